@@ -1,0 +1,80 @@
+"""The demo: `python app.py` opens the page at once and obtains the model while it is up."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+
+import ui
+from falcon_runtime import FalconRuntime
+from falcon_runtime.errors import FalconError
+
+
+class CannotListen(FalconError):
+    """The page's address cannot be had: mostly a port in use."""
+
+
+def main() -> int:
+    """Serves the page until it is interrupted; the exit code."""
+    options = parse_arguments()
+    # Containers and Spaces end a program with SIGTERM: leave as after Ctrl-C, so that the engine's process ends too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with FalconRuntime(options.model, backend=options.backend) as runtime:
+            serve(runtime, options.host, options.port, options.share)
+    except FalconError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Flags win over the variables that Gradio and Spaces set."""
+    env = os.environ.get
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default=env("FALCON_MODEL"), help="catalogue name, or folder of a converted model")
+    parser.add_argument("--host", default=env("GRADIO_SERVER_NAME", "127.0.0.1"), help="address to listen on")
+    parser.add_argument("--port", type=int, default=env("GRADIO_SERVER_PORT", "7860"), help="port to listen on")
+    parser.add_argument("--share", action="store_true", default=None, help="also open a public link through Gradio")
+    parser.add_argument("--backend", default="xnnpack", help="ExecuTorch backend that the model was lowered for")
+    return parser.parse_args()
+
+
+def serve(runtime: FalconRuntime, host: str, port: int, share: bool | None) -> None:
+    """Opens the page, then obtains the model, then serves until interrupted."""
+    demo = ui.build(runtime)
+    try:
+        demo.launch(server_name=host, server_port=port, share=share, prevent_thread_lock=True, **ui.launch_options())
+    except OSError as error:
+        raise CannotListen(
+            f"The page cannot be opened on {host}, port {port}: the port is in use, or the address is not this "
+            "machine's. Choose others with --port and --host."
+        ) from error
+    try:
+        print(f"The page is at {demo.local_url}", flush=True)
+        runtime.load(wait=False)
+        report_status(runtime)
+        demo.block_thread()
+    finally:
+        demo.close(verbose=False)
+
+
+def report_status(runtime: FalconRuntime) -> None:
+    """Prints what the runtime does until it is ready or failed: each new state, and every few percent of one."""
+    shown = None
+    while True:
+        status = runtime.status
+        step = (status.state, int((status.progress or 0) * 20))
+        if step != shown:
+            print(status, flush=True)
+            shown = step
+        if status.state in ("ready", "failed"):
+            return
+        time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

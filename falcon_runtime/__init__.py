@@ -1,0 +1,9 @@
+"""Falcon3 and other Llama models on ExecuTorch: obtain, convert, load and generate, with partial output as it comes."""
+
+from .chunk import Chunk, FinishReason, Stats
+from .errors import FalconError
+from .runtime import FalconRuntime, Generation
+from .sampling import SamplingParams
+from .status import Status
+
+__all__ = ["Chunk", "FalconError", "FalconRuntime", "FinishReason", "Generation", "SamplingParams", "Stats", "Status"]

@@ -1,0 +1,41 @@
+"""What a generation yields: one frozen `Chunk` a step. The page, the HTTP API and the command line render the same one."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+"""`stop`: the model ended its answer or wrote a stop string; `length`: `max_new_tokens` or the context's end was reached."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """The engine's own figures of one request, so far. A rate is None until there is something to measure."""
+
+    prompt_tokens: int = 0
+    """Tokens of the prompt, special tokens included."""
+    cached_tokens: int = 0
+    """How many of them were in the KV cache already and did not have to be read."""
+    prefilled_tokens: int = 0
+    """How many of them are in the KV cache now: the reading is done when this reaches `prompt_tokens`."""
+    prefill_tokens_per_second: float | None = None
+    """Rate at which the tokens that were not cached were read."""
+    generated_tokens: int = 0
+    decode_tokens_per_second: float | None = None
+    """Rate of the generated tokens after the first, which comes from the prefill."""
+    time_to_first_token_s: float | None = None
+    """From the request's arrival in the engine, waiting included."""
+    queue_position: int = 0
+    """How many requests are ahead of this one; 0 as soon as it runs."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One step of a generation."""
+
+    text: str
+    """What is new; empty while the prompt is read, and while a character or a stop string is still incomplete."""
+    token_ids: tuple[int, ...]
+    """The new tokens."""
+    finish_reason: FinishReason | None
+    """None until the last chunk."""
+    stats: Stats

@@ -1,0 +1,130 @@
+"""The whole way of a checkpoint: download, weights into the exported Llama, lowering, manifest, into its place at once."""
+
+import os
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import get_args
+
+from filelock import FileLock
+
+from ..catalog import CATALOG
+from ..errors import ConversionFailed
+from ..manifest import CONVERTER_VERSION, MANIFEST, PROGRAM, Manifest, RecipeName, is_converted
+from ..status import Status
+from .download import Report, download
+
+MAX_TOKENS = 256
+"""New tokens in one forward, over all slots. More gives no more speed, and the activations are planned for it."""
+MAX_ROWS = 64
+"""Rows of logits in one forward; at Falcon3's vocabulary they are planned as 34 MB."""
+DEFAULT_CONTEXT = 2048
+"""For checkpoints that the catalogue does not know, where they have as much: the KV cache is memory."""
+
+
+def convert(
+    source: str,
+    models_dir: Path,
+    recipe: RecipeName | None = None,
+    slots: int = 1,
+    context: int | None = None,
+    output: Path | None = None,
+    report: Report = lambda status: None,
+) -> Path:
+    """Converts `source` (catalogue name, `.gguf` file or Hugging Face folder) into `output`, and returns that folder.
+
+    None stands for the catalogue's recipe and context (else int8 and at most 2,048) and for the source's name below
+    `models_dir`. The folder appears when it is whole, and not before. Errors: DownloadFailed, ConversionFailed.
+    """
+    entry = CATALOG.get(source)
+    if recipe is not None and recipe not in get_args(RecipeName):
+        raise ConversionFailed(f"There is no recipe {recipe!r}; there are {', '.join(get_args(RecipeName))}.")
+    recipe = recipe or (entry.recipe if entry else "int8")
+    if output is None:
+        name = entry.name if entry else Path(source).resolve().stem.lower()
+        output = models_dir / (name if not entry or recipe == entry.recipe else f"{name}-{recipe}")
+    if output.exists() and not is_converted(output) and any(output.iterdir() if output.is_dir() else [output]):
+        raise ConversionFailed(f"{output} exists and is no converted model. Choose another --output, or remove it.")
+    known = is_converted(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(output.parent / f".{output.name}.lock"):
+        if is_converted(output) and not known:
+            return output  # Another process was converting it, and has.
+        checkpoint = download(entry, output.parent / ".downloads", report) if entry else Path(source)
+        partial = output.parent / f".{output.name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)  # What a killed conversion has left.
+        partial.mkdir()
+        try:
+            title = entry.title if entry else output.name
+            context = context or (entry.context if entry else None)
+            _build(checkpoint, partial, output.name, title, recipe, slots, context, report)
+            if output.exists():
+                shutil.rmtree(output)
+            os.replace(partial, output)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return output
+
+
+def _build(
+    path: Path, folder: Path, name: str, title: str, recipe: RecipeName, slots: int, context: int | None, report: Report
+) -> None:
+    """Writes a whole converted model into the empty `folder`."""
+    report(Status("converting", f"Reading {title}", 0.0))
+    # Seconds of imports, which nothing but a conversion needs.
+    from .checkpoint import open_checkpoint
+    from .llama import Llama
+    from .lower import lower
+    from .progress import Progress
+    from .quantize import RECIPES
+    from .weights import load
+
+    checkpoint = open_checkpoint(path)
+    trained = checkpoint.config.max_position_embeddings
+    context = context or min(trained, DEFAULT_CONTEXT)
+    if not 2 <= context <= trained:
+        raise ConversionFailed(f"The model was made for 2 to {trained:,} tokens of context; {context:,} cannot be had.")
+    if not 1 <= slots <= MAX_ROWS:
+        raise ConversionFailed(f"Slots may be 1 to {MAX_ROWS}, not {slots}.")
+
+    progress = Progress(title, report)
+    model = Llama(checkpoint.config, RECIPES[recipe], slots, context).eval()
+    load(model, checkpoint, progress.reading)
+    checkpoint.save_tokenizer(folder)
+    max_tokens, max_rows = min(MAX_TOKENS, slots * context), MAX_ROWS
+    with progress.lowering() as traced:
+        program = lower(model, max_tokens, max_rows, traced)
+    with (folder / PROGRAM).open("wb") as file:
+        program.write_to_file(file)
+        file.flush()
+        os.fsync(file.fileno())
+
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if len(tokenizer) > checkpoint.config.vocab_size:
+        raise ConversionFailed(
+            f"The tokenizer has {len(tokenizer):,} tokens and the model knows {checkpoint.config.vocab_size:,}: they do "
+            "not belong together."
+        )
+    Manifest(
+        name=name,
+        title=title,
+        parameters=model.parameter_count,
+        backend="xnnpack",
+        recipe=recipe,
+        context=context,
+        slots=slots,
+        max_tokens=max_tokens,
+        max_rows=max_rows,
+        vocabulary=checkpoint.config.vocab_size,
+        tokenizer_size=len(tokenizer),
+        bos_token=tokenizer.bos_token_id,
+        end_tokens=tuple(checkpoint.end_tokens()),
+        source=checkpoint.source,
+        source_sha256=checkpoint.sha256(),
+        program_bytes=(folder / PROGRAM).stat().st_size,
+        converter=CONVERTER_VERSION,
+        versions={package: version(package) for package in ("executorch", "torch", "transformers")},
+    ).save(folder)
+    assert (folder / MANIFEST).is_file()

@@ -1,0 +1,135 @@
+"""The Llama that is exported: one ragged forward over several sequences, each with its own KV cache.
+
+It computes what `transformers.LlamaForCausalLM` computes, arranged for a small graph: query, key and value are one
+projection, gate and up another, RoPE is one multiplication by tables, the KV caches are buffers written in place.
+"""
+
+import torch
+import torch.nn.functional as F
+from executorch.extension.pybindings import portable_lib  # noqa: F401  (registers what the custom ops need)
+from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  isort: skip  (torch.ops.llama.*)
+from torch import Tensor, nn
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from .quantize import Recipe, make_embedding, make_linear
+
+Span = tuple[int, int, int]
+"""Where a slot's new tokens lie: offset in the batch, how many, and position of the first in its sequence."""
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, size: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size), requires_grad=False)
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
+
+
+class Attention(nn.Module):
+    def __init__(self, config: LlamaConfig, recipe: Recipe, slots: int, context: int):
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+        self.qkv = make_linear(config.hidden_size, (self.heads + 2 * self.kv_heads) * self.head_dim, recipe.linear)
+        self.out = make_linear(self.heads * self.head_dim, config.hidden_size, recipe.linear)
+        for slot in range(slots):
+            # One row more than the context: the second query row that is added below looks at it.
+            for cache in "kv":
+                empty = torch.zeros(1, context + 1, self.kv_heads, self.head_dim)
+                self.register_buffer(f"{cache}{slot}", empty, persistent=False)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, spans: list[Span]) -> Tensor:
+        n, half = x.shape[1], self.head_dim // 2
+        qkv = self.qkv(x).view(1, n, self.heads + 2 * self.kv_heads, self.head_dim)
+        qk, v = qkv.split([self.heads + self.kv_heads, self.kv_heads], 2)
+        left, right = qk.split([half, half], 3)
+        qk = qk * cos + torch.cat([right, left], 3) * sin
+        q, k = qk.split([self.heads, self.kv_heads], 2)
+        # custom_sdpa is several times slower with one query row than with two, so each slot gets one row more: the
+        # row after its own, whatever it is. What comes of it is dropped.
+        q = torch.cat([q, q[:, :1]], 1)
+        if len(spans) == 1:  # Nothing to cut out or to put together: a graph with five copies less a layer.
+            attended = self.attend(0, q, k, v, spans[0][2]).narrow(1, 0, n)
+        else:
+            parts = []
+            for slot, (offset, count, start) in enumerate(spans):
+                new_k, new_v = k.narrow(1, offset, count), v.narrow(1, offset, count)
+                part = self.attend(slot, q.narrow(1, offset, count + 1), new_k, new_v, start)
+                parts.append(part.narrow(1, 0, count))
+            attended = torch.cat(parts, 1)
+        return self.out(attended.view(1, n, self.heads * self.head_dim))
+
+    def attend(self, slot: int, q: Tensor, k: Tensor, v: Tensor, start: int) -> Tensor:
+        """Causal attention of one slot's rows [1, count + 1, heads, head_dim], its cache being extended in place."""
+        k_cache, v_cache = getattr(self, f"k{slot}"), getattr(self, f"v{slot}")
+        torch.ops.llama.update_cache(k, k_cache, start)
+        torch.ops.llama.update_cache(v, v_cache, start)
+        attended: Tensor = torch.ops.llama.custom_sdpa(q, k_cache, v_cache, start, None, 0.0, True)
+        return attended
+
+
+class Layer(nn.Module):
+    def __init__(self, config: LlamaConfig, recipe: Recipe, slots: int, context: int):
+        super().__init__()
+        self.hidden = config.intermediate_size
+        self.attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.attention = Attention(config, recipe, slots, context)
+        self.mlp_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.gate_up = make_linear(config.hidden_size, 2 * self.hidden, recipe.linear)
+        self.down = make_linear(self.hidden, config.hidden_size, recipe.linear)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, spans: list[Span]) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), cos, sin, spans)
+        gate, up = self.gate_up(self.mlp_norm(x)).split([self.hidden, self.hidden], -1)
+        return x + self.down(F.silu(gate) * up)
+
+
+class Llama(nn.Module):
+    """A Llama whose forward takes new tokens of every slot at once and gives the logits of chosen rows.
+
+    Weights are allocated but not set; `weights.load` fills them.
+    """
+
+    def __init__(self, config: LlamaConfig, recipe: Recipe, slots: int, context: int):
+        super().__init__()
+        self.config, self.slots, self.context = config, slots, context
+        self.embed = make_embedding(config.vocab_size, config.hidden_size, recipe.embedding)
+        self.layers = nn.ModuleList(Layer(config, recipe, slots, context) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.head = make_linear(config.hidden_size, config.vocab_size, recipe.head)
+        # transformers' own tables, so that every kind of RoPE scaling it knows is right here too. The sign of
+        # rotate_half is in the table.
+        cos, sin = LlamaRotaryEmbedding(config)(torch.zeros(1), torch.arange(context)[None])
+        sign = torch.cat([-torch.ones(config.head_dim // 2), torch.ones(config.head_dim // 2)])
+        self.register_buffer("cos", cos[0], persistent=False)
+        self.register_buffer("sin", sin[0] * sign, persistent=False)
+
+    @property
+    def parameter_count(self) -> int:
+        """Parameters of the checkpoint, a tied output layer not counted twice."""
+        weights = {name: p.numel() for name, p in self.named_parameters() if name.endswith("weight")}
+        return sum(weights.values()) - (weights["head.weight"] if self.config.tie_word_embeddings else 0)
+
+    def forward(self, tokens: Tensor, positions: Tensor, starts: Tensor, counts: Tensor, rows: Tensor) -> Tensor:
+        """Logits [1, R, vocabulary] of the batch rows `rows` [R].
+
+        `tokens` [1, N] are the slots' new tokens one slot after the other, `positions` [N] their positions, `counts`
+        [SLOTS] how many each slot has (at least 1, summing to N) and `starts` [SLOTS] the position of its first.
+        """
+        n, offset, spans = tokens.shape[1], 0, []
+        for slot in range(self.slots):
+            start = starts[slot].item()
+            # The last slot has what the others leave, so that one slot alone has all, known by its shape.
+            count = counts[slot].item() if slot < self.slots - 1 else n - offset
+            for fact in (count >= 1, count <= n, start >= 0, start + count <= self.context, offset + count <= n):
+                torch._check(fact)
+            spans.append((offset, count, start))
+            offset = offset + count
+        cos = self.cos.index_select(0, positions)[None, :, None]
+        sin = self.sin.index_select(0, positions)[None, :, None]
+        x = self.embed(tokens)
+        for layer in self.layers:
+            x = layer(x, cos, sin, spans)
+        return self.head(self.norm(x.index_select(1, rows)))

@@ -1,0 +1,168 @@
+"""The parent's side of the engine: starts the process, hands it requests, and turns its death into an error."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from itertools import count
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from ..errors import EngineDied, FalconError, ModelDamaged, RuntimeClosed
+from ..sampling import SamplingParams
+from .scheduler import Step
+from .worker import Cancel, Ready, Submit
+
+
+class StepStream:
+    """The steps of one request, in order; the last one has a finish reason. Errors: EngineDied.
+
+    `close` may be called from any thread and does not wait: the engine drops the request before its next step.
+    """
+
+    def __init__(self, process: "EngineProcess", request: int):
+        self._process, self._request = process, request
+        self.inbox: SimpleQueue[Step | FalconError] = SimpleQueue()
+        self._over = False
+
+    def __iter__(self) -> "StepStream":
+        return self
+
+    def __next__(self) -> Step:
+        if self._over:
+            raise StopIteration
+        item = self.inbox.get()
+        if isinstance(item, FalconError):
+            self._over = True
+            raise item
+        self._over = item.finish_reason is not None
+        return item
+
+    def close(self) -> None:
+        if not self._over:
+            self._process.send(Cancel(self._request))
+
+
+class Engine:
+    """One model's engine: a process that is started when it is needed, and again after it has died."""
+
+    def __init__(self, folder: Path, threads: int | None):
+        self._folder, self._threads = folder, threads
+        self._lock = threading.Lock()
+        self._process: EngineProcess | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Starts the process unless it runs. Errors: what `read_manifest` and `Program` raise; RuntimeClosed."""
+        with self._lock:
+            self._running()
+
+    def submit(self, tokens: Sequence[int], params: SamplingParams | None) -> StepStream:
+        """Continues `tokens`, or scores them where `params` is None. Errors: as `start`."""
+        with self._lock:
+            return self._running().submit(tokens, params)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._process:
+                self._process.stop()
+
+    def _running(self) -> "EngineProcess":
+        if self._closed:
+            raise RuntimeClosed("The runtime is closed. Make a new FalconRuntime.")
+        if self._process is None or not self._process.alive:
+            self._process = EngineProcess(self._folder, self._threads)
+        return self._process
+
+
+class EngineProcess:
+    """One run of the worker process, from start to death."""
+
+    def __init__(self, folder: Path, threads: int | None):
+        ours, theirs = socket.socketpair()
+        root = str(Path(__file__).parents[2])
+        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}.worker", str(theirs.fileno()), str(folder), str(threads or 0)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        self._connection = Connection(ours.detach())
+        self._sending = threading.Lock()
+        self._streams: dict[int, StepStream] = {}
+        self._numbers = count()
+        self.alive = True
+        self._await_ready(folder)
+        threading.Thread(target=self._receive, name="falcon-engine", daemon=True).start()
+
+    def submit(self, tokens: Sequence[int], params: SamplingParams | None) -> StepStream:
+        stream = StepStream(self, next(self._numbers))
+        self._streams[stream._request] = stream
+        self.send(Submit(stream._request, tuple(tokens), params))
+        if not self.alive:  # It died between the check and the sending: nobody else would tell this stream.
+            self._fail_all()
+        return stream
+
+    def send(self, message: Any) -> None:
+        try:
+            with self._sending:
+                self._connection.send(message)
+        except OSError:
+            pass  # The process is gone; the receiving thread tells every stream.
+
+    def stop(self) -> None:
+        """Ends the process and every stream; does not wait for a step to end."""
+        self._popen.terminate()
+
+    def _await_ready(self, folder: Path) -> None:
+        try:
+            answer = self._connection.recv()
+        except (EOFError, OSError):
+            answer = ModelDamaged(
+                f"The engine ended while it loaded {folder} ({self._death()}). There may be too little memory, or the "
+                "program is damaged: convert the model again."
+            )
+        if not isinstance(answer, Ready):
+            self.alive = False
+            self._popen.wait()
+            raise answer
+
+    def _receive(self) -> None:
+        try:
+            while True:
+                step: Step = self._connection.recv()
+                stream = self._streams[step.request]
+                if step.finish_reason:
+                    del self._streams[step.request]
+                stream.inbox.put(step)
+        except (EOFError, OSError):
+            self.alive = False
+            self._fail_all()
+
+    def _fail_all(self) -> None:
+        cause = self._death()
+        while self._streams:
+            try:
+                _, stream = self._streams.popitem()
+            except KeyError:
+                return
+            stream.inbox.put(
+                EngineDied(
+                    f"The engine's process ended while it was working ({cause}). Nothing you wrote is lost: send it "
+                    "again, and a new engine starts."
+                )
+            )
+
+    def _death(self) -> str:
+        code = self._popen.wait()
+        if code < 0:
+            return f"signal {-code}, {signal.Signals(-code).name}"
+        return f"exit code {code}"

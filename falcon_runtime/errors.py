@@ -1,0 +1,46 @@
+"""What can go wrong, one class a kind. Every message says what is wrong and what to do about it; the page, the HTTP API
+and the command line show the same words."""
+
+
+class FalconError(Exception):
+    """Base of all errors that this library raises on purpose."""
+
+
+class UnknownModel(FalconError):
+    """Neither a catalogue name nor the folder of a converted model."""
+
+
+class ModelDamaged(FalconError):
+    """A file of a converted model is missing, truncated, or not the one that its manifest describes."""
+
+
+class TokenizerError(FalconError):
+    """The tokenizer is missing, unreadable, or does not belong to the model."""
+
+
+class BackendUnavailable(FalconError):
+    """The backend's libraries are not on this machine, or the model was not lowered for it."""
+
+
+class DownloadFailed(FalconError):
+    """A download did not arrive, or is not what the catalogue says."""
+
+
+class ConversionFailed(FalconError):
+    """A checkpoint could not be read or converted."""
+
+
+class InvalidRequest(FalconError):
+    """What was asked cannot be done: an empty prompt, a parameter out of range, messages of no known form."""
+
+
+class PromptTooLong(InvalidRequest):
+    """The prompt leaves no room for a single new token in the model's context."""
+
+
+class EngineDied(FalconError):
+    """The engine's process ended while it was working. The next request starts a new one."""
+
+
+class RuntimeClosed(FalconError):
+    """The runtime was closed."""

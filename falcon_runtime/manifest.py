@@ -1,0 +1,82 @@
+"""`manifest.json`: what a converted model says of itself, written by the conversion and checked at every load."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import ModelDamaged, UnknownModel
+
+MANIFEST = "manifest.json"
+PROGRAM = "model.pte"
+CONVERTER_VERSION = 1
+"""Raise it with every change to the bytes of a converted model."""
+
+Backend = Literal["xnnpack", "qnn"]
+RecipeName = Literal["int8", "int4", "fp32"]
+"""How weights are stored; `convert/quantize.py` says what each stands for."""
+
+
+class Manifest(BaseModel):
+    """One converted model. Its folder holds this, the program (`model.pte`) and the tokenizer's files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    name: str
+    title: str
+    architecture: Literal["llama"] = "llama"
+    parameters: int
+    backend: Backend
+    recipe: RecipeName
+    context: int
+    """Tokens of prompt and answer together that one slot holds."""
+    slots: int
+    """Sequences that the program keeps at once, each with its own KV cache."""
+    max_tokens: int
+    """New tokens that one forward takes, over all slots."""
+    max_rows: int
+    """Rows of logits that one forward gives."""
+    vocabulary: int
+    """Width of the logits; at least the tokenizer's size."""
+    tokenizer_size: int
+    bos_token: int | None
+    end_tokens: tuple[int, ...]
+    """Every token that ends an answer."""
+    source: str
+    source_sha256: str
+    program_bytes: int
+    converter: int
+    versions: dict[str, str]
+    """Of executorch, torch and transformers at conversion."""
+
+    def save(self, folder: Path) -> None:
+        (folder / MANIFEST).write_text(self.model_dump_json(indent=2) + "\n")
+
+
+def is_converted(folder: Path) -> bool:
+    """Whether a conversion into `folder` was finished; the manifest is the last thing that one writes."""
+    return (folder / MANIFEST).is_file()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the converted model in `folder`, its program being there and whole.
+
+    Errors: UnknownModel where `folder` is no converted model, ModelDamaged where a file is missing or not as described.
+    """
+    again = "Convert the model again: python -m falcon_runtime convert SOURCE --output " + str(folder)
+    if not folder.is_dir():
+        raise UnknownModel(f"There is no folder {folder}.")
+    if not is_converted(folder):
+        raise ModelDamaged(f"{folder} is not a converted model: it has no {MANIFEST}. {again}")
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_text())
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise ModelDamaged(f"{folder / MANIFEST} cannot be read as a manifest of this version. {again}") from error
+    program = folder / PROGRAM
+    if not program.is_file():
+        raise ModelDamaged(f"{program} is missing. {again}")
+    if (size := program.stat().st_size) != manifest.program_bytes:
+        expected = f"the manifest says {manifest.program_bytes:,}"
+        raise ModelDamaged(f"{program} is truncated or another file: it has {size:,} bytes, {expected}. {again}")
+    return manifest

@@ -1,0 +1,221 @@
+"""FalconRuntime: a model by name or folder, and text out of it, piece by piece.
+
+Thin: it obtains and loads, renders the prompt, hands it to the engine and turns the engine's steps into text.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .backends import check_backend, check_convertible
+from .chunk import Chunk, Stats
+from .engine.client import Engine, StepStream
+from .errors import FalconError, InvalidRequest, RuntimeClosed
+from .library import Model, default_models_dir, find_model
+from .manifest import Backend, Manifest, is_converted, read_manifest
+from .obtain import obtain
+from .prompt import Message, check_length, encode_chat, encode_text, instruction_messages
+from .sampling import SamplingParams
+from .status import Status
+from .tokenizer import Detokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Generation:
+    """An answer on its way: an iterator of `Chunk`, the last of which has a finish reason. Errors: EngineDied.
+
+    `close` may be called from any thread and does not wait; the engine stops within one step.
+    """
+
+    def __init__(self, steps: StepStream, tokenizer: "PreTrainedTokenizerBase", prompt: list[int], stop: Sequence[str]):
+        self._steps = steps
+        self._detokenizer = Detokenizer(tokenizer, prompt)
+        self._stop = stop
+        self._held = ""
+        """Text that may be the beginning of a stop string."""
+        self._over = False
+
+    def __iter__(self) -> "Generation":
+        return self
+
+    def __next__(self) -> Chunk:
+        if self._over:
+            raise StopIteration
+        step = next(self._steps)
+        text = self._held + "".join(self._detokenizer.add(token) for token in step.token_ids)
+        finish = step.finish_reason
+        if (end := _first_stop(text, self._stop)) is not None:
+            text, finish = text[:end], "stop"
+            self._steps.close()
+        self._over = finish is not None
+        held = 0 if self._over else _partial_stop(text, self._stop)
+        self._held = text[len(text) - held :]
+        return Chunk(text[: len(text) - held], step.token_ids, finish, step.stats)
+
+    def close(self) -> None:
+        self._steps.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class FalconRuntime:
+    """One model. Making one is instant; the model is obtained (downloaded, converted) and loaded at first use.
+
+    `model` is a name of the catalogue or the folder of a converted model (None: FALCON_MODEL, else the embedded
+    starter model), `models_dir` where converted models are kept (None: FALCON_MODELS_DIR, else `models` beside the
+    package), `threads` how many the engine uses (None: the CPUs it may use). Safe to use from several threads.
+
+    Errors: UnknownModel; the others come with `load` or the first request.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        models_dir: str | Path | None = None,
+        backend: Backend = "xnnpack",
+        threads: int | None = None,
+    ):
+        self._model: Model = find_model(model, Path(models_dir) if models_dir else default_models_dir())
+        self._backend: Backend = backend
+        self._engine = Engine(self._model.folder, threads)
+        self._status = Status()
+        self._loading = threading.Lock()
+        self._manifest: Manifest | None = None
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._closed = False
+
+    def __enter__(self) -> "FalconRuntime":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    @property
+    def title(self) -> str:
+        return self._model.title
+
+    @property
+    def description(self) -> str:
+        """Recipe and context in a few words; empty until the model is loaded."""
+        m = self._manifest
+        return f"{m.recipe} · {m.context:,} tokens of context" if m else ""
+
+    @property
+    def needs_obtaining(self) -> bool:
+        """Whether the model must be downloaded and converted before it can be loaded: minutes, not seconds."""
+        return self._model.entry is not None and not is_converted(self._model.folder)
+
+    @property
+    def status(self) -> Status:
+        """Where the model is on its way, at this moment."""
+        return self._status
+
+    def load(self, wait: bool = True, on_status: Callable[[Status], None] | None = None) -> None:
+        """Obtains and loads the model unless that is done. With `wait` False it goes on in the background.
+
+        Errors (with `wait`; `status` tells them otherwise): DownloadFailed, ConversionFailed, ModelDamaged,
+        TokenizerError, BackendUnavailable.
+        """
+        if wait:
+            self._load(on_status)
+        else:
+            threading.Thread(target=self._load_quietly, args=(on_status,), name="falcon-load", daemon=True).start()
+
+    def generate(self, prompt: str, params: SamplingParams | None = None) -> Generation:
+        """Continues a text. Errors: InvalidRequest, PromptTooLong, and those of `load`."""
+        _, tokenizer = self._ready()
+        return self._start(encode_text(tokenizer, prompt), params)
+
+    def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
+        """Answers the last of `messages`: `[{"role": "user", "content": "…"}, …]`. Errors as `generate`."""
+        _, tokenizer = self._ready()
+        return self._start(encode_chat(tokenizer, messages), params)
+
+    def instruct(
+        self, instruction: str, context: str = "", system: str | None = None, params: SamplingParams | None = None
+    ) -> Generation:
+        """Follows one instruction, about `context` where it is given. Errors as `generate`."""
+        return self.chat(instruction_messages(instruction, context, system), params)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens."""
+        _, tokenizer = self._ready()
+        return list(tokenizer.encode(text, add_special_tokens=False))
+
+    def score(self, tokens: Sequence[int]) -> list[float]:
+        """The model's log-probability, in nats, of each token but the first, given those before it."""
+        manifest, _ = self._ready()
+        if not 2 <= len(tokens) <= manifest.context:
+            raise InvalidRequest(f"Scoring takes 2 to {manifest.context:,} tokens, not {len(tokens):,}.")
+        steps = list(self._engine.submit(tokens, None))
+        return list(steps[-1].scores)
+
+    def close(self) -> None:
+        """Ends the engine; running generations end with an error. Nothing can be started afterwards."""
+        self._closed = True
+        self._engine.close()
+
+    def _start(self, tokens: list[int], params: SamplingParams | None) -> Generation:
+        manifest, tokenizer = self._ready()
+        params = params or SamplingParams()
+        check_length(tokens, manifest.context)
+        return Generation(self._engine.submit(tokens, params), tokenizer, tokens, params.stop)
+
+    def _ready(self) -> tuple[Manifest, "PreTrainedTokenizerBase"]:
+        if self._manifest is None or self._tokenizer is None:
+            self._load(None)
+        assert self._manifest and self._tokenizer
+        return self._manifest, self._tokenizer
+
+    def _load_quietly(self, on_status: Callable[[Status], None] | None) -> None:
+        try:
+            self._load(on_status)
+        except FalconError:
+            pass  # `status` tells it; the next request tries again and raises it.
+
+    def _load(self, on_status: Callable[[Status], None] | None) -> None:
+        def report(status: Status) -> None:
+            self._status = status
+            if on_status:
+                on_status(status)
+
+        with self._loading:
+            if self._closed:
+                raise RuntimeClosed("The runtime is closed. Make a new FalconRuntime.")
+            if self._manifest:
+                return
+            try:
+                check_backend(self._backend)
+                if self._model.entry and self.needs_obtaining:
+                    check_convertible(self._backend, self._model.title)
+                    obtain(self._model.entry, self._model.folder, report)
+                report(Status("loading", f"Loading {self._model.title}"))
+                manifest = read_manifest(self._model.folder)
+                check_backend(self._backend, manifest)
+                self._tokenizer = load_tokenizer(self._model.folder, manifest)
+                self._engine.start()
+                self._manifest = manifest
+            except FalconError as error:
+                report(Status("failed", str(error)))
+                raise
+            report(Status("ready", f"{self._model.title} is ready"))
+
+
+def _first_stop(text: str, stops: Sequence[str]) -> int | None:
+    """Where the first stop string in `text` begins."""
+    return min((i for stop in stops if (i := text.find(stop)) >= 0), default=None)
+
+
+def _partial_stop(text: str, stops: Sequence[str]) -> int:
+    """How many characters at the end of `text` may be the beginning of a stop string."""
+    return max(
+        (n for stop in stops for n in range(1, min(len(stop), len(text) + 1)) if text.endswith(stop[:n])), default=0
+    )

@@ -1,0 +1,209 @@
+"""The scheduler on a fake program: what each sequence holds is known, so every request can be checked for mix-ups."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from falcon_runtime.engine.scheduler import Request, Scheduler, Step, common_prefix, log_probabilities
+from falcon_runtime.sampling import SamplingParams
+
+VOCABULARY, END = 97, 96
+GREEDY = SamplingParams(temperature=0, max_new_tokens=5)
+
+
+def successor(tokens: Sequence[int]) -> int:
+    """The fake model's next token: it depends on every token before it and on their order."""
+    value = 1
+    for token in tokens:
+        value = (value * 31 + token + 7) % 95
+    return value
+
+
+class FakeProgram:
+    """Keeps the tokens of each slot as the KV cache would, and checks what the real one would abort on."""
+
+    def __init__(self, slots: int = 1, context: int = 64, max_tokens: int = 16, max_rows: int = 8):
+        self.slots, self.context, self.max_tokens, self.max_rows = slots, context, max_tokens, max_rows
+        self.cache: list[list[int]] = [[] for _ in range(slots)]
+        self.batches: list[list[int]] = []
+
+    def forward(self, tokens: Sequence[Sequence[int]], starts: Sequence[int], rows: Sequence[int]) -> np.ndarray:
+        assert len(tokens) == len(starts) == self.slots
+        assert all(tokens)
+        assert sum(map(len, tokens)) <= self.max_tokens
+        assert 1 <= len(rows) <= self.max_rows
+        self.batches.append([len(part) for part in tokens])
+        ends = []
+        for cache, new, start in zip(self.cache, tokens, starts, strict=True):
+            assert start <= len(cache), "a hole in the cache"
+            assert start + len(new) <= self.context
+            del cache[start:]
+            for token in new:
+                cache.append(token)
+                ends.append(list(cache))
+        logits = np.zeros((len(rows), VOCABULARY), dtype=np.float32)
+        for i, row in enumerate(rows):
+            logits[i, successor(ends[row])] = 10
+        return logits
+
+
+def alone(prompt: list[int], count: int) -> tuple[int, ...]:
+    """What the fake model answers to a prompt."""
+    tokens = list(prompt)
+    for _ in range(count):
+        tokens.append(successor(tokens))
+    return tuple(tokens[len(prompt) :])
+
+
+def run(scheduler: Scheduler) -> dict[int, list[Step]]:
+    steps: dict[int, list[Step]] = defaultdict(list)
+    for _ in range(1000):
+        if not scheduler.busy:
+            return steps
+        for step in scheduler.step():
+            steps[step.request].append(step)
+    raise AssertionError("the scheduler does not come to an end")
+
+
+def tokens_of(steps: list[Step]) -> tuple[int, ...]:
+    return tuple(token for step in steps for token in step.token_ids)
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_every_request_gets_its_own_answer(slots: int) -> None:
+    scheduler = Scheduler(FakeProgram(slots), (END,), slice_tokens=4)
+    prompts = [[i, *range(i, i + 3 * i + 1)] for i in range(1, 8)]
+    for i, prompt in enumerate(prompts):
+        scheduler.submit(Request(i, list(prompt), GREEDY))
+    steps = run(scheduler)
+    for i, prompt in enumerate(prompts):
+        assert tokens_of(steps[i]) == alone(prompt, 5)
+        assert steps[i][-1].finish_reason == "length"
+        assert [step.finish_reason for step in steps[i][:-1]] == [None] * (len(steps[i]) - 1)
+        assert steps[i][-1].stats.generated_tokens == 5
+
+
+def test_a_long_prompt_is_read_in_slices_and_does_not_hold_up_the_others() -> None:
+    program = FakeProgram(slots=2, max_tokens=5)
+    scheduler = Scheduler(program, (END,), slice_tokens=4)
+    scheduler.submit(Request(0, [1, 2], SamplingParams(temperature=0, max_new_tokens=8)))
+    scheduler.submit(Request(1, list(range(20)), GREEDY))
+    steps = run(scheduler)
+    assert [step.stats.prefilled_tokens for step in steps[1]][:4] == [2, 6, 10, 14]
+    # While 1 is read, 0 gets a token with every forward.
+    assert [len(step.token_ids) for step in steps[0]] == [1] * 8
+    assert tokens_of(steps[1]) == alone(list(range(20)), 5)
+
+
+def test_only_what_is_new_is_read_again() -> None:
+    program = FakeProgram()
+    scheduler = Scheduler(program, (END,), slice_tokens=16)
+    first = [5, 6, 7, 8, 9]
+    scheduler.submit(Request(0, list(first), GREEDY))
+    answer = tokens_of(run(scheduler)[0])
+    longer = [*first, *answer, 11, 12]
+    program.batches.clear()
+    scheduler.submit(Request(1, list(longer), GREEDY))
+    steps = run(scheduler)[1]
+    # All of the first prompt and answer but its last token, which was never fed.
+    assert steps[-1].stats.cached_tokens == len(first) + len(answer) - 1
+    assert program.batches[0] == [3]
+    assert tokens_of(steps) == alone(longer, 5)
+
+
+def test_the_slot_with_the_longest_common_prefix_is_taken() -> None:
+    scheduler = Scheduler(FakeProgram(slots=2), (END,), slice_tokens=8)
+    scheduler.submit(Request(0, [1, 2, 3, 4], GREEDY))
+    scheduler.submit(Request(1, [9, 8, 7, 6], GREEDY))
+    run(scheduler)
+    scheduler.submit(Request(2, [9, 8, 7, 5], GREEDY))
+    steps = run(scheduler)[2]
+    assert steps[-1].stats.cached_tokens == 3
+    assert tokens_of(steps) == alone([9, 8, 7, 5], 5)
+
+
+def test_the_same_prompt_again_reads_one_token() -> None:
+    scheduler = Scheduler(FakeProgram(), (END,), slice_tokens=8)
+    for i in range(2):
+        scheduler.submit(Request(i, [1, 2, 3, 4], GREEDY))
+        steps = run(scheduler)[i]
+        assert tokens_of(steps) == alone([1, 2, 3, 4], 5)
+    assert steps[-1].stats.cached_tokens == 3
+
+
+def test_a_seeded_request_reads_everything() -> None:
+    scheduler = Scheduler(FakeProgram(), (END,), slice_tokens=8)
+    for i in range(2):
+        scheduler.submit(Request(i, [1, 2, 3, 4], SamplingParams(seed=3, max_new_tokens=5)))
+        steps = run(scheduler)[i]
+    assert steps[-1].stats.cached_tokens == 0
+
+
+def test_idle_slots_do_not_lose_what_they_hold() -> None:
+    scheduler = Scheduler(FakeProgram(slots=2, context=12), (END,), slice_tokens=8)
+    scheduler.submit(Request(0, [1, 2, 3], GREEDY))
+    scheduler.submit(Request(1, [4, 5, 6, 7, 8, 9, 10], SamplingParams(temperature=0, max_new_tokens=50)))
+    steps = run(scheduler)
+    assert steps[1][-1].stats.generated_tokens == 5, "it must end where the context ends"
+    for i, prompt in ((2, [1, 2, 3, *alone([1, 2, 3], 2)]), (3, [4, 5, 6, 7, 8, 9, 10])):
+        scheduler.submit(Request(i, list(prompt), GREEDY))
+        steps = run(scheduler)
+        assert steps[i][-1].stats.cached_tokens >= len(prompt) - 1
+        assert tokens_of(steps[i]) == alone(prompt, min(5, 12 - len(prompt)))
+
+
+def test_end_tokens_end_an_answer_and_belong_to_it() -> None:
+    answer = alone([3, 1, 4], 5)
+    scheduler = Scheduler(FakeProgram(), (answer[2],), slice_tokens=8)
+    scheduler.submit(Request(0, [3, 1, 4], GREEDY))
+    steps = run(scheduler)[0]
+    assert tokens_of(steps) == answer[:3]
+    assert steps[-1].finish_reason == "stop"
+
+
+def test_cancelling_one_touches_no_other() -> None:
+    scheduler = Scheduler(FakeProgram(slots=2, max_tokens=16), (END,), slice_tokens=4)
+    for i in range(4):
+        first = scheduler.submit(Request(i, [i + 1] * 9, GREEDY))
+    assert first.stats.queue_position == 2
+    running = [step.request for step in scheduler.step() if step.stats.prefilled_tokens]
+    assert running == [0, 1]
+    for cancelled in (0, 3):  # One that is being read, one that waits.
+        step = scheduler.cancel(cancelled)
+        assert step is not None
+        assert step.finish_reason == "cancelled"
+    assert scheduler.cancel(0) is None
+    steps = run(scheduler)
+    assert tokens_of(steps[1]) == alone([2] * 9, 5)
+    assert tokens_of(steps[2]) == alone([3] * 9, 5)
+    assert not {0, 3} & set(steps)
+
+
+def test_waiting_requests_are_told_their_place() -> None:
+    scheduler = Scheduler(FakeProgram(), (END,), slice_tokens=8)
+    places = [scheduler.submit(Request(i, [1, i], GREEDY)).stats.queue_position for i in range(3)]
+    assert places == [0, 1, 2]
+    steps = run(scheduler)
+    assert [step.stats.queue_position for step in steps[2] if not step.stats.prefilled_tokens] == [2, 1]
+
+
+def test_scores_are_the_log_probabilities_of_every_token_but_the_first() -> None:
+    scheduler = Scheduler(FakeProgram(max_rows=3), (END,), slice_tokens=8)
+    tokens = [1, *alone([1], 4), 50, 51]
+    scheduler.submit(Request(0, tokens, None))
+    (last,) = [step for step in run(scheduler)[0] if step.finish_reason]
+    likely = 10 - np.log(np.exp(10) + VOCABULARY - 1)
+    np.testing.assert_allclose(last.scores, [likely] * 4 + [likely - 10] * 2, rtol=1e-6)
+
+
+def test_log_probabilities_by_hand() -> None:
+    logits = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]], dtype=np.float32)) + 3
+    np.testing.assert_allclose(log_probabilities(logits, [1, 2]), np.log([0.25, 0.8]), rtol=1e-5)
+
+
+def test_common_prefix() -> None:
+    assert common_prefix([1, 2, 3], [1, 2, 4, 5]) == 2
+    assert common_prefix([], [1]) == 0
+    assert common_prefix([1, 2], [1, 2, 3]) == 2

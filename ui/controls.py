@@ -1,0 +1,46 @@
+"""The sampling controls, which all tabs share."""
+
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from falcon_runtime.sampling import SamplingParams
+
+DEFAULTS = SamplingParams()
+
+
+def build() -> list[Component]:
+    """Lays the controls out and gives them in the order of `SamplingParams`' fields."""
+    with gr.Accordion("Sampling", elem_id="sampling"):
+        everyday = [
+            gr.Slider(1, 2048, step=1, **_words("max_new_tokens")),
+            gr.Slider(0, 2, step=0.05, **_words("temperature")),
+        ]
+        with gr.Accordion("More", open=False):
+            further = [
+                gr.Slider(0, 200, step=1, **_words("top_k")),
+                gr.Slider(0.05, 1, step=0.05, **_words("top_p")),
+                gr.Slider(0, 1, step=0.01, **_words("min_p")),
+                gr.Slider(0.5, 2, step=0.05, **_words("repetition_penalty")),
+                gr.Textbox(**_words("stop", value="", note=" One per line; \\n means a line break."), lines=2),
+                gr.Number(**_words("seed"), precision=0, minimum=0, placeholder="random"),
+            ]
+    return [*everyday, *further]
+
+
+def values(*controls: Any) -> dict[str, Any]:
+    """The controls' values as arguments of `SamplingParams`."""
+    sampling = dict(zip(SamplingParams.model_fields, controls, strict=True))
+    sampling["stop"] = [line.replace("\\n", "\n") for line in (sampling["stop"] or "").splitlines() if line]
+    return sampling
+
+
+def _words(name: str, note: str = "", **options: Any) -> dict[str, Any]:
+    """A field's label, explanation and default as options of a component."""
+    return {
+        "value": getattr(DEFAULTS, name),
+        "label": name.replace("_", " ").capitalize(),
+        "info": SamplingParams.model_fields[name].description + note,
+        **options,
+    }

@@ -1,0 +1,76 @@
+"""The statistics line under an answer: what the engine is doing, and its own figures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from falcon_runtime.chunk import Stats
+
+    from .streaming import Update
+
+FINISHED = {
+    "stop": "Finished",
+    "length": "Stopped at the length limit",
+    "cancelled": "Stopped",
+    "error": "Ended by an error",
+}
+IDLE = '<div class="line"><span class="state" role="status">Nothing asked yet</span></div>'
+
+
+def line(update: Update) -> str:
+    """One update as HTML. The state alone is announced to screen readers: the figures change too often."""
+    kind, words = _state(update)
+    figures = "".join(f'<span class="figure">{figure}</span>' for figure in _figures(update.stats))
+    return f'<div class="line {kind}"><span class="state" role="status">{escape(words)}</span>{figures}</div>'
+
+
+def stopped(update: Update) -> Update:
+    """The last update of a run that the visitor stopped; one that had ended by itself stays what it was."""
+    return (
+        update if update.finish_reason or update.error else replace(update, finish_reason="cancelled", waiting_for=None)
+    )
+
+
+def _state(update: Update) -> tuple[str, str]:
+    """What is going on: its kind, for the colour, and in words."""
+    stats = update.stats
+    if update.error:
+        return "failed", update.error
+    if update.finish_reason:
+        return "done", FINISHED[update.finish_reason]
+    if update.waiting_for:
+        return "busy", f"Waiting for the model. {update.waiting_for}"
+    if stats is None:
+        return "busy", "Waiting for a free place"
+    if stats.queue_position:
+        return "busy", f"{stats.queue_position} ahead of you"
+    if stats.generated_tokens == 0:
+        share = stats.prefilled_tokens / stats.prompt_tokens if stats.prompt_tokens else 0
+        return "busy", f"Reading the prompt {share:.0%}"
+    return "busy", "Writing"
+
+
+def _figures(stats: Stats | None) -> list[str]:
+    """The figures that there are so far, with the numbers in bold."""
+    if stats is None or not stats.prompt_tokens:
+        return []
+    cached = f", {_number(stats.cached_tokens)} cached" if stats.cached_tokens else ""
+    figures = [f"prompt {_number(stats.prompt_tokens)}{cached}{_rate(stats.prefill_tokens_per_second, 'reading')}"]
+    if stats.generated_tokens:
+        figures.append(f"written {_number(stats.generated_tokens)}{_rate(stats.decode_tokens_per_second, 'writing')}")
+    if stats.time_to_first_token_s is not None:
+        figures.append(f"first token after {_number(stats.time_to_first_token_s, 2)} s")
+    return figures
+
+
+def _rate(tokens_per_second: float | None, what: str) -> str:
+    if tokens_per_second is None:
+        return ""
+    return f" · {what} {_number(tokens_per_second, 1 if tokens_per_second < 10 else 0)} tok/s"
+
+
+def _number(value: float, digits: int = 0) -> str:
+    return f"<b>{value:,.{digits}f}</b>"
