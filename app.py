@@ -4,11 +4,12 @@ import argparse
 import os
 import signal
 import sys
-import time
+from collections.abc import Callable
 
 import ui
 from falcon_runtime import FalconRuntime
 from falcon_runtime.errors import FalconError
+from falcon_runtime.status import Status
 
 
 class CannotListen(FalconError):
@@ -55,25 +56,24 @@ def serve(runtime: FalconRuntime, host: str, port: int, share: bool | None) -> N
         ) from error
     try:
         print(f"The page is at {demo.local_url}", flush=True)
-        runtime.load(wait=False)
-        report_status(runtime)
+        runtime.load(wait=False, on_status=status_printer())
         demo.block_thread()
     finally:
         demo.close(verbose=False)
 
 
-def report_status(runtime: FalconRuntime) -> None:
-    """Prints what the runtime does until it is ready or failed: each new state, and every few percent of one."""
-    shown = None
-    while True:
-        status = runtime.status
+def status_printer() -> Callable[[Status], None]:
+    """A function that prints what the runtime does: each new state, and every few percent of one."""
+    printed = None
+
+    def report(status: Status) -> None:
+        nonlocal printed
         step = (status.state, int((status.progress or 0) * 20))
-        if step != shown:
+        if step != printed:
             print(status, flush=True)
-            shown = step
-        if status.state in ("ready", "failed"):
-            return
-        time.sleep(0.2)
+            printed = step
+
+    return report
 
 
 if __name__ == "__main__":

@@ -69,7 +69,9 @@ def models(options: argparse.Namespace) -> None:
         if name in converted:
             try:
                 manifest = read_manifest(folder / name)
-                state = f"converted: {manifest.recipe}, {manifest.context:,} tokens, {manifest.program_bytes / 1e6:,.0f} MB"
+                state = (
+                    f"converted: {manifest.recipe}, {manifest.context:,} tokens, {manifest.program_bytes / 1e6:,.0f} MB"
+                )
             except FalconError as error:
                 state = f"damaged: {error}"
         origin = ""

@@ -17,8 +17,8 @@ def check_backend(backend: str, manifest: Manifest | None = None) -> None:
         raise BackendUnavailable(f"There is no backend {backend!r}; there are {', '.join(get_args(Backend))}.")
     if backend == "qnn" and not _has_qnn():
         raise BackendUnavailable(
-            f"The backend qnn needs Qualcomm's AI Engine Direct libraries, and {QNN_LIBRARY} is not to be found. Install "
-            "the SDK and set QNN_SDK_ROOT to its folder, or use the backend xnnpack, which runs on every CPU."
+            f"The backend qnn needs Qualcomm's AI Engine Direct libraries, and {QNN_LIBRARY} is not to be found. "
+            "Install the SDK and set QNN_SDK_ROOT to its folder, or use the backend xnnpack, which runs on every CPU."
         )
     if manifest and manifest.backend != backend:
         raise BackendUnavailable(
@@ -31,8 +31,8 @@ def check_convertible(backend: Backend, title: str) -> None:
     """BackendUnavailable unless this project can lower a model for `backend`."""
     if backend != "xnnpack":
         raise BackendUnavailable(
-            f"There is no {title} lowered for {backend} here, and this project lowers for xnnpack only. Put one that was "
-            "lowered with Qualcomm's tools into the models folder, or use the backend xnnpack."
+            f"There is no {title} lowered for {backend} here, and this project lowers for xnnpack only. Put one that "
+            "was lowered with Qualcomm's tools into the models folder, or use the backend xnnpack."
         )
 
 

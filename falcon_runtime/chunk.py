@@ -1,10 +1,11 @@
-"""What a generation yields: one frozen `Chunk` a step. The page, the HTTP API and the command line render the same one."""
+"""What a generation yields: one frozen `Chunk` a step, the same for the page, the HTTP API and the command line."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-FinishReason = Literal["stop", "length", "cancelled", "error"]
-"""`stop`: the model ended its answer or wrote a stop string; `length`: `max_new_tokens` or the context's end was reached."""
+FinishReason = Literal["stop", "length", "cancelled"]
+"""`stop`: the model ended its answer or wrote a stop text; `length`: `max_new_tokens` or the context's end was reached;
+`cancelled`: the iterator was closed. What goes wrong is raised."""
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ Thin: it obtains and loads, renders the prompt, hands it to the engine and turns
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .backends import check_backend, check_convertible
-from .chunk import Chunk, Stats
+from .chunk import Chunk
 from .engine.client import Engine, StepStream
 from .errors import FalconError, InvalidRequest, RuntimeClosed
 from .library import Model, default_models_dir, find_model
@@ -172,14 +173,13 @@ class FalconRuntime:
     def _ready(self) -> tuple[Manifest, "PreTrainedTokenizerBase"]:
         if self._manifest is None or self._tokenizer is None:
             self._load(None)
-        assert self._manifest and self._tokenizer
+        assert self._manifest
+        assert self._tokenizer
         return self._manifest, self._tokenizer
 
     def _load_quietly(self, on_status: Callable[[Status], None] | None) -> None:
-        try:
+        with suppress(FalconError):  # `status` tells it; the next request tries again and raises it.
             self._load(on_status)
-        except FalconError:
-            pass  # `status` tells it; the next request tries again and raises it.
 
     def _load(self, on_status: Callable[[Status], None] | None) -> None:
         def report(status: Status) -> None:

@@ -74,7 +74,8 @@ def _sentence(error: ValidationError) -> str:
 
 
 def apply_repetition_penalty(logits: Array, seen: list[int], penalty: float) -> Array:
-    """Logits [vocabulary] with those of the tokens `seen` divided by `penalty` where positive, multiplied where negative.
+    """Logits [vocabulary] with those of the tokens `seen` made less likely: positive ones divided by `penalty`, negative
+    ones multiplied by it.
 
     Source: CTRL (Keskar et al., 2019), as in transformers' RepetitionPenaltyLogitsProcessor.
     """

@@ -12,7 +12,6 @@ from falcon_runtime import FalconRuntime
 from falcon_runtime.errors import FalconError
 from falcon_runtime.sampling import SamplingParams
 
-from . import chat as conversation
 from .runs import CONCURRENT_RUNS
 from .streaming import Call, updates
 
@@ -42,8 +41,9 @@ def build(runtime: FalconRuntime) -> None:
             history: The conversation before it: messages with "role" (user or assistant) and "content".
             system: Who the model should be and how it should answer.
         """
-        turns = [*(history or []), {"role": "user", "content": message}]
-        yield from texts(runtime, lambda params: runtime.chat(conversation.messages(turns, system), params), sampling)
+        opening = [{"role": "system", "content": system}] if system else []
+        messages = [*opening, *(history or []), {"role": "user", "content": message}]
+        yield from texts(runtime, lambda params: runtime.chat(messages, params), sampling)
 
     @with_sampling
     def instruct(instruction: str, context: str = "", *, system: str = "", **sampling: Any) -> Iterator[str]:

@@ -26,11 +26,12 @@ Message = dict[str, Any]
 
 def build(runtime: FalconRuntime, sampling: Sequence[Component]) -> None:
     """Lays the tab out and connects its events."""
+    gr.Markdown("Talk with the model. Enter sends, Shift + Enter breaks the line.", elem_classes="hint")
     chatbot = gr.Chatbot(
         label="Conversation",
         show_label=False,
-        height="min(58vh, 560px)",
-        placeholder="### Ask the model anything\nIt remembers this conversation until you clear it or leave.",
+        height="clamp(300px, 46vh, 560px)",
+        placeholder="### Ask anything\nThe conversation stays on this page until you clear it or leave.",
         examples=[{"text": example} for example in EXAMPLES],
         latex_delimiters=LATEX,
         buttons=["copy"],
@@ -40,9 +41,10 @@ def build(runtime: FalconRuntime, sampling: Sequence[Component]) -> None:
     line = gr.HTML(stats.IDLE)
     with gr.Row(elem_classes="ask"):
         box = gr.Textbox(
+            "",
             label="Message",
             show_label=False,
-            placeholder="Message the model. Enter sends, Shift + Enter breaks the line.",
+            placeholder="Message the model",
             lines=1,
             max_lines=6,
             scale=5,
@@ -56,6 +58,7 @@ def build(runtime: FalconRuntime, sampling: Sequence[Component]) -> None:
         clear = gr.Button("Clear", size="sm")
     with gr.Accordion("System prompt", open=False):
         system = gr.Textbox(
+            "",
             label="System prompt",
             show_label=False,
             placeholder="Who the model should be and how it should answer, such as: You answer in one short sentence.",
@@ -112,27 +115,26 @@ def take_back(message: str, history: list[Message]) -> tuple[str, list[Message]]
     last = _last_question(history)
     if last < 0:
         return message, history
-    return message or text_of(history[last]["content"]), history[:last]
+    return message or text_of(history[last]), history[:last]
 
 
 def messages(history: list[Message], system: str = "") -> list[dict[str, str]]:
-    """A conversation in the form of the runtime. Questions that were never answered join the one after them, since
-    chat templates want the roles to alternate."""
-    flat = [{"role": "system", "content": system}] if system.strip() else []
+    """The page's conversation in the form of the runtime. Questions that were never answered join the one after them,
+    since chat templates want the roles to alternate."""
+    turns = [{"role": "system", "content": system}] if system.strip() else []
     for message in history:
-        role, content = message.get("role"), text_of(message.get("content"))
-        if flat and flat[-1]["role"] == role:
-            flat[-1]["content"] += "\n\n" + content
+        role, text = message["role"], text_of(message)
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"] += "\n\n" + text
         else:
-            flat.append({"role": role, "content": content})
-    return flat
+            turns.append({"role": role, "content": text})
+    return turns
 
 
-def text_of(content: Any) -> str:
-    """A message's content, which Gradio gives as a list of parts, as text."""
-    if isinstance(content, list):
-        return "".join(part["text"] for part in content if isinstance(part, dict) and part.get("type") == "text")
-    return content
+def text_of(message: Message) -> str:
+    """What a message says: its content is text when it comes from here, a list of parts when it comes from the page."""
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(part["text"] for part in content if "text" in part)
 
 
 def _last_question(history: list[Message]) -> int:

@@ -32,7 +32,7 @@ def build() -> list[Component]:
 def values(*controls: Any) -> dict[str, Any]:
     """The controls' values as arguments of `SamplingParams`."""
     sampling = dict(zip(SamplingParams.model_fields, controls, strict=True))
-    sampling["stop"] = [line.replace("\\n", "\n") for line in (sampling["stop"] or "").splitlines() if line]
+    sampling["stop"] = [line.replace("\\n", "\n") for line in sampling["stop"].splitlines() if line]
     return sampling
 
 

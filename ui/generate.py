@@ -27,6 +27,7 @@ def build(runtime: FalconRuntime, sampling: Sequence[Component]) -> None:
     with gr.Row(elem_classes="chips"):
         beginnings = [gr.Button(label, size="sm", elem_classes="chip") for label in BEGINNINGS]
     text = gr.Textbox(
+        "",
         label="Text",
         placeholder="Once upon a time…",
         lines=12,
@@ -51,31 +52,33 @@ def build(runtime: FalconRuntime, sampling: Sequence[Component]) -> None:
             lambda completion: text + completion,
         )
 
-    Runs(start, stop, line, locked=[text, retry, undo, clear, *beginnings]).wire(
+    Runs(start, stop, line, locked=[text, retry, undo, clear, *beginnings], again="Continue").wire(
         answer,
         [text, *sampling],
         text,
         [
             Start([start.click, text.submit], remember, [text, earlier], [earlier]),
-            Start([retry.click], go_back, [text, earlier], [text]),
+            Start([retry.click], go_back, [text, earlier], [text, earlier]),
         ],
     )
-    undo.click(undo_run, [text, earlier], [text, earlier], **INSTANT)
-    clear.click(lambda: ("", [], stats.IDLE), None, [text, earlier, line], **INSTANT)
+    undo.click(undo_run, [text, earlier], [text, earlier, start], **INSTANT)
+    clear.click(lambda: ("", [], "Generate", stats.IDLE), None, [text, earlier, start, line], **INSTANT)
     for button, beginning in zip(beginnings, BEGINNINGS.values(), strict=True):
-        button.click(lambda beginning=beginning: beginning, None, text, **INSTANT)
+        button.click(lambda beginning=beginning: (beginning, [], "Generate"), None, [text, earlier, start], **INSTANT)
 
 
 def remember(text: str, earlier: list[str]) -> tuple[list[str]]:
     """Keeps the text as it is before a run."""
-    return ([*earlier, text],)
+    return (earlier if text in earlier[-1:] else [*earlier, text],)
 
 
-def go_back(text: str, earlier: list[str]) -> tuple[str]:
+def go_back(text: str, earlier: list[str]) -> tuple[str, list[str]]:
     """The text as it was before the last run, for another one from there."""
-    return (earlier[-1] if earlier else text,)
+    return (earlier[-1], earlier) if earlier else (text, [text])
 
 
-def undo_run(text: str, earlier: list[str]) -> tuple[str, list[str]]:
+def undo_run(text: str, earlier: list[str]) -> tuple[str, list[str], str]:
     """Takes the last run back."""
-    return (earlier[-1], earlier[:-1]) if earlier else (text, earlier)
+    if earlier:
+        *earlier, text = earlier
+    return text, earlier, "Continue" if earlier else "Generate"

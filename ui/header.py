@@ -7,6 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 from falcon_runtime import FalconRuntime
+from falcon_runtime.status import Status
 
 from .runs import INSTANT
 
@@ -31,21 +32,22 @@ def build(demo: gr.Blocks, runtime: FalconRuntime) -> None:
 def render(runtime: FalconRuntime) -> str:
     """The header as HTML."""
     status = runtime.status
-    pill = str(replace(status, message=""))
     recipe = f'<span class="recipe">{escape(runtime.description)}</span>' if runtime.description else ""
-    detail = ""
-    if status.state != "ready":
-        bar = (
-            "" if status.progress is None else f'<progress value="{status.progress:.3f}" aria-hidden="true"></progress>'
-        )
-        detail = f'<p class="detail">{escape(status.message)}</p>{bar}'
+    pill = str(replace(status, message=""))
     return f"""
 <header class="{status.state}">
   {LOGO}
-  <div class="what"><h1>{TITLE}</h1><p>{SENTENCE}</p></div>
+  <div><h1>{TITLE}</h1><p>{SENTENCE}</p></div>
   <div class="model">
-    <span class="name">{escape(runtime.title)}</span>{recipe}
+    <span class="name">{escape(runtime.title)}</span>
+    {recipe}
     <span class="pill" role="status">{escape(pill)}</span>
-    {detail}
   </div>
+  {"" if status.state == "ready" else _notice(status)}
 </header>"""
+
+
+def _notice(status: Status) -> str:
+    """What is being done for the model, or why there is none."""
+    bar = "" if status.progress is None else f'<progress value="{status.progress:.3f}" aria-hidden="true"></progress>'
+    return f'<div class="notice"><p>{escape(status.message)}</p>{bar}</div>' if status.message else ""

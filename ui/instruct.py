@@ -32,9 +32,15 @@ def build(runtime: FalconRuntime, sampling: Sequence[Component]) -> None:
     with gr.Row(elem_classes="chips"):
         tasks = [gr.Button(label, size="sm", elem_classes="chip") for label in TASKS]
     instruction = gr.Textbox(
-        label="Instruction", placeholder="What should be done?", lines=2, max_lines=6, elem_id="instruct-instruction"
+        "",
+        label="Instruction",
+        placeholder="What should be done?",
+        lines=2,
+        max_lines=6,
+        elem_id="instruct-instruction",
     )
     context = gr.Textbox(
+        "",
         label="Context (optional)",
         placeholder="Paste a text to work on.",
         lines=5,

@@ -14,11 +14,10 @@ CONCURRENT_RUNS = 8
 """Requests of one kind that reach the engine at a time; it queues them itself and tells each its place."""
 INSTANT: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """Options of the events that only rearrange the page."""
-SETTLED = "This page could not get an answer: the demo is too busy, or something broke. Please try again."
 
 
 class Start(NamedTuple):
-    """One way to start a run: the triggers, and how the page is prepared for it."""
+    """One way to start a run: what triggers it, and the function that prepares the page for it."""
 
     triggers: Sequence[Any]
     prepare: Callable[..., tuple[Any, ...]]
@@ -29,10 +28,13 @@ class Start(NamedTuple):
 class Runs:
     """The runs of one tab. While one is going, Stop stands in the place of the start button."""
 
-    def __init__(self, start: gr.Button, stop: gr.Button, line: gr.HTML, locked: Sequence[Component] = ()) -> None:
-        """`locked` cannot be used during a run."""
-        self._start, self._stop, self._line, self._locked = start, stop, line, locked
+    def __init__(
+        self, start: gr.Button, stop: gr.Button, line: gr.HTML, locked: Sequence[Component], again: str = ""
+    ) -> None:
+        """`locked` cannot be used during a run; `again` is the start button's label once there is an answer."""
+        self._start, self._stop, self._line, self._locked, self._again = start, stop, line, locked, again
         self._last = gr.State(Update())
+        self._stopping = gr.State(False)
 
     def wire(
         self,
@@ -43,19 +45,20 @@ class Runs:
     ) -> None:
         """Connects each start with `answer`, a generator as made by `streaming.to_page`, and all of them with Stop."""
         running = [self._wire_start(start, answer, inputs, output) for start in starts]
-        self._stop.click(self._stopped, self._last, [self._line, *self._controls()], cancels=running, **INSTANT)
+        # Gradio waits for the function before it cancels, so that `_settle` knows why there is no more to come.
+        self._stop.click(lambda: True, None, self._stopping, cancels=running, **INSTANT)
 
     def _wire_start(
         self, start: Start, answer: Callable[..., Any], inputs: Sequence[Component], output: Component
-    ) -> Any:
+    ) -> gr.events.Dependency:
         @wraps(start.prepare)
         def begin(*values: Any) -> tuple[Any, ...]:
-            return *start.prepare(*values), stats.line(Update()), Update(), *self._controls_while(running=True)
+            return *start.prepare(*values), Update(), False, *self._begun()
 
         begun = gr.on(
-            start.triggers, begin, start.inputs, [*start.outputs, self._line, self._last, *self._controls()], **INSTANT
+            start.triggers, begin, start.inputs, [*start.outputs, self._last, self._stopping, *self._shown()], **INSTANT
         )
-        run = begun.then(
+        run = begun.success(
             answer,
             inputs,
             [output, self._line, self._last],
@@ -63,19 +66,25 @@ class Runs:
             show_progress="hidden",
             api_visibility="private",
         )
-        run.then(lambda: self._controls_while(running=False), None, self._controls(), **INSTANT)
-        run.failure(lambda: stats.line(Update(error=SETTLED)), None, self._line, **INSTANT)
+        # Gradio calls `then` after a run that succeeded, `failure` after one that failed, both after one cancelled.
+        for over in (run.then, run.failure):
+            over(self._settle, [self._last, self._stopping], self._shown(), **INSTANT)
         return run
 
-    def _stopped(self, last: Update) -> tuple[Any, ...]:
-        return stats.line(stats.stopped(last)), *self._controls_while(running=False)
+    def _shown(self) -> list[Component]:
+        """What changes when a run begins and when it is over."""
+        return [self._line, self._start, self._stop, *self._locked]
 
-    def _controls(self) -> list[Component]:
-        return [self._start, self._stop, *self._locked]
+    def _begun(self) -> list[Any]:
+        locks = [gr.update(interactive=False) for _ in self._locked]
+        return [stats.line(Update()), gr.update(visible=False), gr.update(visible=True), *locks]
 
-    def _controls_while(self, running: bool) -> list[Any]:
-        locks = [gr.update(interactive=not running) for _ in self._locked]
-        return [gr.update(visible=not running), gr.update(visible=running), *locks]
+    def _settle(self, last: Update, stopping: bool) -> list[Any]:
+        """The page after a run, however it ended."""
+        label = {"value": self._again} if self._again and last.text else {}
+        locks = [gr.update(interactive=True) for _ in self._locked]
+        line = stats.line(stats.ended(last, stopping))
+        return [line, gr.update(visible=True, **label), gr.update(visible=False), *locks]
 
 
 def submit_with(box: gr.Textbox, button: gr.Button) -> None:

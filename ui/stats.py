@@ -15,8 +15,8 @@ FINISHED = {
     "stop": "Finished",
     "length": "Stopped at the length limit",
     "cancelled": "Stopped",
-    "error": "Ended by an error",
 }
+BROKEN = "This got no further: too many people are asking at once, or something broke. Please try again."
 IDLE = '<div class="line"><span class="state" role="status">Nothing asked yet</span></div>'
 
 
@@ -27,11 +27,14 @@ def line(update: Update) -> str:
     return f'<div class="line {kind}"><span class="state" role="status">{escape(words)}</span>{figures}</div>'
 
 
-def stopped(update: Update) -> Update:
-    """The last update of a run that the visitor stopped; one that had ended by itself stays what it was."""
-    return (
-        update if update.finish_reason or update.error else replace(update, finish_reason="cancelled", waiting_for=None)
-    )
+def ended(last: Update, stopped: bool) -> Update:
+    """The last update of a run that is over. Where the run did not get to say so itself, the visitor stopped it, or
+    the page could not carry it out."""
+    if last.finish_reason or last.error:
+        return last
+    if stopped:
+        return replace(last, finish_reason="cancelled", waiting_for=None)
+    return replace(last, error=BROKEN, waiting_for=None)
 
 
 def _state(update: Update) -> tuple[str, str]:
@@ -58,18 +61,18 @@ def _figures(stats: Stats | None) -> list[str]:
     if stats is None or not stats.prompt_tokens:
         return []
     cached = f", {_number(stats.cached_tokens)} cached" if stats.cached_tokens else ""
-    figures = [f"prompt {_number(stats.prompt_tokens)}{cached}{_rate(stats.prefill_tokens_per_second, 'reading')}"]
+    figures = [f"Read {_number(stats.prompt_tokens)} tokens{cached}{_rate(stats.prefill_tokens_per_second)}"]
     if stats.generated_tokens:
-        figures.append(f"written {_number(stats.generated_tokens)}{_rate(stats.decode_tokens_per_second, 'writing')}")
+        figures.append(f"Wrote {_number(stats.generated_tokens)}{_rate(stats.decode_tokens_per_second)}")
     if stats.time_to_first_token_s is not None:
-        figures.append(f"first token after {_number(stats.time_to_first_token_s, 2)} s")
+        figures.append(f"First token {_number(stats.time_to_first_token_s, 2)} s")
     return figures
 
 
-def _rate(tokens_per_second: float | None, what: str) -> str:
+def _rate(tokens_per_second: float | None) -> str:
     if tokens_per_second is None:
         return ""
-    return f" · {what} {_number(tokens_per_second, 1 if tokens_per_second < 10 else 0)} tok/s"
+    return f" at {_number(tokens_per_second, 1 if tokens_per_second < 10 else 0)} tok/s"
 
 
 def _number(value: float, digits: int = 0) -> str:

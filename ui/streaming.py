@@ -1,5 +1,6 @@
 """The one place that turns the runtime's iterator of chunks into what the page and the API show."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -55,14 +56,27 @@ def updates(runtime: FalconRuntime, call: Call, sampling: Mapping[str, Any]) -> 
 
 
 def _until_ready(runtime: FalconRuntime) -> Iterator[Update]:
-    """Updates with the model's status until there is a model, or none to be had.
+    """Updates with the model's status until it is loaded. Errors: those of `FalconRuntime.load`.
 
-    The runtime would wait as well, but silently and without a place to be cancelled.
+    The first call for an answer would load it as well, but silently and without a place to be cancelled.
     """
-    runtime.load(wait=False)
-    while (status := runtime.status).state not in ("ready", "failed"):
-        yield Update(waiting_for=status)
-        time.sleep(STATUS_INTERVAL_S)
+    if runtime.status.state == "ready":
+        return
+    errors: list[FalconError] = []
+
+    def load() -> None:
+        try:
+            runtime.load()
+        except FalconError as error:
+            errors.append(error)
+
+    loading = threading.Thread(target=load, daemon=True)
+    loading.start()
+    while loading.is_alive():
+        yield Update(waiting_for=runtime.status)
+        loading.join(STATUS_INTERVAL_S)
+    if errors:
+        raise errors[0]
 
 
 def to_page(

@@ -1,4 +1,4 @@
-"""The whole way of a checkpoint: download, weights into the exported Llama, lowering, manifest, into its place at once."""
+"""The whole way of a checkpoint: download, weights into the exported Llama, lowering, manifest, all into place at once."""
 
 import os
 import shutil
@@ -104,8 +104,8 @@ def _build(
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if len(tokenizer) > checkpoint.config.vocab_size:
         raise ConversionFailed(
-            f"The tokenizer has {len(tokenizer):,} tokens and the model knows {checkpoint.config.vocab_size:,}: they do "
-            "not belong together."
+            f"The tokenizer has {len(tokenizer):,} tokens and the model knows {checkpoint.config.vocab_size:,}: they "
+            "do not belong together."
         )
     Manifest(
         name=name,

@@ -85,8 +85,8 @@ def _from_hub(hub: HubRepository, folder: Path, message: str, report: Report) ->
             snapshot_download(hub.repository, revision=info.sha, local_dir=target, allow_patterns=wanted)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise DownloadFailed(
-            f"{hub.repository} could not be downloaded from the model hub ({type(error).__name__}: {error:.300}). Check "
-            "the network, and HF_TOKEN where the model is gated; what has arrived is kept and goes on from there."
+            f"{hub.repository} could not be downloaded from the model hub ({type(error).__name__}: {str(error):.300}). "
+            "Check the network, and HF_TOKEN where the model is gated. What has arrived is kept."
         ) from error
     return target
 
@@ -96,8 +96,8 @@ def _verify(path: Path, size: int, sha256: str) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if path.stat().st_size != size or found != sha256:
         raise DownloadFailed(
-            f"{path.name} is not the file that the catalogue names: {path.stat().st_size:,} bytes with SHA-256 {found}, "
-            f"expected {size:,} bytes with {sha256}. Nothing of it is kept; try again, or ask who runs the mirror."
+            f"{path.name} is not the file that the catalogue names: {path.stat().st_size:,} bytes with SHA-256 {found} "
+            f"instead of {size:,} bytes with {sha256}. Nothing of it is kept; try again, or ask who runs the mirror."
         )
 
 

@@ -6,8 +6,7 @@ projection, gate and up another, RoPE is one multiplication by tables, the KV ca
 
 import torch
 import torch.nn.functional as F
-from executorch.extension.pybindings import portable_lib  # noqa: F401  (registers what the custom ops need)
-from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  isort: skip  (torch.ops.llama.*)
+from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  (registers torch.ops.llama.*)
 from torch import Tensor, nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
@@ -16,6 +15,10 @@ from .quantize import Recipe, make_embedding, make_linear
 
 Span = tuple[int, int, int]
 """Where a slot's new tokens lie: offset in the batch, how many, and position of the first in its sequence."""
+
+
+def head_dim(config: LlamaConfig) -> int:
+    return config.head_dim or config.hidden_size // config.num_attention_heads
 
 
 class RMSNorm(nn.Module):
@@ -31,7 +34,8 @@ class RMSNorm(nn.Module):
 class Attention(nn.Module):
     def __init__(self, config: LlamaConfig, recipe: Recipe, slots: int, context: int):
         super().__init__()
-        self.heads, self.kv_heads, self.head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.head_dim = head_dim(config)
         self.qkv = make_linear(config.hidden_size, (self.heads + 2 * self.kv_heads) * self.head_dim, recipe.linear)
         self.out = make_linear(self.heads * self.head_dim, config.hidden_size, recipe.linear)
         for slot in range(slots):
@@ -47,27 +51,24 @@ class Attention(nn.Module):
         left, right = qk.split([half, half], 3)
         qk = qk * cos + torch.cat([right, left], 3) * sin
         q, k = qk.split([self.heads, self.kv_heads], 2)
-        # custom_sdpa is several times slower with one query row than with two, so each slot gets one row more: the
-        # row after its own, whatever it is. What comes of it is dropped.
-        q = torch.cat([q, q[:, :1]], 1)
         if len(spans) == 1:  # Nothing to cut out or to put together: a graph with five copies less a layer.
-            attended = self.attend(0, q, k, v, spans[0][2]).narrow(1, 0, n)
+            attended = self.attend(0, q, k, v, spans[0][2])
         else:
             parts = []
             for slot, (offset, count, start) in enumerate(spans):
-                new_k, new_v = k.narrow(1, offset, count), v.narrow(1, offset, count)
-                part = self.attend(slot, q.narrow(1, offset, count + 1), new_k, new_v, start)
-                parts.append(part.narrow(1, 0, count))
+                parts.append(self.attend(slot, *(rows.narrow(1, offset, count) for rows in (q, k, v)), start))
             attended = torch.cat(parts, 1)
         return self.out(attended.view(1, n, self.heads * self.head_dim))
 
     def attend(self, slot: int, q: Tensor, k: Tensor, v: Tensor, start: int) -> Tensor:
-        """Causal attention of one slot's rows [1, count + 1, heads, head_dim], its cache being extended in place."""
+        """Causal attention of one slot's new rows [1, count, heads, head_dim]; its cache is extended in place."""
         k_cache, v_cache = getattr(self, f"k{slot}"), getattr(self, f"v{slot}")
         torch.ops.llama.update_cache(k, k_cache, start)
         torch.ops.llama.update_cache(v, v_cache, start)
-        attended: Tensor = torch.ops.llama.custom_sdpa(q, k_cache, v_cache, start, None, 0.0, True)
-        return attended
+        # custom_sdpa is several times slower with one query row than with two: it gets one more, which is dropped.
+        rows = torch.cat([q, q.narrow(1, 0, 1)], 1)
+        attended = torch.ops.llama.custom_sdpa(rows, k_cache, v_cache, start, None, 0.0, True)
+        return attended.narrow(1, 0, q.shape[1])
 
 
 class Layer(nn.Module):
@@ -102,9 +103,11 @@ class Llama(nn.Module):
         # transformers' own tables, so that every kind of RoPE scaling it knows is right here too. The sign of
         # rotate_half is in the table.
         cos, sin = LlamaRotaryEmbedding(config)(torch.zeros(1), torch.arange(context)[None])
-        sign = torch.cat([-torch.ones(config.head_dim // 2), torch.ones(config.head_dim // 2)])
+        half = torch.ones(head_dim(config) // 2)
+        self.cos: Tensor
+        self.sin: Tensor
         self.register_buffer("cos", cos[0], persistent=False)
-        self.register_buffer("sin", sin[0] * sign, persistent=False)
+        self.register_buffer("sin", sin[0] * torch.cat([-half, half]), persistent=False)
 
     @property
     def parameter_count(self) -> int:
@@ -118,17 +121,16 @@ class Llama(nn.Module):
         `tokens` [1, N] are the slots' new tokens one slot after the other, `positions` [N] their positions, `counts`
         [SLOTS] how many each slot has (at least 1, summing to N) and `starts` [SLOTS] the position of its first.
         """
-        n, offset, spans = tokens.shape[1], 0, []
+        n, offset, spans = tokens.shape[1], 0, list[Span]()
         for slot in range(self.slots):
-            start = starts[slot].item()
+            start: int = starts[slot].item()  # type: ignore[assignment]  # A SymInt while tracing; int() would fix it.
             # The last slot has what the others leave, so that one slot alone has all, known by its shape.
-            count = counts[slot].item() if slot < self.slots - 1 else n - offset
+            count: int = counts[slot].item() if slot < self.slots - 1 else n - offset  # type: ignore[assignment]
             for fact in (count >= 1, count <= n, start >= 0, start + count <= self.context, offset + count <= n):
-                torch._check(fact)
+                torch._check(fact)  # type: ignore[no-untyped-call]
             spans.append((offset, count, start))
             offset = offset + count
-        cos = self.cos.index_select(0, positions)[None, :, None]
-        sin = self.sin.index_select(0, positions)[None, :, None]
+        cos, sin = (table.index_select(0, positions)[None, :, None] for table in (self.cos, self.sin))
         x = self.embed(tokens)
         for layer in self.layers:
             x = layer(x, cos, sin, spans)

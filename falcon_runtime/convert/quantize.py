@@ -10,12 +10,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchao.quantization.quant_primitives import (
-    MappingType,
-    choose_qparams_affine,
-    dequantize_affine,
-    quantize_affine,
-)
+from torchao.quantization import quant_primitives  # noqa: F401  (registers torch.ops.torchao.*)
 
 from ..manifest import RecipeName
 
@@ -54,7 +49,7 @@ RECIPES: dict[RecipeName, Recipe] = {
 
 
 def quantize(weight: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
-    """Integers [out, in] (int8) and scales [out, groups] (float32) of a float weight [out, in], symmetric, round to nearest."""
+    """Integers [out, in] (int8) and scales [out, groups] (float32) of a weight [out, in]: symmetric, round to nearest."""
     out, inputs = weight.shape
     low, high = scheme.range
     groups = weight.float().view(out, -1, scheme.group or inputs)
@@ -67,8 +62,7 @@ class QuantizedLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int, scheme: Scheme):
         super().__init__()
         self.scheme = scheme
-        self.block = [1, scheme.group or inputs]
-        groups = inputs // self.block[1]
+        groups = inputs // (scheme.group or inputs)
         self.weight = nn.Parameter(torch.empty(outputs, inputs, dtype=torch.int8), requires_grad=False)
         self.scale = nn.Parameter(torch.empty(outputs, groups), requires_grad=False)
         self.zero_point = nn.Parameter(torch.zeros(outputs, groups, dtype=torch.int8), requires_grad=False)
@@ -79,14 +73,17 @@ class QuantizedLinear(nn.Module):
         self.weight[rows], self.scale[rows] = quantize(weight, self.scheme)
 
     def forward(self, x: Tensor) -> Tensor:
-        token = [1, 1, x.shape[-1]]
-        scale, zero_point = choose_qparams_affine(
-            x, MappingType.ASYMMETRIC, token, torch.int8, -128, 127, None, None, torch.int8
+        # The operators themselves: torchao's functions around them switch gradients off and on again, and the passes
+        # that clean those switches out of the graph take time that grows with the square of its size.
+        ao = torch.ops.torchao
+        token, weight = [1, 1, x.shape[-1]], [1, x.shape[-1] // self.scale.shape[1]]
+        low, high = self.scheme.range
+        scale, zero = ao.choose_qparams_affine(x, "ASYMMETRIC", token, torch.int8, -128, 127, None, None, torch.int8)
+        x = ao.quantize_affine(x, token, scale, zero, torch.int8, -128, 127)
+        x = ao.dequantize_affine(x, token, scale, zero, torch.int8, -128, 127)
+        return F.linear(
+            x, ao.dequantize_affine(self.weight, weight, self.scale, self.zero_point, torch.int8, low, high)
         )
-        x = quantize_affine(x, token, scale, zero_point, torch.int8, -128, 127)
-        x = dequantize_affine(x, token, scale, zero_point, torch.int8, -128, 127)
-        weight = dequantize_affine(self.weight, self.block, self.scale, self.zero_point, torch.int8, *self.scheme.range)
-        return F.linear(x, weight)
 
 
 class QuantizedEmbedding(nn.Module):

@@ -1,14 +1,15 @@
-"""A SentencePiece vocabulary as a `tokenizers.Tokenizer` that gives the ids `SentencePieceProcessor.encode` gives.
+"""A SentencePiece vocabulary as a `tokenizers.Tokenizer` that gives the ids of `SentencePieceProcessor.encode`.
 
-transformers' LlamaTokenizer is not used: it takes every model for BPE, whatever its type, drops its normalization,
-and swallows one of several leading spaces.
+transformers' own reading of a tokenizer.model is not used: it puts no space before text and adds no BOS token. What
+still differs here: which of two equally likely unigram splits is taken, and that no space is put before a user-defined
+piece at the very beginning.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
@@ -30,38 +31,39 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a SentencePiece model says: its pieces, id by id, and how it prepares text."""
+    """The pieces, id by id, and how text is prepared for them."""
 
     pieces: Sequence[str]
     scores: Sequence[float]
     kinds: Sequence[int]
     unigram: bool
-    """Split by the likeliest pieces; otherwise BPE, merging what gives the piece of highest score."""
+    """Whether text is split into the likeliest pieces, or else merged by score (BPE)."""
     prefix: Literal["first", "always", "never"]
-    """Where a space is put before text: at its beginning, there and after every special token, or nowhere."""
-    charsmap: bytes = b""
-    """Compiled normalization rules (NFKC by default); none if empty."""
+    """Where a space is put: at the beginning of text, there and after every token that is found whole, or nowhere."""
+    normalization: Sequence[normalizers.Normalizer] = ()
+    """What is done to text first."""
     squeeze_spaces: bool = False
-    """Whether several spaces become one and those at both ends none."""
+    """Whether several spaces become one, and none at the ends."""
 
 
 def read_model(path: Path, prefix: Literal["first", "always"]) -> tuple[Vocabulary, dict[str, str]]:
-    """Vocabulary and special tokens (`bos_token`, ...) of a `tokenizer.model`; `prefix` is used if it wants any.
+    """The vocabulary and the special tokens (`bos_token`, ...) of a `tokenizer.model`.
 
-    Errors: ConversionFailed where it is no SentencePiece model, or of a kind other than unigram and BPE.
+    `prefix` holds if the model asks for any. Errors: ConversionFailed where it is no SentencePiece model, or one of a
+    type other than unigram and BPE.
     """
-    from sentencepiece import sentencepiece_model_pb2  # Needs protobuf; few checkpoints need either.
+    from sentencepiece import sentencepiece_model_pb2  # With protobuf; few checkpoints need either.
 
-    model = sentencepiece_model_pb2.ModelProto()
+    model: Any = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     try:
         model.ParseFromString(path.read_bytes())
-    except Exception as error:  # protobuf's own kinds differ between its implementations
+    except Exception as error:  # protobuf's implementations raise different kinds
         raise ConversionFailed(f"{path} is not a SentencePiece model, or damaged: download it again.") from error
     trainer, normalizer = model.trainer_spec, model.normalizer_spec
-    if not model.pieces or trainer.model_type not in (trainer.UNIGRAM, trainer.BPE) or trainer.treat_whitespace_as_suffix:
+    known = trainer.model_type in (trainer.UNIGRAM, trainer.BPE) and not trainer.treat_whitespace_as_suffix
+    if not model.pieces or not known:
         raise ConversionFailed(
-            f"{path} is not a SentencePiece model that splits text into unigram or BPE pieces: save the tokenizer as "
-            "tokenizer.json with transformers."
+            f"{path} is not a SentencePiece model of type unigram or BPE: save the tokenizer as tokenizer.json."
         )
     ids = {"bos": trainer.bos_id, "eos": trainer.eos_id, "unk": trainer.unk_id, "pad": trainer.pad_id}
     special = {f"{name}_token": model.pieces[i].piece for name, i in ids.items() if 0 <= i < len(model.pieces)}
@@ -71,65 +73,81 @@ def read_model(path: Path, prefix: Literal["first", "always"]) -> tuple[Vocabula
         kinds=[piece.type for piece in model.pieces],
         unigram=trainer.model_type == trainer.UNIGRAM,
         prefix=prefix if normalizer.add_dummy_prefix else "never",
-        charsmap=normalizer.precompiled_charsmap,
+        normalization=_normalization(normalizer.name, normalizer.precompiled_charsmap),
         squeeze_spaces=normalizer.remove_extra_whitespaces,
     )
     return vocabulary, special
 
 
 def build(vocabulary: Vocabulary) -> Tokenizer:
-    """The tokenizer of `vocabulary`, without any token added at the beginning or end."""
+    """The tokenizer of `vocabulary`, which adds no token at the beginning or end."""
     tokenizer = Tokenizer(_unigram(vocabulary) if vocabulary.unigram else _bpe(vocabulary))
-    steps = [normalizers.NFC(), normalizers.Precompiled(vocabulary.charsmap)] if vocabulary.charsmap else []
+    steps = list(vocabulary.normalization)
     if vocabulary.squeeze_spaces:
-        steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex(f"[ {SPACE}]+$"), "")]
+        steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex(rf"[ {SPACE}]+\z"), "")]
         if vocabulary.prefix == "never":
-            steps.append(normalizers.Replace(Regex("^ "), ""))
+            steps.append(normalizers.Replace(Regex(r"\A "), ""))
     else:
         steps.append(normalizers.Replace(" ", SPACE))
     tokenizer.normalizer = normalizers.Sequence(steps)
-    splits = [
-            pre_tokenizers.Metaspace(replacement=" ", prepend_scheme=vocabulary.prefix, split=False),
-            pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="never", split=False),
-        ]
+    splits: list[pre_tokenizers.PreTokenizer] = [
+        # Puts a space before text that does not begin with one. Where spaces are squeezed, one that is there already
+        # is that space. Where they are not, they have become SPACE above, and every text gets one more.
+        pre_tokenizers.Metaspace(replacement=" ", prepend_scheme=vocabulary.prefix, split=False),
+        pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="never", split=False),
+    ]
     if vocabulary.unigram:
         # "<0x0A>" written out in text is six characters, not the piece that stands for the byte.
         splits.append(pre_tokenizers.Split(Regex("(?<=<)(?=0x[0-9A-F]{2}>)"), "isolated"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(splits)
-    tail = [] if vocabulary.prefix == "never" else [decoders.Strip(content=" ", left=1)]
+    strip = [] if vocabulary.prefix == "never" else [decoders.Strip(content=" ", left=1)]
     tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *tail]
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
     )
     pieces = list(zip(vocabulary.pieces, vocabulary.kinds, strict=True))
-    # A tokenizer that squeezes spaces must see the text on both sides of a user-defined piece at once, so it looks
-    # for such pieces after normalization.
-    tokenizer.add_tokens(
-        [AddedToken(p, normalized=vocabulary.squeeze_spaces) for p, kind in pieces if kind == Kind.USER_DEFINED]
-    )
     tokenizer.add_special_tokens([AddedToken(p, normalized=False) for p, kind in pieces if kind == Kind.CONTROL])
+    # User-defined pieces are looked for in normalized text, unless normalization would make something else of them.
+    normalize = tokenizer.normalizer.normalize_str
+    tokenizer.add_tokens(
+        [AddedToken(p, normalized=normalize(p) == p) for p, kind in pieces if kind == Kind.USER_DEFINED]
+    )
     return tokenizer
 
 
+def _normalization(name: str, rules: bytes) -> list[normalizers.Normalizer]:
+    """Compiled rules as `tokenizers` applies them: one to each grapheme. `name` tells SentencePiece's default ones."""
+    if not rules:
+        return []
+    # What takes more than one rule to a grapheme is done before.
+    several = [normalizers.NFC(), normalizers.Replace("\r\n", "\n\n")] if name.startswith("nmt_nfkc") else []
+    return [*several, normalizers.Precompiled(rules)]
+
+
 def _unigram(vocabulary: Vocabulary) -> models.Unigram:
-    return models.Unigram(
-        list(zip(vocabulary.pieces, vocabulary.scores, strict=True)),
-        unk_id=list(vocabulary.kinds).index(Kind.UNKNOWN),
-        byte_fallback=Kind.BYTE in vocabulary.kinds,
-    )
+    pieces = list(zip(vocabulary.pieces, vocabulary.scores, strict=True))
+    return models.Unigram(pieces, unk_id=_unknown(vocabulary), byte_fallback=Kind.BYTE in vocabulary.kinds)
 
 
 def _bpe(vocabulary: Vocabulary) -> models.BPE:
+    """BPE whose merges are all the ways to make a piece of two others, those of the highest score first."""
     ids = {piece: i for i, piece in enumerate(vocabulary.pieces)}
-    parts = {p for p, kind in zip(vocabulary.pieces, vocabulary.kinds, strict=True) if kind in (Kind.NORMAL, Kind.UNUSED)}
-    merges = []
-    for piece, score in zip(vocabulary.pieces, vocabulary.scores, strict=True):
-        if piece in parts:
-            pairs = ((piece[:i], piece[i:]) for i in range(1, len(piece)))
-            merges += [(-score, ids[a], ids[b], (a, b)) for a, b in pairs if a in parts and b in parts]
+    pieces = zip(vocabulary.pieces, vocabulary.scores, vocabulary.kinds, strict=True)
+    scores = {piece: score for piece, score, kind in pieces if kind in (Kind.NORMAL, Kind.UNUSED)}
+    merges = [
+        (-score, ids[piece[:i]], ids[piece[i:]], (piece[:i], piece[i:]))
+        for piece, score in scores.items()
+        for i in range(1, len(piece))
+        if piece[:i] in scores and piece[i:] in scores
+    ]
+    unknown = _unknown(vocabulary)
     return models.BPE(
         vocab=ids,
         merges=[pair for *_, pair in sorted(merges)],
-        unk_token=vocabulary.pieces[list(vocabulary.kinds).index(Kind.UNKNOWN)],
+        unk_token=None if unknown is None else vocabulary.pieces[unknown],
         fuse_unk=True,
         byte_fallback=Kind.BYTE in vocabulary.kinds,
     )
+
+
+def _unknown(vocabulary: Vocabulary) -> int | None:
+    return next((i for i, kind in enumerate(vocabulary.kinds) if kind == Kind.UNKNOWN), None)

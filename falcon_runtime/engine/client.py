@@ -1,10 +1,12 @@
 """The parent's side of the engine: starts the process, hands it requests, and turns its death into an error."""
 
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from itertools import count
@@ -15,8 +17,11 @@ from typing import Any
 
 from ..errors import EngineDied, FalconError, ModelDamaged, RuntimeClosed
 from ..sampling import SamplingParams
+from .messages import Cancel, Ready, Submit
 from .scheduler import Step
-from .worker import Cancel, Ready, Submit
+
+
+logger = logging.getLogger(__name__)
 
 
 class StepStream:
@@ -88,10 +93,12 @@ class EngineProcess:
         ours, theirs = socket.socketpair()
         root = str(Path(__file__).parents[2])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  ExecuTorch writes notes there; told when it dies.
         self._popen = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.worker", str(theirs.fileno()), str(folder), str(threads or 0)],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.DEVNULL,
+            stderr=self._log,
             pass_fds=[theirs.fileno()],
         )
         theirs.close()
@@ -99,7 +106,7 @@ class EngineProcess:
         self._sending = threading.Lock()
         self._streams: dict[int, StepStream] = {}
         self._numbers = count()
-        self.alive = True
+        self.alive, self._stopped = True, False
         self._await_ready(folder)
         threading.Thread(target=self._receive, name="falcon-engine", daemon=True).start()
 
@@ -120,6 +127,7 @@ class EngineProcess:
 
     def stop(self) -> None:
         """Ends the process and every stream; does not wait for a step to end."""
+        self._stopped = True
         self._popen.terminate()
 
     def _await_ready(self, folder: Path) -> None:
@@ -162,7 +170,12 @@ class EngineProcess:
             )
 
     def _death(self) -> str:
+        """How the process ended, in words; what it wrote goes to the log."""
         code = self._popen.wait()
+        if not self._stopped:
+            self._log.seek(0)
+            wrote = self._log.read()[-4000:].decode(errors="replace")
+            logger.warning("the engine ended with code %d; it wrote:\n%s", code, wrote)
         if code < 0:
             return f"signal {-code}, {signal.Signals(-code).name}"
         return f"exit code {code}"

@@ -1,8 +1,8 @@
 """The scheduler: many requests, one program.
 
-The program keeps SLOTS sequences. A request takes the free slot whose cached tokens share the longest prefix with it and
-reads only the rest, in slices; every forward carries the next slice or token of every running request. Each step yields
-one `Step` per request that moved.
+The program keeps SLOTS sequences. A request takes the free slot whose cached tokens share the longest prefix with it
+and reads only the rest, in slices; every forward carries the next slice or token of every running request. Each step
+yields one `Step` per request that moved.
 """
 
 import time

@@ -6,36 +6,17 @@ Messages go over the inherited socket: `Submit` and `Cancel` come in; `Ready` or
 
 import signal
 import sys
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from ..errors import FalconError
 from ..manifest import Manifest, read_manifest
-from ..sampling import SamplingParams
+from .messages import Cancel, Ready, Submit
 from .program import Program
 from .scheduler import Request, Scheduler
 
 LARGE_MODEL = 1_000_000_000
 """Parameters from which a slice of 128 tokens takes seconds on two cores, and one of 32 is as fast per token."""
-
-
-@dataclass(frozen=True)
-class Submit:
-    request: int
-    tokens: tuple[int, ...]
-    params: SamplingParams | None
-    """None to score the tokens instead of continuing them."""
-
-
-@dataclass(frozen=True)
-class Cancel:
-    request: int
-
-
-@dataclass(frozen=True)
-class Ready:
-    pass
 
 
 def serve(connection: Connection, scheduler: Scheduler) -> None:

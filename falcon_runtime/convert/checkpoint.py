@@ -1,0 +1,143 @@
+"""What is read of a checkpoint, whatever its format: configuration, weights one tensor at a time, and tokenizer."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+from ..errors import ConversionFailed
+
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+Shape = tuple[int, ...]
+
+
+def open_checkpoint(path: Path) -> "Checkpoint":
+    """The checkpoint at `path`: a `.gguf` file, or a Hugging Face folder with config.json, safetensors and tokenizer.
+
+    Only headers are read. When it is open it has every tensor of a Llama in its shape. Errors: ConversionFailed.
+    """
+    if path.is_dir():
+        from .hf_checkpoint import HfCheckpoint
+
+        return HfCheckpoint(path)
+    if path.is_file():
+        from .gguf_checkpoint import GgufCheckpoint
+
+        return GgufCheckpoint(path)
+    raise ConversionFailed(
+        f"There is no checkpoint at {path}. Name a .gguf file, or a folder with config.json, safetensors and tokenizer."
+    )
+
+
+class Checkpoint(ABC):
+    """The weights and the tokenizer of a Llama. Tensors bear Hugging Face's names, whatever the file calls them."""
+
+    source: str
+    """Name of the file or folder."""
+    config: LlamaConfig
+    files: list[Path]
+    """What holds the weights."""
+    shapes: dict[str, Shape]
+    """Of every tensor in them."""
+    end_ids: set[int]
+    """End-of-sequence tokens that are named elsewhere than in the tokenizer."""
+
+    @abstractmethod
+    def _read(self, name: str, rows: slice) -> Tensor:
+        """Rows of the stored tensor `name`, float32."""
+
+    @abstractmethod
+    def _load_tokenizer(self) -> PreTrainedTokenizerFast: ...
+
+    def tensor(self, name: str, rows: slice = slice(None)) -> Tensor:
+        """The tensor `name`, or some of its rows, in float32. Nothing else is brought into memory."""
+        return self._read(self._stored(name), rows)
+
+    def check(self, config: LlamaConfig) -> None:
+        """Raises ConversionFailed unless these are the tensors of the Llama that `config` describes, and no others."""
+        expected = tensor_shapes(config)
+        for name in self.shapes:
+            if name not in expected:
+                raise ConversionFailed(
+                    f"{self.source} has a tensor {name}, which a Llama of {config.num_hidden_layers} layers without "
+                    "biases does not have. Only LlamaForCausalLM checkpoints can be converted."
+                )
+        for name, shape in expected.items():
+            found = self.shapes.get(self._stored(name))
+            if found is None:
+                raise ConversionFailed(f"{self.source} lacks the tensor {name}. Download the checkpoint again.")
+            if found != shape:
+                raise ConversionFailed(
+                    f"The tensor {name} of {self.source} has the shape {list(found)}, and {list(shape)} is what its "
+                    "configuration says. Download the checkpoint again."
+                )
+
+    def sha256(self) -> str:
+        """Of the files that hold the weights, one after the other by name, in hexadecimal."""
+        digest = hashlib.sha256()
+        for path in sorted(self.files):
+            with path.open("rb") as file:
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+        return digest.hexdigest()
+
+    def end_tokens(self) -> list[int]:
+        """Every token that ends a sequence, sorted: the tokenizer's, and those that the checkpoint names elsewhere."""
+        own = self.tokenizer.eos_token_id
+        return sorted(self.end_ids if own is None else self.end_ids | {own})
+
+    def save_tokenizer(self, folder: Path) -> None:
+        """Writes the tokenizer, chat template included, for `AutoTokenizer.from_pretrained(folder)`."""
+        self.tokenizer.save_pretrained(folder)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """Errors: ConversionFailed where it cannot be read."""
+        try:
+            return self._load_tokenizer()
+        except ConversionFailed:
+            raise
+        except Exception as error:  # transformers and tokenizers raise many kinds, bare Exception among them
+            raise ConversionFailed(
+                f"The tokenizer of {self.source} cannot be read ({error}). Download the checkpoint again."
+            ) from error
+
+    def _stored(self, name: str) -> str:
+        tied = name == HEAD and HEAD not in self.shapes and self.config.tie_word_embeddings
+        return EMBEDDING if tied else name
+
+
+def make_config(source: str, settings: dict[str, Any]) -> LlamaConfig:
+    """The configuration with these settings. Errors: ConversionFailed where they make no sense."""
+    try:
+        return LlamaConfig.from_dict(settings)
+    except Exception as error:  # transformers' validation has kinds of its own
+        raise ConversionFailed(f"The configuration of {source} is not one of a Llama: {error}") from error
+
+
+def tensor_shapes(config: LlamaConfig) -> dict[str, Shape]:
+    """Every tensor of a LlamaForCausalLM and its shape, a linear layer's being [out, in]."""
+    hidden, mlp = config.hidden_size, config.intermediate_size
+    assert config.head_dim is not None  # LlamaConfig fills in both.
+    assert config.num_key_value_heads is not None
+    queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+    layer: dict[str, Shape] = {
+        "input_layernorm": (hidden,),
+        "self_attn.q_proj": (queries, hidden),
+        "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden),
+        "self_attn.o_proj": (hidden, queries),
+        "post_attention_layernorm": (hidden,),
+        "mlp.gate_proj": (mlp, hidden),
+        "mlp.up_proj": (mlp, hidden),
+        "mlp.down_proj": (hidden, mlp),
+    }
+    shapes: dict[str, Shape] = {EMBEDDING: (config.vocab_size, hidden)}
+    for i in range(config.num_hidden_layers):
+        shapes |= {f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()}
+    return shapes | {"model.norm.weight": (hidden,), HEAD: (config.vocab_size, hidden)}

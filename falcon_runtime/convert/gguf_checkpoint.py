@@ -1,0 +1,146 @@
+"""A GGUF file as a checkpoint. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md"""
+
+from pathlib import Path
+from typing import Any, cast
+
+import gguf
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+from ..errors import ConversionFailed
+from .checkpoint import Checkpoint, make_config, tensor_shapes
+from .gguf_tokenizer import build_tokenizer, end_ids
+
+EMBEDDING, HEAD, ROPE_FACTORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
+READABLE = "take the model as F16, BF16, Q8_0, Q4_0 or a K-quant"
+
+
+class GgufCheckpoint(Checkpoint):
+    def __init__(self, path: Path):
+        self.source, self.files = path.name, [path]
+        self._metadata, tensors = _open(path)
+        architecture = self._metadata.get("general.architecture")
+        if architecture != "llama":
+            raise ConversionFailed(f"{self.source} is of architecture {architecture}. Only llama can be converted.")
+        if (parts := self._metadata.get("split.count", 1)) > 1:
+            raise ConversionFailed(f"{self.source} is one of {parts} parts: join them with llama-gguf-split --merge.")
+        self._tensors = {tensor.name: tensor for tensor in tensors}
+        self.config = self._read_config()
+        self._tensors.pop(ROPE_FACTORS, None)
+        names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, self.config.num_hidden_layers)
+        ours = {names.get_name(name, try_suffixes=(".weight",)): name for name in tensor_shapes(self.config)}
+        self._tensors = {ours.get(name, name): tensor for name, tensor in self._tensors.items()}
+        self.shapes = {name: tuple(tensor.shape[::-1].tolist()) for name, tensor in self._tensors.items()}
+        self.check(self.config)
+        for tensor in {tensor.tensor_type: tensor for tensor in self._tensors.values()}.values():
+            try:
+                _float32(tensor, slice(1))
+            except NotImplementedError as error:
+                raise ConversionFailed(
+                    f"{self.source} has tensors of type {tensor.tensor_type.name}, which cannot be read: {READABLE}."
+                ) from error
+        self.end_ids = end_ids(self._metadata)
+
+    def _read(self, name: str, rows: slice) -> Tensor:
+        tensor = self._tensors[name]
+        if name.endswith(("q_proj.weight", "k_proj.weight")):
+            return _float32(tensor, _rotary_order(len(tensor.data), cast(int, self.config.head_dim))[rows])
+        return _float32(tensor, rows)
+
+    def _load_tokenizer(self) -> PreTrainedTokenizerFast:
+        return build_tokenizer(self._metadata, self.source)
+
+    def _read_config(self) -> LlamaConfig:
+        embedding, heads = self._tensors.get(EMBEDDING), self._number("llama.attention.head_count")
+        settings = {
+            "vocab_size": 0 if embedding is None else int(embedding.shape[-1]),
+            "hidden_size": self._number("llama.embedding_length"),
+            "intermediate_size": self._number("llama.feed_forward_length"),
+            "num_hidden_layers": self._number("llama.block_count"),
+            "num_attention_heads": heads,
+            "num_key_value_heads": self._number("llama.attention.head_count_kv", heads),
+            "head_dim": self._metadata.get("llama.attention.key_length"),
+            "max_position_embeddings": self._number("llama.context_length"),
+            "rms_norm_eps": _shortest(self._number("llama.attention.layer_norm_rms_epsilon")),
+            "rope_parameters": self._rope(),
+            "tie_word_embeddings": HEAD not in self._tensors,
+            "bos_token_id": self._metadata.get("tokenizer.ggml.bos_token_id"),
+            "eos_token_id": self._metadata.get("tokenizer.ggml.eos_token_id"),
+        }
+        config = make_config(self.source, settings)
+        if self._number("llama.rope.dimension_count", config.head_dim) != config.head_dim:
+            raise ConversionFailed(f"{self.source} rotates only a part of each head, which is not supported.")
+        return config
+
+    def _rope(self) -> dict[str, Any]:
+        """What transformers calls `rope_parameters`."""
+        theta = _shortest(self._number("llama.rope.freq_base", 10000.0))
+        kind = self._metadata.get("llama.rope.scaling.type", "linear")
+        scale = self._number("llama.rope.scaling.factor", self._number("llama.rope.scale_linear", 1.0))
+        linear = kind == "linear" and scale not in (0, 1)
+        factors = self._tensors.get(ROPE_FACTORS)
+        if kind not in ("none", "linear") or (linear and factors is not None):
+            raise ConversionFailed(f"{self.source} has RoPE scaling of type {kind}, which is not supported.")
+        if factors is not None:
+            # Llama 3's scaling, each frequency's divisor written out: what transformers calls longrope.
+            divisors = _float32(factors, slice(None)).tolist()
+            return {
+                "rope_type": "longrope",
+                "rope_theta": theta,
+                "short_factor": divisors,
+                "long_factor": divisors,
+                "factor": 1.0,
+                "attention_factor": 1.0,
+                "original_max_position_embeddings": self._number("llama.context_length"),
+            }
+        if linear:
+            return {"rope_type": "linear", "rope_theta": theta, "factor": scale}
+        return {"rope_type": "default", "rope_theta": theta}
+
+    def _number(self, key: str, default: int | float | None = None) -> Any:
+        value = self._metadata.get(key, default)
+        if not isinstance(value, int | float):
+            raise ConversionFailed(
+                f"{self.source} does not say {key}, or not one for all layers. Only a plain Llama can be read."
+            )
+        return value
+
+
+def _open(path: Path) -> tuple[dict[str, Any], list[gguf.ReaderTensor]]:
+    """The metadata and the tensors, these mapped and not read."""
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise ConversionFailed(f"{path} is not a GGUF file. Name a .gguf file, or the folder of a checkpoint.")
+    try:
+        reader = gguf.GGUFReader(path)
+        metadata = {name: field.contents() for name, field in reader.fields.items()}
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:  # whatever the reader stumbles over
+        raise ConversionFailed(
+            f"{path} is truncated or damaged, or has tensors of a type that is not known here. Download it again, or "
+            f"{READABLE}."
+        ) from error
+    if reader.endianess != gguf.GGUFEndian.LITTLE:
+        raise ConversionFailed(f"{path} is a big-endian file: take the little-endian one.")
+    return metadata, reader.tensors
+
+
+def _float32(tensor: gguf.ReaderTensor, rows: Any) -> Tensor:
+    """Rows of a stored tensor; each is quantized on its own."""
+    values = gguf.dequantize(tensor.data[rows], tensor.tensor_type)
+    return torch.from_numpy(np.require(values, np.float32, "W"))
+
+
+def _rotary_order(rows: int, head_dim: int) -> Any:
+    """Where the rows of a query or key projection lie in the file.
+
+    llama.cpp rotates neighbours, transformers element i with element i + head_dim / 2: what the one keeps as (head,
+    pair, side) is (head, side, pair) to the other (`permute` in llama.cpp's convert_hf_to_gguf.py).
+    """
+    return np.arange(rows).reshape(-1, head_dim // 2, 2).swapaxes(1, 2).ravel()
+
+
+def _shortest(value: float) -> float:
+    """The decimal that was meant: 1e-05, and not the 9.999999747378752e-06 that float32 has made of it."""
+    return float(str(np.float32(value)))

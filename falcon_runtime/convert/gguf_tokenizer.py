@@ -1,0 +1,103 @@
+"""The tokenizer that a GGUF file describes, rebuilt so that it splits text as llama.cpp does with that file.
+
+transformers' own reader knows neither the digits of `smollm` nor `ignore_merges`, and adds no BOS token. What the
+fields mean is written in https://github.com/ggml-org/llama.cpp/blob/master/src/llama-vocab.cpp
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from ..errors import ConversionFailed
+from . import sentencepiece_tokenizer
+from .sentencepiece_tokenizer import Kind, Vocabulary
+
+FIELDS = "tokenizer.ggml."
+
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_SPLITS = {
+    "default": [r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"],
+    "gpt-2": [_GPT2],
+    "smollm": [r"\p{N}", _GPT2],
+    "llama3": [_LLAMA3],
+    "llama-v3": [_LLAMA3],
+    "llama-bpe": [_LLAMA3],
+    "falcon3": [_LLAMA3],
+}
+"""By pre-tokenizer, the expressions whose matches are cut out of the text, one after the other."""
+
+
+def build_tokenizer(metadata: Mapping[str, Any], source: str) -> PreTrainedTokenizerFast:
+    """The tokenizer of the GGUF file `source` that has this metadata.
+
+    Errors: ConversionFailed where it has none, or one of a kind that is not known.
+    """
+    fields = {key.removeprefix(FIELDS): value for key, value in metadata.items() if key.startswith(FIELDS)}
+    if "tokens" not in fields:
+        raise ConversionFailed(f"{source} has no tokenizer. Take a file that has.")
+    kind, tokens = fields.get("model"), fields["tokens"]
+    fields.setdefault("token_type", [Kind.NORMAL] * len(tokens))
+    if kind == "gpt2":
+        pre = fields.get("pre", "(unnamed)")
+        if pre not in _SPLITS:
+            raise ConversionFailed(
+                f"{source} splits text by the pre-tokenizer {pre}, and only {', '.join(_SPLITS)} are known. Convert "
+                "the model from its Hugging Face folder."
+            )
+        like_llama3 = _SPLITS[pre] == [_LLAMA3]
+        tokenizer, add_bos = _byte_level(fields, _SPLITS[pre], ignore_merges=like_llama3), like_llama3
+    elif kind == "llama":
+        tokenizer, add_bos = _sentencepiece(fields), True
+    else:
+        raise ConversionFailed(f"{source} has a tokenizer of type {kind}, and only gpt2 and llama are known.")
+    ends = [AddedToken(tokens[i], normalized=False) for i in sorted(end_ids(metadata))]
+    tokenizer.add_special_tokens(ends)  # Old files call some of them normal tokens.
+    names = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+    ids = {f"{name}_token": fields.get(f"{field}_token_id") for name, field in names.items()}
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer,
+        chat_template=metadata.get("tokenizer.chat_template"),
+        add_bos_token=fields.get("add_bos_token", add_bos),
+        add_eos_token=fields.get("add_eos_token", False),
+        clean_up_tokenization_spaces=False,
+        **{name: tokens[i] for name, i in ids.items() if i is not None},
+    )
+
+
+def end_ids(metadata: Mapping[str, Any]) -> set[int]:
+    """The tokens that end a text (EOS), a turn (EOT) or a message (EOM)."""
+    ids = (metadata.get(f"{FIELDS}{name}_token_id") for name in ("eos", "eot", "eom"))
+    return {i for i in ids if i is not None}
+
+
+def _byte_level(fields: Mapping[str, Any], splits: list[str], ignore_merges: bool) -> Tokenizer:
+    """Byte-level BPE. With `ignore_merges`, words that are tokens are taken whole."""
+    vocabulary = {token: i for i, token in enumerate(fields["tokens"])}
+    merges = [tuple(merge.split(" ")) for merge in fields["merges"]]
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=ignore_merges))
+    steps = [pre_tokenizers.Split(Regex(split), "isolated") for split in splits]
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*steps, to_bytes])
+    tokenizer.decoder = decoders.ByteLevel()
+    pieces = list(zip(fields["tokens"], fields["token_type"], strict=True))
+    tokenizer.add_special_tokens([AddedToken(p, normalized=False) for p, kind in pieces if kind == Kind.CONTROL])
+    tokenizer.add_tokens([AddedToken(p, normalized=False) for p, kind in pieces if kind == Kind.USER_DEFINED])
+    return tokenizer
+
+
+def _sentencepiece(fields: Mapping[str, Any]) -> Tokenizer:
+    return sentencepiece_tokenizer.build(
+        Vocabulary(
+            pieces=fields["tokens"],
+            scores=fields["scores"],
+            kinds=fields["token_type"],
+            unigram=False,
+            prefix="always" if fields.get("add_space_prefix", True) else "never",
+        )
+    )

@@ -1,0 +1,23 @@
+"""What the engine's process and its parent tell each other, besides `Step`s and errors."""
+
+from dataclasses import dataclass
+
+from ..sampling import SamplingParams
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The model is loaded."""
+
+
+@dataclass(frozen=True)
+class Submit:
+    request: int
+    tokens: tuple[int, ...]
+    params: SamplingParams | None
+    """None to score the tokens instead of continuing them."""
+
+
+@dataclass(frozen=True)
+class Cancel:
+    request: int

