@@ -6,8 +6,10 @@ What a person reads goes to the terminal as it comes; `--json` prints for progra
 import argparse
 import dataclasses
 import json
+import logging
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, get_args
 
@@ -83,6 +85,9 @@ def models(options: argparse.Namespace) -> None:
 
 
 def convert(options: argparse.Namespace) -> None:
+    # What the exporter's libraries say of themselves, at import and later, is nothing for the owner of a demo.
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
     from .convert import convert as run  # Only here: the exporter's imports take seconds.
 
     if options.json:

@@ -37,9 +37,10 @@ class Detokenizer:
     the rest never comes. Special tokens have no text."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", prompt: Sequence[int]):
-        """`prompt` are the tokens that the text continues: they decide whether a first token's space is kept."""
+        """`prompt` are the tokens that the text continues: they decide whether a first token's space is kept. All of
+        them, since a part could begin within a character."""
         self._tokenizer = tokenizer.backend_tokenizer
-        self._stream = DecodeStream(ids=list(prompt[-16:]), skip_special_tokens=True)
+        self._stream = DecodeStream(ids=list(prompt), skip_special_tokens=True)
 
     def add(self, token: int) -> str:
         """The text that this token completes."""

@@ -9,6 +9,7 @@ from falcon_runtime import FalconRuntime
 
 from . import api, chat, controls, footer, generate, header, instruct, theme
 
+HERE = Path(__file__).parent
 WAITING_REQUESTS = 64
 
 
@@ -33,9 +34,9 @@ def launch_options() -> dict[str, Any]:
     """The arguments of `launch()` that belong to the page's looks and behaviour."""
     return {
         "theme": theme.build(),
-        "css_paths": [Path(__file__).parent / "style.css"],
-        "favicon_path": Path(__file__).parent / "falcon.svg",
-        "footer_links": [],
+        "css_paths": sorted(HERE.glob("style/*.css")),
+        "favicon_path": HERE / "falcon.svg",
+        "footer_links": ["api"],
         "ssr_mode": False,
         "run_history": False,
         "quiet": True,

@@ -9,7 +9,8 @@ from typing import Any
 import gradio as gr
 
 from falcon_runtime import FalconRuntime
-from falcon_runtime.errors import FalconError
+from falcon_runtime.chunk import Chunk
+from falcon_runtime.errors import FalconError, InvalidRequest
 from falcon_runtime.sampling import SamplingParams
 
 from .runs import CONCURRENT_RUNS
@@ -41,9 +42,14 @@ def build(runtime: FalconRuntime) -> None:
             history: The conversation before it: messages with "role" (user or assistant) and "content".
             system: Who the model should be and how it should answer.
         """
-        opening = [{"role": "system", "content": system}] if system else []
-        messages = [*opening, *(history or []), {"role": "user", "content": message}]
-        yield from texts(runtime, lambda params: runtime.chat(messages, params), sampling)
+
+        def call(params: SamplingParams) -> Iterator[Chunk]:
+            if not isinstance(history, list | None):
+                raise InvalidRequest(f"history must be a list of messages, not {history!r:.200}.")
+            opening = [{"role": "system", "content": system}] if system else []
+            return runtime.chat([*opening, *(history or []), {"role": "user", "content": message}], params)
+
+        yield from texts(runtime, call, sampling)
 
     @with_sampling
     def instruct(instruction: str, context: str = "", *, system: str = "", **sampling: Any) -> Iterator[str]:

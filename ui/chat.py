@@ -18,8 +18,8 @@ from .theme import LATEX
 EXAMPLES = [
     "What is the capital of France?",
     "Explain photosynthesis to a ten-year-old.",
-    "Write a four-line poem about the desert.",
-    "Give me three ideas for a rainy afternoon.",
+    "Why is the sky blue?",
+    "Write a short poem about the desert.",
 ]
 Message = dict[str, Any]
 
@@ -49,6 +49,7 @@ def build(runtime: FalconRuntime, sampling: Sequence[Component]) -> None:
             max_lines=6,
             scale=5,
             elem_id="chat-message",
+            html_attributes=gr.InputHTMLAttributes(enterkeyhint="send"),
         )
         send = gr.Button("Send", variant="primary", scale=1, min_width=96, elem_id="chat-send")
         stop = gr.Button("Stop", variant="stop", scale=1, min_width=96, visible=False)

@@ -24,7 +24,8 @@ def build() -> list[Component]:
                 gr.Slider(0, 1, step=0.01, **_words("min_p")),
                 gr.Slider(0.5, 2, step=0.05, **_words("repetition_penalty")),
                 gr.Textbox(**_words("stop", value="", note=" One per line; \\n means a line break."), lines=2),
-                gr.Number(**_words("seed"), precision=0, minimum=0, placeholder="random"),
+                # Not a number field: Gradio's takes an empty one for zero.
+                gr.Textbox(**_words("seed", value=""), placeholder="random"),
             ]
     return [*everyday, *further]
 
@@ -33,6 +34,7 @@ def values(*controls: Any) -> dict[str, Any]:
     """The controls' values as arguments of `SamplingParams`."""
     sampling = dict(zip(SamplingParams.model_fields, controls, strict=True))
     sampling["stop"] = [line.replace("\\n", "\n") for line in sampling["stop"].splitlines() if line]
+    sampling["seed"] = sampling["seed"].strip() or None
     return sampling
 
 

@@ -25,7 +25,7 @@ def build(runtime: FalconRuntime, sampling: Sequence[Component]) -> None:
         "Write a beginning; the model goes on from its last word. Edit, and let it continue.", elem_classes="hint"
     )
     with gr.Row(elem_classes="chips"):
-        beginnings = [gr.Button(label, size="sm", elem_classes="chip") for label in BEGINNINGS]
+        beginnings = [gr.Button(label, size="sm") for label in BEGINNINGS]
     text = gr.Textbox(
         "",
         label="Text",
@@ -33,11 +33,10 @@ def build(runtime: FalconRuntime, sampling: Sequence[Component]) -> None:
         lines=12,
         max_lines=24,
         elem_id="generate-text",
-        buttons=["copy"],
     )
     line = gr.HTML(stats.IDLE)
     with gr.Row(elem_classes="actions"):
-        start = gr.Button("Generate", variant="primary", elem_id="generate-start")
+        start = gr.Button("Generate", variant="primary")
         stop = gr.Button("Stop", variant="stop", visible=False)
         retry = gr.Button("Retry")
         undo = gr.Button("Undo")

@@ -13,6 +13,7 @@ from .runs import INSTANT
 
 TITLE = "Falcon on ExecuTorch"
 SENTENCE = "A language model that runs on an ordinary CPU. Let it continue a text, chat with it, or give it a task."
+PATIENCE = "The model is being prepared, once. Ask already: you are answered as soon as it is ready."
 LOGO = (Path(__file__).parent / "falcon.svg").read_text()
 REFRESH_S, REFRESH_WHEN_READY_S = 1, 10
 
@@ -49,5 +50,7 @@ def render(runtime: FalconRuntime) -> str:
 
 def _notice(status: Status) -> str:
     """What is being done for the model, or why there is none."""
+    if status.state == "failed":
+        return f'<div class="notice"><p>{escape(status.message)}</p></div>'
     bar = "" if status.progress is None else f'<progress value="{status.progress:.3f}" aria-hidden="true"></progress>'
-    return f'<div class="notice"><p>{escape(status.message)}</p>{bar}</div>' if status.message else ""
+    return f'<div class="notice"><p>{PATIENCE}</p>{bar}</div>'

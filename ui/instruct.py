@@ -30,14 +30,13 @@ def build(runtime: FalconRuntime, sampling: Sequence[Component]) -> None:
     """Lays the tab out and connects its events."""
     gr.Markdown("Give one task, with a text to work on if there is one, and get one answer.", elem_classes="hint")
     with gr.Row(elem_classes="chips"):
-        tasks = [gr.Button(label, size="sm", elem_classes="chip") for label in TASKS]
+        tasks = [gr.Button(label, size="sm") for label in TASKS]
     instruction = gr.Textbox(
         "",
         label="Instruction",
         placeholder="What should be done?",
         lines=2,
         max_lines=6,
-        elem_id="instruct-instruction",
     )
     context = gr.Textbox(
         "",
@@ -45,7 +44,6 @@ def build(runtime: FalconRuntime, sampling: Sequence[Component]) -> None:
         placeholder="Paste a text to work on.",
         lines=5,
         max_lines=12,
-        elem_id="instruct-context",
     )
     with gr.Row(elem_classes="actions"):
         start = gr.Button("Run", variant="primary", elem_id="instruct-start")

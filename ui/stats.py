@@ -61,7 +61,8 @@ def _figures(stats: Stats | None) -> list[str]:
     if stats is None or not stats.prompt_tokens:
         return []
     cached = f", {_number(stats.cached_tokens)} cached" if stats.cached_tokens else ""
-    figures = [f"Read {_number(stats.prompt_tokens)} tokens{cached}{_rate(stats.prefill_tokens_per_second)}"]
+    so_far = f"{_number(stats.prefilled_tokens)} of " if stats.prefilled_tokens < stats.prompt_tokens else ""
+    figures = [f"Read {so_far}{_number(stats.prompt_tokens)} tokens{cached}{_rate(stats.prefill_tokens_per_second)}"]
     if stats.generated_tokens:
         figures.append(f"Wrote {_number(stats.generated_tokens)}{_rate(stats.decode_tokens_per_second)}")
     if stats.time_to_first_token_s is not None:

@@ -1,4 +1,4 @@
-"""How the page looks: colours and type for Gradio's components. `style.css` holds what a theme cannot say."""
+"""How the page looks: colours and type for Gradio's components. `style` holds what a theme cannot say."""
 
 import gradio as gr
 from gradio.themes.utils.colors import Color

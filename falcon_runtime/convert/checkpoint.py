@@ -108,8 +108,7 @@ class Checkpoint(ABC):
             ) from error
 
     def _stored(self, name: str) -> str:
-        tied = name == HEAD and HEAD not in self.shapes and self.config.tie_word_embeddings
-        return EMBEDDING if tied else name
+        return EMBEDDING if name == HEAD and self.config.tie_word_embeddings else name
 
 
 def make_config(source: str, settings: dict[str, Any]) -> LlamaConfig:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchao.quantization import quant_primitives  # noqa: F401  (registers torch.ops.torchao.*)
 
+from ..errors import ConversionFailed
 from ..manifest import RecipeName
 
 
@@ -26,10 +27,20 @@ class Scheme:
     def range(self) -> tuple[int, int]:
         return -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
 
+    def groups(self, inputs: int) -> int:
+        """Scales per output channel. Errors: ConversionFailed where the groups do not fit."""
+        if inputs % (self.group or inputs):
+            raise ConversionFailed(
+                f"This recipe needs weights whose inputs come in groups of {self.group}; one has {inputs}. Convert the "
+                "model with --recipe fp32."
+            )
+        return inputs // (self.group or inputs)
+
 
 FP32 = Scheme(bits=32)
 INT8 = Scheme(bits=8)
-INT4 = Scheme(bits=4, group=32)
+INT8_GROUPS = Scheme(bits=8, group=32)
+INT4_GROUPS = Scheme(bits=4, group=32)
 
 
 @dataclass(frozen=True)
@@ -43,8 +54,8 @@ class Recipe:
 
 RECIPES: dict[RecipeName, Recipe] = {
     "fp32": Recipe(linear=FP32, head=FP32, embedding=FP32),
-    "int8": Recipe(linear=INT8, head=INT8, embedding=INT8),
-    "int4": Recipe(linear=INT4, head=INT8, embedding=INT8),
+    "int8": Recipe(linear=INT8, head=INT8, embedding=INT8_GROUPS),
+    "int4": Recipe(linear=INT4_GROUPS, head=INT8, embedding=INT8_GROUPS),
 }
 
 
@@ -62,7 +73,7 @@ class QuantizedLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int, scheme: Scheme):
         super().__init__()
         self.scheme = scheme
-        groups = inputs // (scheme.group or inputs)
+        groups = scheme.groups(inputs)
         self.weight = nn.Parameter(torch.empty(outputs, inputs, dtype=torch.int8), requires_grad=False)
         self.scale = nn.Parameter(torch.empty(outputs, groups), requires_grad=False)
         self.zero_point = nn.Parameter(torch.zeros(outputs, groups, dtype=torch.int8), requires_grad=False)
@@ -91,12 +102,11 @@ class QuantizedEmbedding(nn.Module):
         super().__init__()
         self.scheme = scheme
         self.weight = nn.Parameter(torch.empty(rows, size, dtype=torch.int8), requires_grad=False)
-        self.scale = nn.Parameter(torch.empty(rows), requires_grad=False)
+        self.scale = nn.Parameter(torch.empty(rows, scheme.groups(size)), requires_grad=False)
 
     def set_rows(self, first: int, weight: Tensor) -> None:
         rows = slice(first, first + weight.shape[0])
-        self.weight[rows], scale = quantize(weight, self.scheme)
-        self.scale[rows] = scale[:, 0]
+        self.weight[rows], self.scale[rows] = quantize(weight, self.scheme)
 
     def forward(self, tokens: Tensor) -> Tensor:
         # Called by name: the pass that would fuse a dequantized nn.Embedding fails in a dynamic graph.

@@ -6,9 +6,12 @@ from typing import Any
 
 import gguf
 import numpy as np
+import torch
 from gguf import GGMLQuantizationType, GGUFWriter
 from tokenizers import pre_tokenizers
 from transformers import LlamaForCausalLM
+
+from ..conftest import small_llama
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog.",
@@ -43,6 +46,15 @@ GGUF_NAMES = {
 }
 
 Edit = Callable[[GGUFWriter], Any]
+
+
+def random_llama(**changes: object) -> LlamaForCausalLM:
+    """A small Llama in which no two tensors are alike; transformers starts all norms with ones."""
+    model = small_llama(**changes)
+    for name, weight in model.named_parameters():
+        if weight.ndim == 1:
+            torch.nn.init.normal_(weight, mean=1, std=0.3)
+    return model
 
 
 def byte_vocabulary() -> list[str]:

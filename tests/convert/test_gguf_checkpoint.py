@@ -17,8 +17,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from falcon_runtime.convert.checkpoint import open_checkpoint, tensor_shapes
 from falcon_runtime.errors import ConversionFailed
 
-from ..conftest import small_llama
-from .conftest import write_gguf
+from .conftest import random_llama, write_gguf
 
 STEPS = {
     GGMLQuantizationType.F32: math.inf,
@@ -33,7 +32,7 @@ STEPS = {
 @pytest.mark.parametrize("kind", STEPS)
 @pytest.mark.parametrize("tied", [False, True])
 def test_every_tensor_is_read_back(tmp_path: Path, kind: GGMLQuantizationType, tied: bool) -> None:
-    model = small_llama(tie_word_embeddings=tied)
+    model = random_llama(tie_word_embeddings=tied)
     checkpoint = open_checkpoint(write_gguf(tmp_path / "model.gguf", model, kind))
     weights = model.state_dict()
     assert set(tensor_shapes(checkpoint.config)) == set(weights)
@@ -49,8 +48,8 @@ def test_every_tensor_is_read_back(tmp_path: Path, kind: GGMLQuantizationType, t
 def test_the_configuration_is_the_models(tmp_path: Path) -> None:
     rope = {"rope_type": "default", "rope_theta": 1000042.0}
     changes: dict[str, Any] = {"head_dim": 32, "rms_norm_eps": 1e-5, "rope_parameters": rope}
-    expected = small_llama(**changes).config
-    config = open_checkpoint(write_gguf(tmp_path / "model.gguf", small_llama(**changes))).config
+    expected = random_llama(**changes).config
+    config = open_checkpoint(write_gguf(tmp_path / "model.gguf", random_llama(**changes))).config
     assert isinstance(config, LlamaConfig)
     for name in (
         *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "head_dim"),
@@ -65,7 +64,7 @@ def test_linear_rope_scaling(tmp_path: Path) -> None:
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(4.0)
 
-    config = open_checkpoint(write_gguf(tmp_path / "model.gguf", small_llama(), edit=edit)).config
+    config = open_checkpoint(write_gguf(tmp_path / "model.gguf", random_llama(), edit=edit)).config
     assert config.rope_parameters == {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}
 
 
@@ -79,7 +78,7 @@ def test_rope_factors_give_llama3_scaling(tmp_path: Path) -> None:
         "factor": factor,
         "original_max_position_embeddings": trained,
     }
-    model = small_llama(rope_parameters=rope)
+    model = random_llama(rope_parameters=rope)
     wavelengths = 2 * math.pi * theta ** (np.arange(0, head_dim, 2) / head_dim)
     blend = np.clip((trained / wavelengths - low) / (high - low), 0, 1)
     factors = (1 / ((1 - blend) / factor + blend)).astype(np.float32)
@@ -97,7 +96,7 @@ def test_source_hash_end_tokens_and_tokenizer(tmp_path: Path) -> None:
         writer.add_eot_token_id(258)
         writer.add_eom_token_id(259)
 
-    path = write_gguf(tmp_path / "small.gguf", small_llama(), edit=edit)
+    path = write_gguf(tmp_path / "small.gguf", random_llama(), edit=edit)
     checkpoint = open_checkpoint(path)
     assert checkpoint.source == "small.gguf"
     assert checkpoint.sha256() == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -109,7 +108,7 @@ def test_source_hash_end_tokens_and_tokenizer(tmp_path: Path) -> None:
 
 
 def test_an_end_token_beyond_the_vocabulary_is_refused(tmp_path: Path) -> None:
-    path = write_gguf(tmp_path / "model.gguf", small_llama(), edit=lambda writer: writer.add_eot_token_id(9999))
+    path = write_gguf(tmp_path / "model.gguf", random_llama(), edit=lambda writer: writer.add_eot_token_id(9999))
     with pytest.raises(ConversionFailed, match="The tokenizer"):
         open_checkpoint(path).end_tokens()
 
@@ -154,20 +153,20 @@ def yarn(writer: GGUFWriter) -> None:
     ],
 )
 def test_what_cannot_be_converted_is_refused(tmp_path: Path, edit: Callable[[Any], None], reasons: list[str]) -> None:
-    message = refused(write_gguf(tmp_path / "model.gguf", small_llama(), edit=edit))
+    message = refused(write_gguf(tmp_path / "model.gguf", random_llama(), edit=edit))
     for reason in ["model.gguf", *reasons]:
         assert reason in message
 
 
 def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
-    path = write_gguf(tmp_path / "model.gguf", small_llama(), leave_out="blk.1.attn_v.weight")
+    path = write_gguf(tmp_path / "model.gguf", random_llama(), leave_out="blk.1.attn_v.weight")
     assert "model.layers.1.self_attn.v_proj.weight" in refused(path)
-    path = write_gguf(tmp_path / "model.gguf", small_llama(), leave_out="token_embd.weight")
+    path = write_gguf(tmp_path / "model.gguf", random_llama(), leave_out="token_embd.weight")
     assert "model.embed_tokens.weight" in refused(path)
 
 
 def test_big_endian_files_are_refused(tmp_path: Path) -> None:
-    path = write_gguf(tmp_path / "model.gguf", small_llama(), endianess=gguf.GGUFEndian.BIG)
+    path = write_gguf(tmp_path / "model.gguf", random_llama(), endianess=gguf.GGUFEndian.BIG)
     assert "big-endian" in refused(path)
 
 
@@ -181,14 +180,14 @@ def test_a_file_of_another_format_is_no_gguf(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.00001, 0.001, 0.02, 0.2, 0.9, 0.99999])
 def test_a_truncated_file_is_refused(tmp_path: Path, share: float) -> None:
-    path = write_gguf(tmp_path / "model.gguf", small_llama())
+    path = write_gguf(tmp_path / "model.gguf", random_llama())
     content = path.read_bytes()
     path.write_bytes(content[: max(4, int(len(content) * share))])
     assert "truncated" in refused(path)
 
 
 def test_an_unknown_quantization_is_refused(tmp_path: Path) -> None:
-    path = write_gguf(tmp_path / "model.gguf", small_llama())
+    path = write_gguf(tmp_path / "model.gguf", random_llama())
     name = b"blk.0.attn_q.weight"
     content = bytearray(path.read_bytes())
     kind = content.index(name) + len(name) + 4 + 2 * 8  # After the number of dimensions and the two dimensions.

@@ -14,14 +14,14 @@ from transformers import AutoTokenizer
 from falcon_runtime.convert.checkpoint import open_checkpoint, tensor_shapes
 from falcon_runtime.errors import ConversionFailed
 
-from ..conftest import small_llama, small_tokenizer
-from .conftest import TEXTS
+from ..conftest import small_tokenizer
+from .conftest import TEXTS, random_llama
 
 INDEX = "model.safetensors.index.json"
 
 
 def write_folder(folder: Path, tokenizer: bool = True, **changes: object) -> Path:
-    small_llama(**changes).save_pretrained(folder)
+    random_llama(**changes).save_pretrained(folder)
     if tokenizer:
         small_tokenizer().save_pretrained(folder)
     return folder
@@ -33,7 +33,7 @@ def edit_json(path: Path, **changes: object) -> None:
 
 
 def test_every_tensor_is_read(tmp_path: Path) -> None:
-    model = small_llama()
+    model = random_llama()
     checkpoint = open_checkpoint(write_folder(tmp_path / "model"))
     assert set(tensor_shapes(checkpoint.config)) == set(model.state_dict())
     for name, expected in model.state_dict().items():
@@ -46,14 +46,16 @@ def test_every_tensor_is_read(tmp_path: Path) -> None:
 
 
 def test_shards_in_half_precision(tmp_path: Path) -> None:
-    model = small_llama().bfloat16()
+    model = random_llama().bfloat16()
     model.save_pretrained(tmp_path, max_shard_size="50KB")
     small_tokenizer().save_pretrained(tmp_path)
     files = sorted(tmp_path.glob("*.safetensors"))
     assert len(files) > 2
     checkpoint = open_checkpoint(tmp_path)
     for name, expected in model.state_dict().items():
-        assert torch.equal(checkpoint.tensor(name), expected.float())
+        found = checkpoint.tensor(name)
+        assert found.dtype == torch.float32
+        assert torch.equal(found, expected.float())
     assert checkpoint.sha256() == hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

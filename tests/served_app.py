@@ -1,0 +1,76 @@
+"""The real app, served for the tests that talk to it from outside."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).parents[1]
+STARTS_WITHIN_S = 120
+
+
+@dataclass
+class ServedApp:
+    url: str
+    process: psutil.Popen
+
+    def worker(self) -> psutil.Process:
+        """The engine's process."""
+        (worker,) = (
+            child
+            for child in self.process.children(recursive=True)
+            if "falcon_runtime.engine.worker" in child.cmdline()
+        )
+        return worker
+
+
+@contextmanager
+def serve(models_dir: Path, log: Path, *flags: str, **env: str) -> Iterator[ServedApp]:
+    """Runs `python app.py` on a free port; its page is there, its model perhaps not yet. Its output goes to `log`."""
+    port = free_port()
+    with log.open("w") as output:
+        app = ServedApp(f"http://127.0.0.1:{port}", start_app(models_dir, output, "--port", str(port), *flags, **env))
+        try:
+            wait_for_page(app, log)
+            yield app
+        finally:
+            app.process.terminate()
+            app.process.wait(timeout=20)
+
+
+def start_app(models_dir: Path, output: IO[str] | int, *flags: str, **env: str) -> psutil.Popen:
+    """`python app.py` with these flags and variables, its output going to `output`."""
+    return psutil.Popen(
+        [sys.executable, str(ROOT / "app.py"), *flags],
+        env=os.environ | {"FALCON_MODELS_DIR": str(models_dir)} | env,
+        stdout=output,
+        stderr=subprocess.STDOUT if output != subprocess.PIPE else subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_page(app: ServedApp, log: Path) -> None:
+    deadline = time.monotonic() + STARTS_WITHIN_S
+    while time.monotonic() < deadline:
+        assert app.process.poll() is None, log.read_text()
+        try:
+            httpx.get(app.url, timeout=5, trust_env=False).raise_for_status()
+            return
+        except httpx.TransportError:
+            time.sleep(0.2)
+    raise AssertionError(f"The page did not open within {STARTS_WITHIN_S} s:\n{log.read_text()}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

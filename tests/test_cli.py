@@ -1,0 +1,95 @@
+"""The command line as a user calls it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from falcon_runtime.catalog import CATALOG
+
+TEXT = "The desert is wide and quiet, and whoever crosses it carries water. " * 12
+
+
+def run(*arguments: str, models_dir: Path, input: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "falcon_runtime", *arguments],
+        env=os.environ | {"FALCON_MODELS_DIR": str(models_dir)},
+        cwd=Path(__file__).parents[1],
+        input=input,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def test_generate_prints_one_json_object(small_model: Path) -> None:
+    flags = ["--temperature", "0", "--max-new-tokens", "9", "--json"]
+    done = run("generate", "Once upon", "--model", str(small_model), *flags, models_dir=small_model.parent)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert len(result["token_ids"]) == 9
+    assert result["finish_reason"] == "length"
+    assert result["stats"]["prompt_tokens"] == 9
+    assert result["stats"]["generated_tokens"] == 9
+    assert result["stats"]["cached_tokens"] == 0
+    for figure in ("prefill_tokens_per_second", "decode_tokens_per_second", "time_to_first_token_s"):
+        assert result["stats"][figure] > 0
+
+
+def test_generate_streams_the_prompt_and_what_follows(small_model: Path) -> None:
+    arguments = ["generate", "Once upon", "--model", small_model.name, "--temperature", "0", "--max-new-tokens", "9"]
+    streamed = run(*arguments, models_dir=small_model.parent)
+    result = json.loads(run(*arguments, "--json", models_dir=small_model.parent).stdout)
+    assert streamed.stdout == "Once upon" + result["text"] + "\n"
+    assert "wrote 9 at" in streamed.stderr
+
+
+def test_chat_answers_each_line(small_model: Path) -> None:
+    flags = ["--temperature", "0", "--max-new-tokens", "4", "--system", "Be kind."]
+    done = run("chat", "--model", str(small_model), *flags, models_dir=small_model.parent, input="Hello\n\nAgain\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("[read ") == 2
+    assert len(done.stdout.splitlines()) >= 2
+
+
+def test_perplexity_of_a_text(small_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    flags = ["--window", "64", "--max-windows", "3", "--json"]
+    done = run(
+        "perplexity", str(tmp_path / "text.txt"), "--model", str(small_model), *flags, models_dir=small_model.parent
+    )
+    result = json.loads(done.stdout)
+    assert result["tokens"] == 3 * 63
+    assert result["perplexity"] > 1
+    assert result["seconds"] > 0
+
+
+def test_models_lists_the_catalogue_and_what_is_converted(small_model: Path) -> None:
+    lines = run("models", models_dir=small_model.parent).stdout
+    for name in CATALOG:
+        assert name in lines
+    assert f"{small_model.name:26}converted: fp32, 256 tokens" in lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["generate", "x", "--model", "nothing"], "There is no model 'nothing'"),
+        (["generate", "", "--model", "{model}"], "The prompt is empty"),
+        (["generate", "x", "--model", "{model}", "--top-p", "3"], "top_p"),
+        (["generate", "x", "--model", "{model}", "--backend", "qnn"], "Qualcomm"),
+        (["perplexity", "/nowhere.txt", "--model", "{model}"], "cannot be read"),
+        (["perplexity", __file__, "--model", "{model}", "--window", "1"], "at least 2"),
+        (["convert", "/nowhere.gguf"], "nowhere.gguf"),
+    ],
+)
+def test_errors_are_sentences_on_stderr(small_model: Path, arguments: list[str], words: str) -> None:
+    filled = [argument.format(model=small_model) if "{model}" in argument else argument for argument in arguments]
+    done = run(*filled, models_dir=small_model.parent)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout

@@ -1,0 +1,93 @@
+"""The starter model, really converted: it keeps its quality, it answers, and in fp32 it says what transformers says."""
+
+import math
+import pydoc_data.topics
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+from falcon_runtime import FalconRuntime, SamplingParams
+from falcon_runtime.catalog import STARTER
+from falcon_runtime.convert import convert
+from falcon_runtime.manifest import is_converted
+from falcon_runtime.perplexity import measure
+
+TEXT = pydoc_data.topics.topics["exceptions"] + pydoc_data.topics.topics["import"]
+"""English prose that every Python has."""
+WINDOW, WINDOWS = 256, 6
+QUESTIONS = [
+    "What is the capital of France?",
+    "Write one sentence about the sea.",
+    "What is 7 times 8?",
+    "Translate 'good morning' into Spanish.",
+    "Who wrote Romeo and Juliet?",
+]
+
+
+@pytest.fixture(scope="module")
+def runtime(starter_models_dir: Path) -> Iterator[FalconRuntime]:
+    with FalconRuntime(models_dir=starter_models_dir) as runtime:
+        yield runtime
+
+
+@pytest.fixture(scope="module")
+def reference(starter_gguf: Path) -> LlamaForCausalLM:
+    """The dequantized GGUF in transformers, by its own reader."""
+    return AutoModelForCausalLM.from_pretrained(
+        starter_gguf.parent, gguf_file=starter_gguf.name, dtype=torch.float32
+    ).eval()
+
+
+def test_it_answers(runtime: FalconRuntime) -> None:
+    params = SamplingParams(temperature=0, max_new_tokens=24)
+    for answer in (runtime.chat([{"role": "user", "content": QUESTIONS[0]}], params), runtime.instruct(QUESTIONS[0])):
+        chunks = list(answer)
+        assert "Paris" in "".join(chunk.text for chunk in chunks)
+
+
+def test_an_answer_ends_with_an_end_token(runtime: FalconRuntime) -> None:
+    params = SamplingParams(temperature=0, max_new_tokens=200)
+    last = list(runtime.chat([{"role": "user", "content": QUESTIONS[0]}], params))[-1]
+    assert last.finish_reason == "stop"
+    assert last.stats.generated_tokens < 50
+
+
+def test_a_chat_is_read_only_once(runtime: FalconRuntime) -> None:
+    params = SamplingParams(temperature=0, max_new_tokens=24)
+    messages = [{"role": "user", "content": QUESTIONS[0]}]
+    chunks = list(runtime.chat(messages, params))
+    answer = "".join(chunk.text for chunk in chunks)
+    messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": "And of Spain?"}]
+    stats = list(runtime.chat(messages, params))[-1].stats
+    # All of the first turn, but for the last token of the answer, which ended it and was never fed.
+    assert stats.cached_tokens >= chunks[-1].stats.prompt_tokens + chunks[-1].stats.generated_tokens - 1
+
+
+def test_int8_keeps_the_perplexity(runtime: FalconRuntime, reference: LlamaForCausalLM) -> None:
+    found = measure(runtime, TEXT, WINDOW, WINDOWS)
+    tokens = torch.tensor(runtime.tokenize(TEXT)[: WINDOW * WINDOWS]).view(WINDOWS, WINDOW)
+    with torch.no_grad():
+        logits = reference(tokens).logits[:, :-1].log_softmax(-1)
+    scores = logits.gather(-1, tokens[:, 1:, None])
+    assert found.tokens == scores.numel()
+    assert found.perplexity <= 1.02 * math.exp(-scores.mean().item())
+
+
+@pytest.mark.slow
+def test_fp32_says_what_transformers_says(models_cache: Path, reference: LlamaForCausalLM) -> None:
+    folder = models_cache / f"{STARTER.name}-fp32"
+    if not is_converted(folder):
+        convert(STARTER.name, models_cache, recipe="fp32")
+    with FalconRuntime(str(folder)) as runtime:
+        for question in QUESTIONS:
+            chunks = list(runtime.instruct(question, params=SamplingParams(temperature=0, max_new_tokens=64)))
+            found = [token for chunk in chunks for token in chunk.token_ids]
+            _, tokenizer = runtime._ready()
+            messages = [{"role": "user", "content": question}]
+            prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
+            ids = prompt["input_ids"] if not isinstance(prompt, torch.Tensor) else prompt
+            expected = reference.generate(ids, max_new_tokens=64, do_sample=False)[0, ids.shape[1] :].tolist()
+            assert found == expected
