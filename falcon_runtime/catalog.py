@@ -38,6 +38,9 @@ class CatalogEntry:
     """The context in tokens that it is converted with unless another is asked for."""
     licence: str
     licence_url: str
+    wide_layers: tuple[int, ...] = ()
+    """Layers whose down projection stays float32: a few of its inputs are hundreds of times larger than the rest, which
+    one int8 scale per token does not hold."""
 
 
 _FALCON_LICENCE = "TII Falcon-LLM License 2.0"
@@ -73,6 +76,7 @@ STARTER = CatalogEntry(
     context=2048,
     licence="Apache-2.0",
     licence_url="https://www.apache.org/licenses/LICENSE-2.0",
+    wide_layers=(2, 11, 28),
 )
 """The embedded model: what every fresh machine can run without reaching a model hub."""
 

@@ -24,13 +24,14 @@ class ServedApp:
     process: psutil.Popen
 
     def worker(self) -> psutil.Process:
-        """The engine's process."""
-        (worker,) = (
-            child
-            for child in self.process.children(recursive=True)
-            if "falcon_runtime.engine.worker" in child.cmdline()
-        )
-        return worker
+        """The engine's process, as soon as there is one."""
+        deadline = time.monotonic() + STARTS_WITHIN_S
+        while time.monotonic() < deadline:
+            for child in self.process.children(recursive=True):
+                if "falcon_runtime.engine.worker" in child.cmdline():
+                    return child
+            time.sleep(0.02)
+        raise AssertionError(f"The app started no engine within {STARTS_WITHIN_S} s.")
 
 
 @contextmanager

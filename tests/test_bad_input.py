@@ -103,9 +103,7 @@ def test_qnn_without_its_libraries(small_model: Path, monkeypatch: pytest.Monkey
         runtime.load()
 
 
-def test_qnn_without_a_model_lowered_for_it(
-    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_qnn_without_a_model_lowered_for_it(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = tmp_path / "lib" / "x86_64-linux-clang" / "libQnnHtp.so"
     library.parent.mkdir(parents=True)
     library.touch()

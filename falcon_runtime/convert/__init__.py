@@ -1,5 +1,5 @@
 """Conversion: from a checkpoint to a folder with a .pte, its tokenizer and its manifest."""
 
-from .convert import convert
+from .conversion import convert
 
 __all__ = ["convert"]

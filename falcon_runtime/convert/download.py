@@ -74,7 +74,6 @@ def _pip_download(requirement: str, target: Path) -> None:
 
 def _from_hub(hub: HubRepository, folder: Path, message: str, report: Report) -> Path:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     wanted = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
     target = folder / hub.repository.replace("/", "--")
@@ -83,9 +82,9 @@ def _from_hub(hub: HubRepository, folder: Path, message: str, report: Report) ->
         total = sum(file.size or 0 for file in info.siblings or () if file.rfilename.endswith(".safetensors"))
         with _watch(target, total, message, report):
             snapshot_download(hub.repository, revision=info.sha, local_dir=target, allow_patterns=wanted)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # The hub's client raises its own kinds, its HTTP library's and the system's.
         raise DownloadFailed(
-            f"{hub.repository} could not be downloaded from the model hub ({type(error).__name__}: {str(error):.300}). "
+            f"{hub.repository} could not be downloaded from the model hub ({type(error).__name__}: {error!s:.300}). "
             "Check the network, and HF_TOKEN where the model is gated. What has arrived is kept."
         ) from error
     return target

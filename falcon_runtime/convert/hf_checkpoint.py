@@ -34,7 +34,7 @@ class HfCheckpoint(Checkpoint):
         self.shapes = {name: tuple(tensor.get_shape()) for name, tensor in self._tensors.items()}
         if EMBEDDING in self.shapes:
             settings["vocab_size"] = self.shapes[EMBEDDING][0]
-        settings["tie_word_embeddings"] = settings.get("tie_word_embeddings", False) and HEAD not in self.shapes
+        settings["tie_word_embeddings"] = bool(settings.get("tie_word_embeddings")) and HEAD not in self.shapes
         self.config = make_config(self.source, settings)
         self.check(self.config)
         self.end_ids = set()

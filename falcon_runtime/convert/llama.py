@@ -4,6 +4,8 @@ It computes what `transformers.LlamaForCausalLM` computes, arranged for a small 
 projection, gate and up another, RoPE is one multiplication by tables, the KV caches are buffers written in place.
 """
 
+from collections.abc import Collection
+
 import torch
 import torch.nn.functional as F
 from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  (registers torch.ops.llama.*)
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from .quantize import Recipe, make_embedding, make_linear
+from .quantize import FP32, Recipe, make_embedding, make_linear
 
 Span = tuple[int, int, int]
 """Where a slot's new tokens lie: offset in the batch, how many, and position of the first in its sequence."""
@@ -39,9 +41,8 @@ class Attention(nn.Module):
         self.qkv = make_linear(config.hidden_size, (self.heads + 2 * self.kv_heads) * self.head_dim, recipe.linear)
         self.out = make_linear(self.heads * self.head_dim, config.hidden_size, recipe.linear)
         for slot in range(slots):
-            # One row more than the context: the second query row that is added below looks at it.
             for cache in "kv":
-                empty = torch.zeros(1, context + 1, self.kv_heads, self.head_dim)
+                empty = torch.zeros(1, context, self.kv_heads, self.head_dim)
                 self.register_buffer(f"{cache}{slot}", empty, persistent=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, spans: list[Span]) -> Tensor:
@@ -51,7 +52,7 @@ class Attention(nn.Module):
         left, right = qk.split([half, half], 3)
         qk = qk * cos + torch.cat([right, left], 3) * sin
         q, k = qk.split([self.heads, self.kv_heads], 2)
-        if len(spans) == 1:  # Nothing to cut out or to put together: a graph with five copies less a layer.
+        if len(spans) == 1:  # Nothing to cut out or to put together: four copies less a layer.
             attended = self.attend(0, q, k, v, spans[0][2])
         else:
             parts = []
@@ -65,21 +66,19 @@ class Attention(nn.Module):
         k_cache, v_cache = getattr(self, f"k{slot}"), getattr(self, f"v{slot}")
         torch.ops.llama.update_cache(k, k_cache, start)
         torch.ops.llama.update_cache(v, v_cache, start)
-        # custom_sdpa is several times slower with one query row than with two: it gets one more, which is dropped.
-        rows = torch.cat([q, q.narrow(1, 0, 1)], 1)
-        attended = torch.ops.llama.custom_sdpa(rows, k_cache, v_cache, start, None, 0.0, True)
-        return attended.narrow(1, 0, q.shape[1])
+        attended: Tensor = torch.ops.llama.custom_sdpa(q, k_cache, v_cache, start, None, 0.0, True)
+        return attended
 
 
 class Layer(nn.Module):
-    def __init__(self, config: LlamaConfig, recipe: Recipe, slots: int, context: int):
+    def __init__(self, config: LlamaConfig, recipe: Recipe, slots: int, context: int, wide: bool):
         super().__init__()
         self.hidden = config.intermediate_size
         self.attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.attention = Attention(config, recipe, slots, context)
         self.mlp_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.gate_up = make_linear(config.hidden_size, 2 * self.hidden, recipe.linear)
-        self.down = make_linear(self.hidden, config.hidden_size, recipe.linear)
+        self.down = make_linear(self.hidden, config.hidden_size, FP32 if wide else recipe.linear)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, spans: list[Span]) -> Tensor:
         x = x + self.attention(self.attention_norm(x), cos, sin, spans)
@@ -93,11 +92,16 @@ class Llama(nn.Module):
     Weights are allocated but not set; `weights.load` fills them.
     """
 
-    def __init__(self, config: LlamaConfig, recipe: Recipe, slots: int, context: int):
+    def __init__(
+        self, config: LlamaConfig, recipe: Recipe, slots: int, context: int, wide_layers: Collection[int] = ()
+    ):
+        """`wide_layers` are those whose down projection stays float32 in every recipe."""
         super().__init__()
         self.config, self.slots, self.context = config, slots, context
         self.embed = make_embedding(config.vocab_size, config.hidden_size, recipe.embedding)
-        self.layers = nn.ModuleList(Layer(config, recipe, slots, context) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(
+            Layer(config, recipe, slots, context, wide=i in wide_layers) for i in range(config.num_hidden_layers)
+        )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.head = make_linear(config.hidden_size, config.vocab_size, recipe.head)
         # transformers' own tables, so that every kind of RoPE scaling it knows is right here too. The sign of

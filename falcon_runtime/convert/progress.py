@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from ..status import Status
 
-LOWERING_PER_TRACING = 16.0
+LOWERING_PER_TRACING = 40.0
 """How many times longer lowering takes than tracing. Both walk the same graph in Python, so the ratio holds from model
 to model and machine to machine, and the duration of the first foretells that of the second."""
 READ, TRACED = 0.02, 0.08

@@ -129,7 +129,8 @@ class Embedding(nn.Embedding):
         super().__init__(rows, size)
         self.requires_grad_(False)
 
-    set_rows = Linear.set_rows
+    def set_rows(self, first: int, weight: Tensor) -> None:
+        self.weight[first : first + weight.shape[0]] = weight
 
 
 def make_linear(inputs: int, outputs: int, scheme: Scheme) -> Linear | QuantizedLinear:

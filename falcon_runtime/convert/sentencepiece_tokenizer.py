@@ -107,6 +107,7 @@ def build(vocabulary: Vocabulary) -> Tokenizer:
     pieces = list(zip(vocabulary.pieces, vocabulary.kinds, strict=True))
     tokenizer.add_special_tokens([AddedToken(p, normalized=False) for p, kind in pieces if kind == Kind.CONTROL])
     # User-defined pieces are looked for in normalized text, unless normalization would make something else of them.
+    # Those part the text before it is normalized, and squeezed spaces beside them are lost.
     normalize = tokenizer.normalizer.normalize_str
     tokenizer.add_tokens(
         [AddedToken(p, normalized=normalize(p) == p) for p, kind in pieces if kind == Kind.USER_DEFINED]

@@ -35,19 +35,24 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(app: ServedApp, browser: Browser) -> Iterator[OpenPage]:
-    """Opens the page as another visitor each time. No visit may leave an error in the console."""
+    """Opens the page as another visitor each time, and waits until its header says `state`.
+
+    No visit may leave an error in the console.
+    """
     errors: list[str] = []
     contexts = []
 
-    def open_page(width: int = 1280, height: int = 900, scheme: str = "light") -> Page:
+    def open_page(
+        url: str = app.url, state: str = "Ready", width: int = 1280, height: int = 900, scheme: str = "light"
+    ) -> Page:
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(app.url)
-        expect(page.locator("#header").get_by_role("status")).to_have_text("Ready")
+        page.goto(url)
+        expect(page.locator("#header").get_by_role("status")).to_have_text(state)
         return page
 
     yield open_page

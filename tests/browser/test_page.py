@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
+
+from tests.served_app import serve
 
 from .conftest import OpenPage
 
@@ -48,8 +51,8 @@ def answer(page: Page) -> Locator:
     return page.locator("#conversation .bot-row")
 
 
-def text_of(page: Page) -> str:
-    return page.get_by_label("Text").input_value()
+def text_box(page: Page) -> Locator:
+    return page.get_by_role("textbox", name="Text", exact=True)
 
 
 def wait_for_more(page: Page, beginning: str) -> str:
@@ -57,48 +60,48 @@ def wait_for_more(page: Page, beginning: str) -> str:
     page.wait_for_function(
         "n => document.querySelector('#generate-text textarea').value.length > n", arg=len(beginning)
     )
-    return text_of(page)
+    return text_box(page).input_value()
 
 
 def test_generate_continues_in_place(page: Page) -> None:
     set_sampling(page, "Max new tokens", 16)
-    page.get_by_label("Text").fill("Once upon a time")
+    text_box(page).fill("Once upon a time")
     press(page, "Generate")
     expect(state(page)).to_have_text("Stopped at the length limit")
-    first = text_of(page)
+    first = text_box(page).input_value()
     assert first.startswith("Once upon a time")
     assert len(first) > len("Once upon a time")
     expect(page.get_by_role("tabpanel")).to_contain_text(re.compile(r"Read \d+ tokens.*Wrote 16 at .* tok/s"))
 
     edited = first + " But then"
-    page.get_by_label("Text").fill(edited)
+    text_box(page).fill(edited)
     press(page, "Continue")
     assert wait_for_more(page, edited).startswith(edited)
     expect(state(page)).to_have_text("Stopped at the length limit")
 
     press(page, "Undo")
-    expect(page.get_by_label("Text")).to_have_value(edited)
+    expect(text_box(page)).to_have_value(edited)
     press(page, "Undo")
-    expect(page.get_by_label("Text")).to_have_value("Once upon a time")
+    expect(text_box(page)).to_have_value("Once upon a time")
     press(page, "Generate")
-    expect(page.get_by_label("Text")).not_to_have_value("Once upon a time")
+    expect(text_box(page)).not_to_have_value("Once upon a time")
     press(page, "Clear")
-    expect(page.get_by_label("Text")).to_have_value("")
+    expect(text_box(page)).to_have_value("")
 
 
 def test_stop_stops(page: Page) -> None:
     set_sampling(page, "Max new tokens", 1600)
     set_sampling(page, "Temperature", 0)
     counting = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10,"
-    page.get_by_label("Text").fill(counting)
+    text_box(page).fill(counting)
     press(page, "Generate")
     wait_for_more(page, counting)
     expect(state(page)).to_have_text("Writing")
     press(page, "Stop")
     expect(state(page)).to_have_text("Stopped")
-    stopped = text_of(page)
+    stopped = text_box(page).input_value()
     page.wait_for_timeout(1500)
-    assert text_of(page) == stopped
+    assert text_box(page).input_value() == stopped
 
     open_tab(page, "Chat")
     set_sampling(page, "Max new tokens", 32)
@@ -111,7 +114,7 @@ def test_one_visitors_stop_leaves_the_others_alone(open_page: OpenPage) -> None:
     for page in pages:
         set_sampling(page, "Max new tokens", 60)
         set_sampling(page, "Temperature", 0)
-        page.get_by_label("Text").fill("1, 2, 3, 4, 5, 6, 7, 8, 9, 10,")
+        text_box(page).fill("1, 2, 3, 4, 5, 6, 7, 8, 9, 10,")
     for page in pages:
         press(page, "Generate")
     press(pages[1], "Stop")
@@ -171,14 +174,15 @@ def test_instruct(page: Page) -> None:
 
 
 def test_errors_are_said_in_place(page: Page) -> None:
+    page.get_by_role("button", name="More").click()
     press(page, "Generate")
     expect(state(page)).to_contain_text("empty")
 
     too_long = "falcon " * 4000
-    page.get_by_label("Text").fill(too_long)
+    text_box(page).fill(too_long)
     press(page, "Generate")
     expect(state(page)).to_contain_text("tokens")
-    expect(page.get_by_label("Text")).to_have_value(too_long)
+    expect(text_box(page)).to_have_value(too_long)
     expect(page.get_by_role("button", name="Stop")).to_have_count(0)
 
     open_tab(page, "Chat")
@@ -187,12 +191,42 @@ def test_errors_are_said_in_place(page: Page) -> None:
     press(page, "Undo")
     expect(message_box(page)).to_have_value(too_long)
 
-    page.get_by_role("button", name="More").click()
     page.get_by_label("Seed").fill("lucky")
     message_box(page).fill(QUESTION)
     press(page, "Send")
     expect(state(page)).to_contain_text("seed")
     expect(page.locator(".toast-wrap")).to_have_text("")
+
+
+def test_request_waits_for_the_model(open_page: OpenPage, starter_models_dir: Path, tmp_path: Path) -> None:
+    with serve(starter_models_dir, tmp_path / "log") as app:
+        engine = app.worker()
+        engine.suspend()
+        page = open_page(app.url, "Loading")
+        open_tab(page, "Chat")
+        set_sampling(page, "Temperature", 0)
+        send(page, QUESTION)
+        expect(state(page)).to_contain_text("Waiting for the model")
+        press(page, "Stop")
+        expect(state(page)).to_have_text("Stopped")
+        press(page, "Retry")
+        expect(state(page)).to_contain_text("Waiting for the model")
+        engine.resume()
+        expect(answer(page)).to_contain_text("Paris")
+        expect(page.locator("#header").get_by_role("status")).to_have_text("Ready")
+        page.close()
+
+
+def test_model_that_cannot_be_had(open_page: OpenPage, tmp_path: Path) -> None:
+    nowhere = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    with serve(tmp_path / "models", tmp_path / "log", **nowhere) as app:
+        page = open_page(app.url, "Failed")
+        expect(page.locator("#header")).to_contain_text("pip could not download")
+        open_tab(page, "Chat")
+        send(page, QUESTION)
+        expect(state(page)).to_contain_text("pip could not download")
+        expect(question(page)).to_have_text(QUESTION)
+        page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -212,5 +246,6 @@ def test_fits_the_screen(open_page: OpenPage, screenshot: Callable[[Page, str], 
         if run:
             press(page, run)
         expect(state(page)).to_have_text(re.compile("Finished|Stopped at the length limit"))
+        expect(panel.get_by_role("button", name="Clear")).to_be_enabled()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         screenshot(page, f"{tab.lower()}-{scheme}-{width}")

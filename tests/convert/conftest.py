@@ -51,7 +51,7 @@ Edit = Callable[[GGUFWriter], Any]
 def random_llama(**changes: object) -> LlamaForCausalLM:
     """A small Llama in which no two tensors are alike; transformers starts all norms with ones."""
     model = small_llama(**changes)
-    for name, weight in model.named_parameters():
+    for weight in model.parameters():
         if weight.ndim == 1:
             torch.nn.init.normal_(weight, mean=1, std=0.3)
     return model

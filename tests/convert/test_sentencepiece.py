@@ -25,6 +25,7 @@ HARD_TEXTS = [
     "   two   spaces ",
     "five     spaces",
     "a▁b",
+    "ĦŊŦ ƍĸ",
     "a <sep> fox\n\n b",
 ]
 
@@ -85,11 +86,15 @@ def test_ids_equal_sentencepiece(tmp_path: Path, weights: Path, model_type: str,
     assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token) == ("<s>", "</s>", "<unk>")
 
 
-def test_user_defined_spaces(tmp_path: Path, weights: Path) -> None:
-    model = train(model_type="bpe", user_defined_symbols=["▁▁▁", "▁▁▁▁▁"], **LLAMA)
+@pytest.mark.parametrize(
+    ("symbols", "options", "text"),
+    [(["▁▁▁", "▁▁▁▁▁"], LLAMA, "a     b   c      d"), (["\n", "①"], {}, "one two\nthree①1 x")],
+    ids=["spaces", "what normalization would change"],
+)
+def test_unusual_symbols(tmp_path: Path, weights: Path, symbols: list[str], options: dict[str, Any], text: str) -> None:
+    model = train(model_type="bpe", user_defined_symbols=symbols, **options)
     tokenizer = converted(tmp_path, weights, model)
-    for text in ("a   b", "a     b      c\n   d"):
-        assert tokenizer.encode(text, add_special_tokens=False) == model.encode(text)
+    assert tokenizer.encode(text, add_special_tokens=False) == model.encode(text)
 
 
 def test_no_text_is_lost_with_llamas_options(tmp_path: Path, weights: Path) -> None:

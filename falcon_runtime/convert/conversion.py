@@ -8,7 +8,7 @@ from typing import get_args
 
 from filelock import FileLock
 
-from ..catalog import CATALOG
+from ..catalog import CATALOG, CatalogEntry
 from ..errors import ConversionFailed
 from ..manifest import CONVERTER_VERSION, MANIFEST, PROGRAM, Manifest, RecipeName, is_converted
 from ..status import Status
@@ -55,9 +55,7 @@ def convert(
         shutil.rmtree(partial, ignore_errors=True)  # What a killed conversion has left.
         partial.mkdir()
         try:
-            title = entry.title if entry else output.name
-            context = context or (entry.context if entry else None)
-            _build(checkpoint, partial, output.name, title, recipe, slots, context, report)
+            _build(checkpoint, partial, output.name, entry, recipe, slots, context, report)
             if output.exists():
                 shutil.rmtree(output)
             os.replace(partial, output)
@@ -67,9 +65,17 @@ def convert(
 
 
 def _build(
-    path: Path, folder: Path, name: str, title: str, recipe: RecipeName, slots: int, context: int | None, report: Report
+    path: Path,
+    folder: Path,
+    name: str,
+    entry: CatalogEntry | None,
+    recipe: RecipeName,
+    slots: int,
+    context: int | None,
+    report: Report,
 ) -> None:
     """Writes a whole converted model into the empty `folder`."""
+    title = entry.title if entry else name
     report(Status("converting", f"Reading {title}", 0.0))
     # Seconds of imports, which nothing but a conversion needs.
     from .checkpoint import open_checkpoint
@@ -81,14 +87,14 @@ def _build(
 
     checkpoint = open_checkpoint(path)
     trained = checkpoint.config.max_position_embeddings
-    context = context or min(trained, DEFAULT_CONTEXT)
+    context = context or min(trained, entry.context if entry else DEFAULT_CONTEXT)
     if not 2 <= context <= trained:
         raise ConversionFailed(f"The model was made for 2 to {trained:,} tokens of context; {context:,} cannot be had.")
     if not 1 <= slots <= MAX_ROWS:
         raise ConversionFailed(f"Slots may be 1 to {MAX_ROWS}, not {slots}.")
 
     progress = Progress(title, report)
-    model = Llama(checkpoint.config, RECIPES[recipe], slots, context).eval()
+    model = Llama(checkpoint.config, RECIPES[recipe], slots, context, entry.wide_layers if entry else ()).eval()
     load(model, checkpoint, progress.reading)
     checkpoint.save_tokenizer(folder)
     max_tokens, max_rows = min(MAX_TOKENS, slots * context), MAX_ROWS

