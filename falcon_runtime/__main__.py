@@ -242,7 +242,8 @@ def _sampling_flags() -> argparse.ArgumentParser:
         if name == "stop":
             flags.add_argument(flag, action="append", metavar="TEXT", help=description)
         else:
-            kind = next(a for a in get_args(field.annotation) or [field.annotation] if a is not type(None))
+            # `int | None` is an optional int.
+            kind: Any = next(a for a in get_args(field.annotation) or [field.annotation] if a is not type(None))
             flags.add_argument(flag, type=kind, metavar=kind.__name__.upper(), help=description)
     return flags
 

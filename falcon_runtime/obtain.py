@@ -16,8 +16,16 @@ from .catalog import CatalogEntry
 from .status import Status
 
 
-def obtain(entry: CatalogEntry, folder: Path, report: Callable[[Status], None]) -> None:
-    """Downloads and converts `entry` into `folder`. Errors: DownloadFailed, ConversionFailed."""
+def obtain(
+    entry: CatalogEntry,
+    folder: Path,
+    report: Callable[[Status], None],
+    on_start: Callable[[subprocess.Popen[str]], None] = lambda process: None,
+) -> None:
+    """Downloads and converts `entry` into `folder`; `on_start` gets the process that does, for ending it early.
+
+    Errors: DownloadFailed, ConversionFailed.
+    """
     report(Status("downloading", f"Downloading {entry.title}"))
     process = subprocess.Popen(
         [sys.executable, "-m", __package__, "convert", entry.name, "--output", str(folder), "--json"],
@@ -26,6 +34,7 @@ def obtain(entry: CatalogEntry, folder: Path, report: Callable[[Status], None]) 
         stdout=subprocess.PIPE,
         text=True,
     )
+    on_start(process)
     failure = None
     with process:
         assert process.stdout

@@ -3,6 +3,7 @@
 Thin: it obtains and loads, renders the prompt, hands it to the engine and turns the engine's steps into text.
 """
 
+import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -87,6 +88,7 @@ class FalconRuntime:
         self._loading = threading.Lock()
         self._manifest: Manifest | None = None
         self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._obtaining: subprocess.Popen[str] | None = None
         self._closed = False
 
     def __enter__(self) -> "FalconRuntime":
@@ -117,6 +119,8 @@ class FalconRuntime:
     @property
     def status(self) -> Status:
         """Where the model is on its way, at this moment."""
+        if self._status.state == "ready" and not self._engine.alive:
+            return Status("idle", "The engine has ended; it starts again with the next request")
         return self._status
 
     def load(self, wait: bool = True, on_status: Callable[[Status], None] | None = None) -> None:
@@ -162,6 +166,8 @@ class FalconRuntime:
     def close(self) -> None:
         """Ends the engine; running generations end with an error. Nothing can be started afterwards."""
         self._closed = True
+        if self._obtaining:
+            self._obtaining.terminate()
         self._engine.close()
 
     def _start(self, tokens: list[int], params: SamplingParams | None) -> Generation:
@@ -171,11 +177,13 @@ class FalconRuntime:
         return Generation(self._engine.submit(tokens, params), tokenizer, tokens, params.stop)
 
     def _ready(self) -> tuple[Manifest, "PreTrainedTokenizerBase"]:
-        if self._manifest is None or self._tokenizer is None:
-            self._load(None)
+        self._load(None)
         assert self._manifest
         assert self._tokenizer
         return self._manifest, self._tokenizer
+
+    def _keep_obtaining(self, process: "subprocess.Popen[str]") -> None:
+        self._obtaining = process
 
     def _load_quietly(self, on_status: Callable[[Status], None] | None) -> None:
         with suppress(FalconError):  # `status` tells it; the next request tries again and raises it.
@@ -190,17 +198,17 @@ class FalconRuntime:
         with self._loading:
             if self._closed:
                 raise RuntimeClosed("The runtime is closed. Make a new FalconRuntime.")
-            if self._manifest:
+            if self._manifest and self._engine.alive:
                 return
             try:
                 check_backend(self._backend)
                 if self._model.entry and self.needs_obtaining:
                     check_convertible(self._backend, self._model.title)
-                    obtain(self._model.entry, self._model.folder, report)
+                    obtain(self._model.entry, self._model.folder, report, on_start=self._keep_obtaining)
                 report(Status("loading", f"Loading {self._model.title}"))
                 manifest = read_manifest(self._model.folder)
                 check_backend(self._backend, manifest)
-                self._tokenizer = load_tokenizer(self._model.folder, manifest)
+                self._tokenizer = self._tokenizer or load_tokenizer(self._model.folder, manifest)
                 self._engine.start()
                 self._manifest = manifest
             except FalconError as error:

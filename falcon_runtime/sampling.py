@@ -74,8 +74,8 @@ def _sentence(error: ValidationError) -> str:
 
 
 def apply_repetition_penalty(logits: Array, seen: list[int], penalty: float) -> Array:
-    """Logits [vocabulary] with those of the tokens `seen` made less likely: positive ones divided by `penalty`, negative
-    ones multiplied by it.
+    """Logits [vocabulary], those of `seen` tokens made less likely: positive ones divided by `penalty`, negative ones
+    multiplied by it.
 
     Source: CTRL (Keskar et al., 2019), as in transformers' RepetitionPenaltyLogitsProcessor.
     """

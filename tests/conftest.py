@@ -1,4 +1,4 @@
-"""Fixtures for all tests: the converted starter model, built once and kept in the user's cache folder, and small models."""
+"""Fixtures for all tests: the converted starter model, built once and kept in the user's cache, and small models."""
 
 import os
 from importlib.metadata import version
@@ -71,20 +71,20 @@ def small_tokenizer() -> PreTrainedTokenizerFast:
 def small_llama(seed: int = 0, **changes: object) -> LlamaForCausalLM:
     """A random Llama that takes a second to export; its logits are spread enough for clear greedy choices."""
     torch.manual_seed(seed)
-    values: dict[str, object] = dict(
-        hidden_size=64,
-        intermediate_size=128,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        num_hidden_layers=2,
-        vocab_size=320,
-        max_position_embeddings=256,
-        tie_word_embeddings=False,
-        rope_parameters={"rope_theta": 1e4, "rope_type": "default"},
-        eos_token_id=256,
-        initializer_range=0.2,
-    )
+    values: dict[str, object] = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "num_hidden_layers": 2,
+        "vocab_size": 320,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": False,
+        "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
+        "eos_token_id": 256,
+        "initializer_range": 0.2,
+    }
     return LlamaForCausalLM(LlamaConfig(**values | changes)).eval()
 
 

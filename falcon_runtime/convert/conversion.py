@@ -1,4 +1,4 @@
-"""The whole way of a checkpoint: download, weights into the exported Llama, lowering, manifest, all into place at once."""
+"""The whole way of a checkpoint: download, weights, lowering, manifest, and all of it into place at once."""
 
 import os
 import shutil

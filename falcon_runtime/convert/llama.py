@@ -36,7 +36,8 @@ class RMSNorm(nn.Module):
 class Attention(nn.Module):
     def __init__(self, config: LlamaConfig, recipe: Recipe, slots: int, context: int):
         super().__init__()
-        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.heads = config.num_attention_heads
+        self.kv_heads = config.num_key_value_heads or self.heads
         self.head_dim = head_dim(config)
         self.qkv = make_linear(config.hidden_size, (self.heads + 2 * self.kv_heads) * self.head_dim, recipe.linear)
         self.out = make_linear(self.heads * self.head_dim, config.hidden_size, recipe.linear)
@@ -57,7 +58,8 @@ class Attention(nn.Module):
         else:
             parts = []
             for slot, (offset, count, start) in enumerate(spans):
-                parts.append(self.attend(slot, *(rows.narrow(1, offset, count) for rows in (q, k, v)), start))
+                new_q, new_k, new_v = (rows.narrow(1, offset, count) for rows in (q, k, v))
+                parts.append(self.attend(slot, new_q, new_k, new_v, start))
             attended = torch.cat(parts, 1)
         return self.out(attended.view(1, n, self.heads * self.head_dim))
 

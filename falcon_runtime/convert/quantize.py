@@ -60,7 +60,7 @@ RECIPES: dict[RecipeName, Recipe] = {
 
 
 def quantize(weight: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
-    """Integers [out, in] (int8) and scales [out, groups] (float32) of a weight [out, in]: symmetric, round to nearest."""
+    """Integers [out, in] (int8) and scales [out, groups] (float32) of a weight [out, in], rounded to the nearest."""
     out, inputs = weight.shape
     low, high = scheme.range
     groups = weight.float().view(out, -1, scheme.group or inputs)

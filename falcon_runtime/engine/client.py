@@ -20,7 +20,6 @@ from ..sampling import SamplingParams
 from .messages import Cancel, Ready, Submit
 from .scheduler import Step
 
-
 logger = logging.getLogger(__name__)
 
 
@@ -54,13 +53,18 @@ class StepStream:
 
 
 class Engine:
-    """One model's engine: a process that is started when it is needed, and again after it has died."""
+    """One model's engine: a process that is started when it is needed, and again after it has died. Thread-safe."""
 
     def __init__(self, folder: Path, threads: int | None):
         self._folder, self._threads = folder, threads
         self._lock = threading.Lock()
         self._process: EngineProcess | None = None
         self._closed = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs, its model loaded."""
+        return self._process is not None and self._process.alive
 
     def start(self) -> None:
         """Starts the process unless it runs. Errors: what `read_manifest` and `Program` raise; RuntimeClosed."""

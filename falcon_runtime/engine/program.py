@@ -37,7 +37,7 @@ class Program:
         # The extension itself, not portable_lib, which re-exports it: that one brings in the whole exporter, which
         # takes seconds and 130 MB. It needs torch's libraries to be loaded first.
         import torch
-        from executorch.extension.pybindings import _C as runtime  # type: ignore[attr-defined]
+        from executorch.extension.pybindings import _C as runtime
 
         _load_operators(torch)
         runtime._unsafe_reset_threadpool(threads or default_threads())

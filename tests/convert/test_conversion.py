@@ -97,7 +97,7 @@ def test_bad_options(small_checkpoint: Path, tmp_path: Path, options: dict[str, 
 
 
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConversionFailed, match="nothing.gguf"):
+    with pytest.raises(ConversionFailed, match=r"nothing\.gguf"):
         convert(str(tmp_path / "nothing.gguf"), tmp_path)
 
 
