@@ -94,7 +94,7 @@ def _build(
         raise ConversionFailed(f"Slots may be 1 to {MAX_ROWS}, not {slots}.")
 
     progress = Progress(title, report)
-    model = Llama(checkpoint.config, RECIPES[recipe], slots, context, entry.wide_layers if entry else ()).eval()
+    model = Llama(checkpoint.config, RECIPES[recipe], slots, context, entry.wide if entry else ()).eval()
     load(model, checkpoint, progress.reading)
     checkpoint.save_tokenizer(folder)
     max_tokens, max_rows = min(MAX_TOKENS, slots * context), MAX_ROWS

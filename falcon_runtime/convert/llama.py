@@ -4,7 +4,8 @@ It computes what `transformers.LlamaForCausalLM` computes, arranged for a small 
 projection, gate and up another, RoPE is one multiplication by tables, the KV caches are buffers written in place.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from fnmatch import fnmatch
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +14,13 @@ from torch import Tensor, nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from .quantize import FP32, Recipe, make_embedding, make_linear
+from .quantize import FP32, Recipe, Scheme, make_embedding, make_linear
 
 Span = tuple[int, int, int]
 """Where a slot's new tokens lie: offset in the batch, how many, and position of the first in its sequence."""
+
+SchemeOf = Callable[[str], Scheme]
+"""How a part of a layer is stored, by its name: qkv, out, gate_up or down."""
 
 
 def head_dim(config: LlamaConfig) -> int:
@@ -34,13 +38,13 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, config: LlamaConfig, recipe: Recipe, slots: int, context: int):
+    def __init__(self, config: LlamaConfig, scheme: SchemeOf, slots: int, context: int):
         super().__init__()
         self.heads = config.num_attention_heads
         self.kv_heads = config.num_key_value_heads or self.heads
         self.head_dim = head_dim(config)
-        self.qkv = make_linear(config.hidden_size, (self.heads + 2 * self.kv_heads) * self.head_dim, recipe.linear)
-        self.out = make_linear(self.heads * self.head_dim, config.hidden_size, recipe.linear)
+        self.qkv = make_linear(config.hidden_size, (self.heads + 2 * self.kv_heads) * self.head_dim, scheme("qkv"))
+        self.out = make_linear(self.heads * self.head_dim, config.hidden_size, scheme("out"))
         for slot in range(slots):
             for cache in "kv":
                 empty = torch.zeros(1, context, self.kv_heads, self.head_dim)
@@ -73,19 +77,24 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, config: LlamaConfig, recipe: Recipe, slots: int, context: int, wide: bool):
+    def __init__(self, config: LlamaConfig, scheme: SchemeOf, slots: int, context: int):
         super().__init__()
         self.hidden = config.intermediate_size
         self.attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.attention = Attention(config, recipe, slots, context)
+        self.attention = Attention(config, scheme, slots, context)
         self.mlp_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.gate_up = make_linear(config.hidden_size, 2 * self.hidden, recipe.linear)
-        self.down = make_linear(self.hidden, config.hidden_size, FP32 if wide else recipe.linear)
+        self.gate_up = make_linear(config.hidden_size, 2 * self.hidden, scheme("gate_up"))
+        self.down = make_linear(self.hidden, config.hidden_size, scheme("down"))
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, spans: list[Span]) -> Tensor:
         x = x + self.attention(self.attention_norm(x), cos, sin, spans)
         gate, up = self.gate_up(self.mlp_norm(x)).split([self.hidden, self.hidden], -1)
         return x + self.down(F.silu(gate) * up)
+
+
+def scheme_of(layer: int, recipe: Recipe, wide: Collection[str]) -> SchemeOf:
+    """The schemes of one layer's parts: float32 where a pattern of `wide` matches `LAYER.PART`, else the recipe's."""
+    return lambda part: FP32 if any(fnmatch(f"{layer}.{part}", pattern) for pattern in wide) else recipe.linear
 
 
 class Llama(nn.Module):
@@ -94,15 +103,13 @@ class Llama(nn.Module):
     Weights are allocated but not set; `weights.load` fills them.
     """
 
-    def __init__(
-        self, config: LlamaConfig, recipe: Recipe, slots: int, context: int, wide_layers: Collection[int] = ()
-    ):
-        """`wide_layers` are those whose down projection stays float32 in every recipe."""
+    def __init__(self, config: LlamaConfig, recipe: Recipe, slots: int, context: int, wide: Collection[str] = ()):
+        """`wide` are patterns of linear layers (`LAYER.PART`) that stay float32 in every recipe."""
         super().__init__()
         self.config, self.slots, self.context = config, slots, context
         self.embed = make_embedding(config.vocab_size, config.hidden_size, recipe.embedding)
         self.layers = nn.ModuleList(
-            Layer(config, recipe, slots, context, wide=i in wide_layers) for i in range(config.num_hidden_layers)
+            Layer(config, scheme_of(layer, recipe, wide), slots, context) for layer in range(config.num_hidden_layers)
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.head = make_linear(config.hidden_size, config.vocab_size, recipe.head)
