@@ -80,6 +80,8 @@ class Request:
 class Slot:
     cached: list[int] = field(default_factory=list)
     """The tokens whose keys and values are in the cache."""
+    last_slice: int = 0
+    """Where the last slice of the latest prompt began."""
     request: Request | None = None
 
 
@@ -143,14 +145,24 @@ class Scheduler:
         while self.waiting and (free := [slot for slot in self.slots if slot.request is None]):
             request = self.waiting.popleft()
             slot = max(free, key=lambda slot: common_prefix(slot.cached, request.tokens))
-            # The last token is always read: its logits are what the answer starts from.
-            reused = min(common_prefix(slot.cached, request.tokens), len(request.tokens) - 1)
-            request.cached = request.filled = reused if request.reuses_cache else 0
+            request.cached = request.filled = self._reusable(slot, request)
             request.started = time.perf_counter()
             del slot.cached[request.cached :]
             slot.request = request
             admitted = True
         return admitted
+
+    def _reusable(self, slot: Slot, request: Request) -> int:
+        """How many of the slot's cached tokens serve the request."""
+        if not request.reuses_cache:
+            return 0
+        reusable = common_prefix(slot.cached, request.tokens)
+        if reusable < len(request.tokens):
+            # The last token is always read, since its logits are what the answer starts from.
+            return min(reusable, len(request.tokens) - 1)
+        # A prompt again, say for another try. Its last slice is read as it was before: the same rows computed in other
+        # company differ in their last bits, and the likeliest answer should not hang on that.
+        return min(slot.last_slice, len(request.tokens) - 1)
 
     def _batch(self) -> tuple[list[list[int]], list[list[int]]]:
         """Each slot's new tokens, and the batch rows whose logits each wants."""
@@ -189,6 +201,8 @@ class Scheduler:
             return Step(request.id, (), "length", request.stats(), tuple(request.scores))
         if not len(logits):
             return Step(request.id, (), None, request.stats())
+        if not request.generated:
+            slot.last_slice = request.filled - len(new)
         token = sample(logits[0], request.params, request.tokens, request.random)
         request.tokens.append(token)
         request.last_token = time.perf_counter()

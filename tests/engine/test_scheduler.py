@@ -124,13 +124,19 @@ def test_the_slot_with_the_longest_common_prefix_is_taken() -> None:
     assert tokens_of(steps) == alone([9, 8, 7, 5], 5)
 
 
-def test_the_same_prompt_again_reads_one_token() -> None:
-    scheduler = Scheduler(FakeProgram(), (END,), slice_tokens=8)
-    for i in range(2):
-        scheduler.submit(Request(i, [1, 2, 3, 4], GREEDY))
+def test_a_prompt_again_reads_its_last_slice_as_before() -> None:
+    program = FakeProgram()
+    scheduler = Scheduler(program, (END,), slice_tokens=4)
+    prompt = list(range(11))
+    first_slices = []
+    for i in range(3):
+        program.batches.clear()
+        scheduler.submit(Request(i, list(prompt), GREEDY))
         steps = run(scheduler)[i]
-        assert tokens_of(steps) == alone([1, 2, 3, 4], 5)
-    assert steps[-1].stats.cached_tokens == 3
+        assert tokens_of(steps) == alone(prompt, 5)
+        first_slices.append(program.batches[:3])
+    assert first_slices == [[[4], [4], [3]], [[3], [1], [1]], [[3], [1], [1]]]
+    assert steps[-1].stats.cached_tokens == 8
 
 
 def test_a_seeded_request_reads_everything() -> None:
@@ -142,15 +148,18 @@ def test_a_seeded_request_reads_everything() -> None:
 
 
 def test_idle_slots_do_not_lose_what_they_hold() -> None:
-    scheduler = Scheduler(FakeProgram(slots=2, context=12), (END,), slice_tokens=8)
+    program = FakeProgram(slots=2, context=12)
+    scheduler = Scheduler(program, (END,), slice_tokens=8)
     scheduler.submit(Request(0, [1, 2, 3], GREEDY))
     scheduler.submit(Request(1, [4, 5, 6, 7, 8, 9, 10], SamplingParams(temperature=0, max_new_tokens=50)))
     steps = run(scheduler)
     assert steps[1][-1].stats.generated_tokens == 5, "it must end where the context ends"
-    for i, prompt in ((2, [1, 2, 3, *alone([1, 2, 3], 2)]), (3, [4, 5, 6, 7, 8, 9, 10])):
+    # The one that idled, its answer of five tokens going on; the other with another end.
+    for i, prompt, cached in ((2, [1, 2, 3, *alone([1, 2, 3], 5), 44], 7), (3, [4, 5, 6, 7, 8, 9, 10, 45], 7)):
         scheduler.submit(Request(i, list(prompt), GREEDY))
         steps = run(scheduler)
-        assert steps[i][-1].stats.cached_tokens >= len(prompt) - 1
+        assert program.cache[i - 2][: len(prompt)] == prompt
+        assert steps[i][-1].stats.cached_tokens == cached
         assert tokens_of(steps[i]) == alone(prompt, min(5, 12 - len(prompt)))
 
 
