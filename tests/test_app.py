@@ -78,9 +78,9 @@ def test_chat_takes_history_and_system(client: Client) -> None:
     plain = [{"role": role, "content": text} for role, text in turns]
     parts = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in turns]
     arguments: dict[str, Any] = {"max_new_tokens": 32, "temperature": 0, "api_name": "/chat"}
-    answers = [client.predict("Which city did you name?", history, **arguments) for history in (plain, parts)]
+    answers = [client.predict("Tell me more about it.", history, **arguments) for history in (plain, parts, [])]
     assert answers[0] == answers[1]
-    assert "Paris" in answers[0]
+    assert answers[0] != answers[2]
     assert client.predict("Who are you?", plain, "You are a pirate.", **arguments) != client.predict(
         "Who are you?", plain, "You are a nurse.", **arguments
     )
