@@ -16,12 +16,15 @@ Message = Mapping[str, Any]
 OpenAI's API: `[{"type": "text", "text": text}]`."""
 
 ROLES = ("system", "user", "assistant")
+MAX_CHARACTERS = 1_000_000
+"""More than any context holds; tokenizing it would only keep a processor busy."""
 
 
 def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """Tokens of a text that is to be continued, with the special tokens that the tokenizer puts before a text."""
     if not text:
         raise InvalidRequest("The prompt is empty. Write the beginning of the text that the model shall continue.")
+    _check_size(text)
     return list(tokenizer.encode(text))
 
 
@@ -32,6 +35,7 @@ def encode_chat(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message
     turns = [{"role": _role(message), "content": _content(message)} for message in messages]
     if not turns or turns[-1]["role"] != "user" or not turns[-1]["content"].strip():
         raise InvalidRequest("The message is empty. The last message must be the user's and say something.")
+    _check_size(*(turn["content"] for turn in turns))
     try:
         text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
     except Exception as error:  # jinja2's errors; templates raise them on purpose, say where roles do not alternate
@@ -54,6 +58,13 @@ def check_length(tokens: Sequence[int], context: int) -> None:
         raise PromptTooLong(
             f"The prompt has {len(tokens):,} tokens, and the model's context holds {context:,} for prompt and answer "
             f"together. Shorten it, or convert the model with a larger --context."
+        )
+
+
+def _check_size(*texts: str) -> None:
+    if (size := sum(map(len, texts))) > MAX_CHARACTERS:
+        raise PromptTooLong(
+            f"The prompt has {size:,} characters; more than {MAX_CHARACTERS:,} fit into no model's context. Shorten it."
         )
 
 

@@ -127,6 +127,12 @@ def test_prompt_longer_than_the_context(runtime: FalconRuntime) -> None:
     assert list(runtime.generate("x" * 255, SamplingParams(temperature=0)))[-1].stats.generated_tokens == 1
 
 
+def test_prompt_that_is_not_even_tokenized(runtime: FalconRuntime) -> None:
+    for call in (runtime.generate, runtime.instruct):
+        with pytest.raises(PromptTooLong, match=r"1,000,001 characters.*Shorten"):
+            call("x" * 1_000_001)
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -156,6 +156,7 @@ def test_a_killed_engine_is_one_clear_error_and_the_next_request_works(small_mod
         worker.kill()
         with pytest.raises(EngineDied, match=r"SIGKILL.*send it again"):
             list(generation)
+        assert runtime.status.state == "idle"
         assert len(tokens_of(list(runtime.generate("A", GREEDY)))) == 24
         assert newest_worker().pid != worker.pid
 

@@ -49,8 +49,8 @@ def render(runtime: FalconRuntime) -> str:
 
 
 def _notice(status: Status) -> str:
-    """What is being done for the model, or why there is none."""
-    if status.state == "failed":
+    """What is being done for the model, or why there is none at the moment."""
+    if status.state == "failed" or (status.state == "idle" and status.message):
         return f'<div class="notice"><p>{escape(status.message)}</p></div>'
     bar = "" if status.progress is None else f'<progress value="{status.progress:.3f}" aria-hidden="true"></progress>'
     return f'<div class="notice"><p>{PATIENCE}</p>{bar}</div>'
