@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer, sentencepiece_model_pb2
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from falcon_runtime import FalconRuntime, SamplingParams
+from falcon_runtime.convert import convert
 from falcon_runtime.convert.checkpoint import open_checkpoint
 from falcon_runtime.convert.gguf_tokenizer import build_tokenizer
 from falcon_runtime.errors import ConversionFailed
@@ -159,3 +162,20 @@ def test_other_files_are_refused(tmp_path: Path, weights: Path, content: bytes |
     (tmp_path / "tokenizer.model").write_bytes(content)
     with pytest.raises(ConversionFailed, match="SentencePiece"):
         open_checkpoint(tmp_path).save_tokenizer(tmp_path / "saved")
+
+
+def test_a_model_with_nothing_but_a_sentencepiece_model_is_converted_and_writes(tmp_path: Path, weights: Path) -> None:
+    model = train(model_type="bpe", **LLAMA)
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(weights, checkpoint)
+    (checkpoint / "tokenizer.model").write_bytes(model.serialized_model_proto())
+    prompt = "Once upon a time, ان, 你好"
+    with FalconRuntime(str(convert(str(checkpoint), tmp_path / "models", recipe="fp32"))) as runtime:
+        assert runtime.tokenize(prompt) == model.encode(prompt)
+        chunks = list(runtime.generate(prompt, SamplingParams(temperature=0, max_new_tokens=24)))
+    assert chunks[-1].stats.prompt_tokens == len(model.encode(prompt)) + 1, "Llama's tokenizers put <s> first"
+    # The random model's vocabulary is larger than the tokenizer's; what is beyond has no text.
+    written = [token for chunk in chunks for token in chunk.token_ids if token < model.get_piece_size()]
+    text = "".join(chunk.text for chunk in chunks).replace("\N{REPLACEMENT CHARACTER}", "")
+    assert text
+    assert text in model.decode([*model.encode(prompt), *written]).replace("\N{REPLACEMENT CHARACTER}", "")
