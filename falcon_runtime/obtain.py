@@ -5,7 +5,6 @@ that serves the page. The process is our own command line, and what it prints is
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from . import errors
 from .catalog import CatalogEntry
+from .child import environment
 from .status import Status
 
 
@@ -29,7 +29,7 @@ def obtain(
     report(Status("downloading", f"Downloading {entry.title}"))
     process = subprocess.Popen(
         [sys.executable, "-m", __package__, "convert", entry.name, "--output", str(folder), "--json"],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *_python_path()])},
+        env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
@@ -54,7 +54,3 @@ def obtain(
             f"The conversion of {entry.title} ended early (exit code {process.returncode}); too little memory is the "
             "usual reason. It starts again with the next request."
         )
-
-
-def _python_path() -> list[str]:
-    return [path for path in [os.environ.get("PYTHONPATH")] if path]

@@ -1,7 +1,6 @@
 """The parent's side of the engine: starts the process, hands it requests, and turns its death into an error."""
 
 import logging
-import os
 import signal
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from ..child import environment
 from ..errors import EngineDied, FalconError, ModelDamaged, RuntimeClosed
 from ..sampling import SamplingParams
 from .messages import Cancel, Ready, Submit
@@ -95,15 +95,13 @@ class EngineProcess:
 
     def __init__(self, folder: Path, threads: int | None):
         ours, theirs = socket.socketpair()
-        root = str(Path(__file__).parents[2])
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         # Attention calls BLAS from every thread of ExecuTorch's pool. Threads of BLAS's own on top of those fight for
         # the same cores: attention was five times slower with them, a whole decode step two and a half times.
-        single = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        env = environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  ExecuTorch writes notes there; told when it dies.
         self._popen = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.worker", str(theirs.fileno()), str(folder), str(threads or 0)],
-            env=os.environ | single | {"PYTHONPATH": os.pathsep.join(paths)},
+            env=env,
             stdin=subprocess.DEVNULL,
             stderr=self._log,
             pass_fds=[theirs.fileno()],
