@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from ..catalog import CATALOG, CatalogEntry
 from ..errors import ConversionFailed
-from ..manifest import CONVERTER_VERSION, MANIFEST, PROGRAM, Manifest, RecipeName, is_converted
+from ..manifest import CONVERTER_VERSION, PROGRAM, Manifest, RecipeName, is_converted
 from ..status import Status
 from .download import Report, download
 
@@ -18,6 +18,7 @@ MAX_TOKENS = 256
 """New tokens in one forward, over all slots. More gives no more speed, and the activations are planned for it."""
 MAX_ROWS = 64
 """Rows of logits in one forward; at Falcon3's vocabulary they are planned as 34 MB."""
+MIN_CONTEXT = 16
 DEFAULT_CONTEXT = 2048
 """For checkpoints that the catalogue does not know, where they have as much: the KV cache is memory."""
 
@@ -59,6 +60,10 @@ def convert(
             if output.exists():
                 shutil.rmtree(output)
             os.replace(partial, output)
+        except OSError as error:
+            raise ConversionFailed(
+                f"{output} could not be written ({error}). Make room, or choose another --output."
+            ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return output
@@ -78,6 +83,8 @@ def _build(
     title = entry.title if entry else name
     report(Status("converting", f"Reading {title}", 0.0))
     # Seconds of imports, which nothing but a conversion needs.
+    from transformers import AutoTokenizer
+
     from .checkpoint import open_checkpoint
     from .llama import Llama
     from .lower import lower
@@ -87,16 +94,26 @@ def _build(
 
     checkpoint = open_checkpoint(path)
     trained = checkpoint.config.max_position_embeddings
-    context = context or min(trained, entry.context if entry else DEFAULT_CONTEXT)
-    if not 2 <= context <= trained:
-        raise ConversionFailed(f"The model was made for 2 to {trained:,} tokens of context; {context:,} cannot be had.")
+    if context is None:
+        context = min(trained, entry.context if entry else DEFAULT_CONTEXT)
+    if not MIN_CONTEXT <= context <= trained:
+        raise ConversionFailed(
+            f"The model can have {MIN_CONTEXT} to {trained:,} tokens of context; {context:,} cannot be had."
+        )
     if not 1 <= slots <= MAX_ROWS:
         raise ConversionFailed(f"Slots may be 1 to {MAX_ROWS}, not {slots}.")
+
+    checkpoint.save_tokenizer(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if len(tokenizer) > checkpoint.config.vocab_size:
+        raise ConversionFailed(
+            f"The tokenizer has {len(tokenizer):,} tokens and the model knows {checkpoint.config.vocab_size:,}: they "
+            "do not belong together."
+        )
 
     progress = Progress(title, report)
     model = Llama(checkpoint.config, RECIPES[recipe], slots, context, entry.wide if entry else ()).eval()
     load(model, checkpoint, progress.reading)
-    checkpoint.save_tokenizer(folder)
     max_tokens, max_rows = min(MAX_TOKENS, slots * context), MAX_ROWS
     with progress.lowering() as traced:
         program = lower(model, max_tokens, max_rows, traced)
@@ -105,14 +122,6 @@ def _build(
         file.flush()
         os.fsync(file.fileno())
 
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    if len(tokenizer) > checkpoint.config.vocab_size:
-        raise ConversionFailed(
-            f"The tokenizer has {len(tokenizer):,} tokens and the model knows {checkpoint.config.vocab_size:,}: they "
-            "do not belong together."
-        )
     Manifest(
         name=name,
         title=title,
@@ -133,4 +142,3 @@ def _build(
         converter=CONVERTER_VERSION,
         versions={package: version(package) for package in ("executorch", "torch", "transformers")},
     ).save(folder)
-    assert (folder / MANIFEST).is_file()

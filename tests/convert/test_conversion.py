@@ -1,5 +1,6 @@
 """Conversion as a whole: nothing half is ever taken for a model, and nothing is done twice."""
 
+import errno
 import json
 import os
 import shutil
@@ -84,8 +85,8 @@ def test_a_folder_that_is_no_model_is_not_overwritten(small_checkpoint: Path, tm
     ("options", "words"),
     [
         ({"recipe": "int3"}, "no recipe 'int3'"),
-        ({"context": 512}, "2 to 256 tokens"),
-        ({"context": 1}, "2 to 256 tokens"),
+        ({"context": 512}, "16 to 256 tokens"),
+        ({"context": 0}, "16 to 256 tokens"),
         ({"slots": 0}, "Slots may be"),
         ({"slots": 1000}, "Slots may be"),
     ],
@@ -93,6 +94,18 @@ def test_a_folder_that_is_no_model_is_not_overwritten(small_checkpoint: Path, tm
 def test_bad_options(small_checkpoint: Path, tmp_path: Path, options: dict[str, object], words: str) -> None:
     with pytest.raises(ConversionFailed, match=words):
         convert(str(small_checkpoint), tmp_path, **options)  # type: ignore[arg-type]
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(
+    small_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*values: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("falcon_runtime.convert.checkpoint.Checkpoint.save_tokenizer", full)
+    with pytest.raises(ConversionFailed, match=r"could not be written.*No space left.*Make room"):
+        convert(str(small_checkpoint), tmp_path)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
