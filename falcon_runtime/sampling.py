@@ -20,12 +20,12 @@ class SamplingParams(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_new_tokens: int = Field(256, ge=1, description="The most tokens to generate.")
-    temperature: float = Field(
-        0.7, ge=0, le=5, description="How adventurous the choice is: 0 always takes the likeliest token."
+    temperature: float = Field(  # Low by default: small models stray at what suits large ones.
+        0.2, ge=0, le=5, description="How adventurous the choice is: 0 always takes the likeliest token."
     )
     top_k: int = Field(50, ge=0, description="Choose among the k likeliest tokens only; 0 means all.")
     top_p: float = Field(
-        0.95, gt=0, le=1, description="Choose among the likeliest tokens that together have this probability."
+        0.9, gt=0, le=1, description="Choose among the likeliest tokens that together have this probability."
     )
     min_p: float = Field(
         0.0, ge=0, le=1, description="Leave out tokens less likely than this share of the likeliest one's probability."

@@ -43,7 +43,10 @@ def reference(starter_gguf: Path) -> LlamaForCausalLM:
 
 def test_it_answers(runtime: FalconRuntime) -> None:
     params = SamplingParams(temperature=0, max_new_tokens=24)
-    for answer in (runtime.chat([{"role": "user", "content": QUESTIONS[0]}], params), runtime.instruct(QUESTIONS[0])):
+    for answer in (
+        runtime.chat([{"role": "user", "content": QUESTIONS[0]}], params),
+        runtime.instruct(QUESTIONS[0], params=params),
+    ):
         chunks = list(answer)
         assert "Paris" in "".join(chunk.text for chunk in chunks)
 

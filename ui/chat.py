@@ -16,7 +16,7 @@ from .runs import INSTANT, Runs, Start, submit_with
 from .theme import LATEX
 
 EXAMPLES = [
-    "What is the capital of France?",
+    "What is the capital city of Japan?",
     "Explain photosynthesis to a ten-year-old.",
     "Why is the sky blue?",
     "Write a short poem about the desert.",
