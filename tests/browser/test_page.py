@@ -12,6 +12,7 @@ from tests.served_app import serve
 from .conftest import OpenPage
 
 QUESTION = "What is the capital of France?"
+EXAMPLE = "What is the capital city of Japan?"
 
 
 def open_tab(page: Page, name: str) -> Locator:
@@ -156,8 +157,8 @@ def test_chat_example_and_system_prompt(page: Page) -> None:
     set_sampling(page, "Max new tokens", 32)
     panel.get_by_role("button", name="System prompt").click()
     page.get_by_label("System prompt").fill("You are a helpful assistant.")
-    panel.get_by_role("button", name=QUESTION).click()
-    expect(answer(page)).to_contain_text("Paris")
+    panel.get_by_role("button", name=EXAMPLE).click()
+    expect(answer(page)).to_contain_text("Tokyo")
 
 
 def test_instruct(page: Page) -> None:
@@ -237,7 +238,7 @@ def test_fits_the_screen(open_page: OpenPage, screenshot: Callable[[Page, str], 
     set_sampling(page, "Max new tokens", 64)
     for tab, begin, run in (
         ("Generate", "A story", "Generate"),
-        ("Chat", QUESTION, None),
+        ("Chat", EXAMPLE, None),
         ("Instruct", "Summarise", "Run"),
     ):
         panel = open_tab(page, tab)
