@@ -32,7 +32,7 @@ def tokens_of(chunks: list[Chunk]) -> list[int]:
 
 
 def newest_worker() -> psutil.Process:
-    children = psutil.Process().children()
+    children = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
     return max((p for p in children if "falcon_runtime.engine.worker" in p.cmdline()), key=psutil.Process.create_time)
 
 
