@@ -2,7 +2,9 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,9 @@ class Checkpoint(ABC):
     def tensor(self, name: str, rows: slice = slice(None)) -> Tensor:
         """The tensor `name`, or some of its rows, in float32. Nothing else is brought into memory."""
         return self._read(self._stored(name), rows)
+
+    def stream(self) -> Iterator[str]:
+        yield from self.shapes
 
     def check(self, config: LlamaConfig) -> None:
         """Raises ConversionFailed unless these are the tensors of the Llama that `config` describes, and no others."""
@@ -140,3 +145,10 @@ def tensor_shapes(config: LlamaConfig) -> dict[str, Shape]:
     for i in range(config.num_hidden_layers):
         shapes |= {f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()}
     return shapes | {"model.norm.weight": (hidden,), HEAD: (config.vocab_size, hidden)}
+
+
+def parameter_count(config: LlamaConfig) -> int:
+    """Parameters of the model, a tied output layer not counted twice."""
+    return sum(
+        prod(shape) for name, shape in tensor_shapes(config).items() if name != HEAD or not config.tie_word_embeddings
+    )

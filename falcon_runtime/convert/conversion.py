@@ -14,10 +14,6 @@ from ..manifest import CONVERTER_VERSION, PROGRAM, Manifest, RecipeName, is_conv
 from ..status import Status
 from .download import Report, download
 
-MAX_TOKENS = 256
-"""New tokens in one forward, over all slots. More gives no more speed, and the activations are planned for it."""
-MAX_ROWS = 64
-"""Rows of logits in one forward; at Falcon3's vocabulary they are planned as 34 MB."""
 MIN_CONTEXT = 16
 DEFAULT_CONTEXT = 2048
 """For checkpoints that the catalogue does not know, where they have as much: the KV cache is memory."""
@@ -85,15 +81,19 @@ def _build(
     # Seconds of imports, which nothing but a conversion needs.
     from transformers import AutoTokenizer
 
-    from .checkpoint import open_checkpoint
-    from .llama import Llama
-    from .lower import lower
+    from . import templates
+    from .checkpoint import open_checkpoint, parameter_count
+    from .llama import rope_tables
+    from .lower import MAX_ROWS, MAX_TOKENS, trace
+    from .program_file import ProgramFile
     from .progress import Progress
-    from .quantize import RECIPES
-    from .weights import load
+    from .schemes import RECIPES
+    from .stack import stacked
+    from .weights import stream
 
     checkpoint = open_checkpoint(path)
-    trained = checkpoint.config.max_position_embeddings
+    config = checkpoint.config
+    trained = config.max_position_embeddings
     if context is None:
         context = min(trained, entry.context if entry else DEFAULT_CONTEXT)
     if not MIN_CONTEXT <= context <= trained:
@@ -105,34 +105,35 @@ def _build(
 
     checkpoint.save_tokenizer(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    if len(tokenizer) > checkpoint.config.vocab_size:
+    if len(tokenizer) > config.vocab_size:
         raise ConversionFailed(
-            f"The tokenizer has {len(tokenizer):,} tokens and the model knows {checkpoint.config.vocab_size:,}: they "
+            f"The tokenizer has {len(tokenizer):,} tokens and the model knows {config.vocab_size:,}: they "
             "do not belong together."
         )
 
     progress = Progress(title, report)
-    model = Llama(checkpoint.config, RECIPES[recipe], slots, context, entry.wide if entry else ()).eval()
-    load(model, checkpoint, progress.reading)
-    max_tokens, max_rows = min(MAX_TOKENS, slots * context), MAX_ROWS
-    with progress.lowering() as traced:
-        program = lower(model, max_tokens, max_rows, traced)
-    with (folder / PROGRAM).open("wb") as file:
-        program.write_to_file(file)
-        file.flush()
-        os.fsync(file.fileno())
+    schemes = RECIPES[recipe].schemes(config.num_hidden_layers, entry.wide if entry else ())
+    graph = templates.find(config, schemes, slots)
+    if graph is None:
+        with progress.tracing() as traced:
+            graph = trace(config, schemes, slots, traced)
+    graph = stacked(graph, [str(layer) for layer in schemes.layers]).with_context(context)
+    with ProgramFile(folder / PROGRAM, graph.layout(), graph.weights) as file:
+        for name, table in zip(("cos", "sin"), rope_tables(config, context), strict=True):
+            file.write(name, 0, table)
+        stream(checkpoint, schemes, file.write, progress.streaming)
 
     Manifest(
         name=name,
         title=title,
-        parameters=model.parameter_count,
+        parameters=parameter_count(config),
         backend="xnnpack",
         recipe=recipe,
         context=context,
         slots=slots,
-        max_tokens=max_tokens,
-        max_rows=max_rows,
-        vocabulary=checkpoint.config.vocab_size,
+        max_tokens=MAX_TOKENS,
+        max_rows=MAX_ROWS,
+        vocabulary=config.vocab_size,
         tokenizer_size=len(tokenizer),
         bos_token=tokenizer.bos_token_id,
         end_tokens=tuple(checkpoint.end_tokens()),

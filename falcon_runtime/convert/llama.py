@@ -4,9 +4,6 @@ It computes what `transformers.LlamaForCausalLM` computes, arranged for a small 
 projection, gate and up another, RoPE is one multiplication by tables, the KV caches are buffers written in place.
 """
 
-from collections.abc import Callable, Collection
-from fnmatch import fnmatch
-
 import torch
 import torch.nn.functional as F
 from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  (registers torch.ops.llama.*)
@@ -14,17 +11,25 @@ from torch import Tensor, nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from .quantize import FP32, Recipe, Scheme, make_embedding, make_linear
+from .modules import make_embedding, make_linear
+from .schemes import LayerSchemes, Schemes
 
 Span = tuple[int, int, int]
 """Where a slot's new tokens lie: offset in the batch, how many, and position of the first in its sequence."""
 
-SchemeOf = Callable[[str], Scheme]
-"""How a part of a layer is stored, by its name: qkv, out, gate_up or down."""
-
 
 def head_dim(config: LlamaConfig) -> int:
     return config.head_dim or config.hidden_size // config.num_attention_heads
+
+
+def rope_tables(config: LlamaConfig, context: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [context, head_dim] for positions from 0; the sign of `rotate_half` is in the sines.
+
+    They are transformers' own, so that every kind of RoPE scaling it knows is right here too.
+    """
+    cos, sin = LlamaRotaryEmbedding(config)(torch.zeros(1), torch.arange(context)[None])
+    half = torch.ones(head_dim(config) // 2)
+    return cos[0], sin[0] * torch.cat([-half, half])
 
 
 class RMSNorm(nn.Module):
@@ -38,13 +43,13 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, config: LlamaConfig, scheme: SchemeOf, slots: int, context: int):
+    def __init__(self, config: LlamaConfig, schemes: LayerSchemes, slots: int, context: int):
         super().__init__()
         self.heads = config.num_attention_heads
         self.kv_heads = config.num_key_value_heads or self.heads
         self.head_dim = head_dim(config)
-        self.qkv = make_linear(config.hidden_size, (self.heads + 2 * self.kv_heads) * self.head_dim, scheme("qkv"))
-        self.out = make_linear(self.heads * self.head_dim, config.hidden_size, scheme("out"))
+        self.qkv = make_linear(config.hidden_size, (self.heads + 2 * self.kv_heads) * self.head_dim, schemes.qkv)
+        self.out = make_linear(self.heads * self.head_dim, config.hidden_size, schemes.out)
         for slot in range(slots):
             for cache in "kv":
                 empty = torch.zeros(1, context, self.kv_heads, self.head_dim)
@@ -77,14 +82,14 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, config: LlamaConfig, scheme: SchemeOf, slots: int, context: int):
+    def __init__(self, config: LlamaConfig, schemes: LayerSchemes, slots: int, context: int):
         super().__init__()
         self.hidden = config.intermediate_size
         self.attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.attention = Attention(config, scheme, slots, context)
+        self.attention = Attention(config, schemes, slots, context)
         self.mlp_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.gate_up = make_linear(config.hidden_size, 2 * self.hidden, scheme("gate_up"))
-        self.down = make_linear(self.hidden, config.hidden_size, scheme("down"))
+        self.gate_up = make_linear(config.hidden_size, 2 * self.hidden, schemes.gate_up)
+        self.down = make_linear(self.hidden, config.hidden_size, schemes.down)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, spans: list[Span]) -> Tensor:
         x = x + self.attention(self.attention_norm(x), cos, sin, spans)
@@ -92,41 +97,25 @@ class Layer(nn.Module):
         return x + self.down(F.silu(gate) * up)
 
 
-def scheme_of(layer: int, recipe: Recipe, wide: Collection[str]) -> SchemeOf:
-    """The schemes of one layer's parts: float32 where a pattern of `wide` matches `LAYER.PART`, else the recipe's."""
-    return lambda part: FP32 if any(fnmatch(f"{layer}.{part}", pattern) for pattern in wide) else recipe.linear
-
-
 class Llama(nn.Module):
     """A Llama whose forward takes new tokens of every slot at once and gives the logits of chosen rows.
 
-    Weights are allocated but not set; `weights.load` fills them.
+    Weights are allocated and not set.
     """
 
-    def __init__(self, config: LlamaConfig, recipe: Recipe, slots: int, context: int, wide: Collection[str] = ()):
-        """`wide` are patterns of linear layers (`LAYER.PART`) that stay float32 in every recipe."""
+    def __init__(self, config: LlamaConfig, schemes: Schemes, slots: int, context: int):
+        """It has as many layers as `schemes`."""
         super().__init__()
-        self.config, self.slots, self.context = config, slots, context
-        self.embed = make_embedding(config.vocab_size, config.hidden_size, recipe.embedding)
-        self.layers = nn.ModuleList(
-            Layer(config, scheme_of(layer, recipe, wide), slots, context) for layer in range(config.num_hidden_layers)
-        )
+        self.slots, self.context = slots, context
+        self.embed = make_embedding(config.vocab_size, config.hidden_size, schemes.embedding)
+        self.layers = nn.ModuleList(Layer(config, layer, slots, context) for layer in schemes.layers)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.head = make_linear(config.hidden_size, config.vocab_size, recipe.head)
-        # transformers' own tables, so that every kind of RoPE scaling it knows is right here too. The sign of
-        # rotate_half is in the table.
-        cos, sin = LlamaRotaryEmbedding(config)(torch.zeros(1), torch.arange(context)[None])
-        half = torch.ones(head_dim(config) // 2)
+        self.head = make_linear(config.hidden_size, config.vocab_size, schemes.head)
         self.cos: Tensor
         self.sin: Tensor
-        self.register_buffer("cos", cos[0], persistent=False)
-        self.register_buffer("sin", sin[0] * torch.cat([-half, half]), persistent=False)
-
-    @property
-    def parameter_count(self) -> int:
-        """Parameters of the checkpoint, a tied output layer not counted twice."""
-        weights = {name: p.numel() for name, p in self.named_parameters() if name.endswith("weight")}
-        return sum(weights.values()) - (weights["head.weight"] if self.config.tie_word_embeddings else 0)
+        cos, sin = rope_tables(config, context)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
 
     def forward(self, tokens: Tensor, positions: Tensor, starts: Tensor, counts: Tensor, rows: Tensor) -> Tensor:
         """Logits [1, R, vocabulary] of the batch rows `rows` [R].

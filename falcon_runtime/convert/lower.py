@@ -1,6 +1,8 @@
-"""From the export-friendly Llama to a .pte: torch.export, XNNPACK partitioning, memory planning."""
+"""From the export-friendly Llama to a program and its graph: torch.export, XNNPACK partitioning, memory planning."""
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
@@ -8,23 +10,48 @@ from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
     XnnpackPartitioner,
 )
 from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
+from executorch.exir._serialize._program import deserialize_pte_binary
 from executorch.exir.passes import MemoryPlanningPass
 from executorch.exir.passes.sym_shape_eval_pass import ConstraintBasedSymShapeEvalPass
 from executorch.exir.program import ExecutorchProgramManager
+from executorch.exir.tensor import ALIGNMENT
 
+from transformers import LlamaConfig
+
+from .graph import Graph, Stored, Weight, key_of, pack, rekey
 from .llama import Llama
+from .schemes import Schemes
+from .stack import shortened
+
+MAX_TOKENS = 256
+"""New tokens in one forward, over all slots. More gives no more speed, and the activations are planned for it."""
+MAX_ROWS = 64
+"""Rows of logits in one forward; at Falcon3's vocabulary they are planned as 34 MB."""
 
 
-def lower(
-    model: Llama, max_tokens: int, max_rows: int, traced: Callable[[], None] = lambda: None
-) -> ExecutorchProgramManager:
-    """The program of `model` for up to `max_tokens` new tokens and `max_rows` rows of logits in one forward.
+TRACED_CONTEXT = 2 * MAX_TOKENS
+"""Tokens of context that a graph is traced with; `Graph.with_context` gives it any other."""
+
+
+def trace(config: LlamaConfig, schemes: Schemes, slots: int, traced: Callable[[], None] = lambda: None) -> Graph:
+    """The graph of a Llama of this shape and these schemes, its layers shortened, whatever its weights and context.
+
+    Takes half a minute for three layers, and their memory and the output layer's.
+    """
+    short = replace(schemes, layers=shortened(schemes.layers))
+    model = Llama(config, short, slots, TRACED_CONTEXT).eval()
+    _randomize(model)
+    return graph_of(model, lower(model, traced), [str(layer) for layer in short.layers])
+
+
+def lower(model: Llama, traced: Callable[[], None] = lambda: None) -> ExecutorchProgramManager:
+    """The program of `model` for up to MAX_TOKENS new tokens and MAX_ROWS rows of logits in one forward.
 
     `traced` is called after torch.export, a small part of the whole way.
     """
     slots = model.slots
-    n = torch.export.Dim("n", min=slots, max=max_tokens)
-    r = torch.export.Dim("r", min=1, max=max_rows)
+    n = torch.export.Dim("n", min=slots, max=MAX_TOKENS)
+    r = torch.export.Dim("r", min=1, max=MAX_ROWS)
     counts = torch.ones(slots, dtype=torch.long)
     counts[0] = 3
     total = int(counts.sum())
@@ -47,8 +74,53 @@ def lower(
         )
         return edge.to_executorch(
             ExecutorchBackendConfig(
-                memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False),
+                # The KV caches, which are all the buffers there are, get an arena of their own (graph.py).
+                memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False, share_mutable_buffers=True),
                 # The planner needs upper bounds of the dynamic sizes.
                 sym_shape_eval_pass=ConstraintBasedSymShapeEvalPass(),
             )
         )
+
+
+def graph_of(model: Llama, program: ExecutorchProgramManager, layers: list[str]) -> Graph:
+    """The program of `model` as a Graph. No two weights of the model may be equal: they are told by their bytes."""
+    weights = {}
+    for name, tensor in (*model.named_parameters(), ("cos", model.cos), ("sin", model.sin)):
+        ways: tuple[Stored, ...] = ("int8", "int4") if tensor.dtype == torch.int8 else ("float32", "bfloat16")
+        for stored in ways:
+            weights[_digest(pack(tensor, stored))] = name, Weight(stored, tuple(tensor.shape))
+
+    file = deserialize_pte_binary(program.buffer)
+    assert file.named_data
+    graph = Graph(file.program, {}, {}, {}, layers)
+    for i, buffer in enumerate(file.program.constant_buffer):
+        if found := weights.get(_digest(buffer.storage)):
+            graph.constants[i], graph.weights[found[0]] = found
+            buffer.storage = b""
+    keys = {}
+    for key, entry in file.named_data.pte_data.items():
+        data = file.named_data.buffers[entry.buffer_index]
+        if found := weights.get(_digest(data)):
+            name, graph.weights[name] = found
+            keys[key[-64:].encode()] = key_of(name).encode()
+            graph.named[key[:-64] + key_of(name)] = name
+        else:
+            graph.named[key] = data
+    for delegate in file.program.backend_delegate_data:
+        delegate.data = rekey(delegate.data, keys)
+    return graph
+
+
+def _randomize(model: Llama) -> None:
+    """Gives every weight numbers of its own, by which `graph_of` tells it from all others."""
+    torch.manual_seed(0)
+    for name, weight in model.named_parameters():
+        if weight.dtype == torch.int8 and not name.endswith("zero_point"):
+            weight.random_(-8, 8)
+        elif weight.dtype == torch.float32:
+            weight.uniform_(0.5, 1)
+
+
+def _digest(data: bytes) -> bytes:
+    """Of `data` padded as executorch pads constants when it puts them together."""
+    return hashlib.sha256(data + bytes(-len(data) % ALIGNMENT)).digest()

@@ -7,37 +7,36 @@ from contextlib import contextmanager
 
 from ..status import Status
 
-LOWERING_PER_TRACING = 40.0
+LOWERING_PER_TRACING = 30.0
 """How many times longer lowering takes than tracing. Both walk the same graph in Python, so the ratio holds from model
 to model and machine to machine, and the duration of the first foretells that of the second."""
-READ, TRACED = 0.02, 0.08
-"""Shares of the whole at the end of reading and of tracing."""
 
 
 class Progress:
     def __init__(self, title: str, report: Callable[[Status], None]):
         self._title, self._report = title, report
+        self._began: float | None = None
 
-    def reading(self, fraction: float) -> None:
-        """`fraction` of the checkpoint is read."""
-        self._report(Status("converting", f"Converting {self._title}: reading the weights,", READ * fraction))
+    def streaming(self, done: int, total: int) -> None:
+        """So many of all the model's numbers are written."""
+        now = time.monotonic()
+        self._began = self._began or now
+        left = (now - self._began) * (total - done) / done if done else None
+        message = f"Converting {self._title}: {done / 1e9:.2f} of {total / 1e9:.2f} billion weights,"
+        self._report(Status("converting", message, done / total, left))
 
     @contextmanager
-    def lowering(self) -> Iterator[Callable[[], None]]:
-        """Reports every second while the block lowers; the block calls what it is given when tracing has ended."""
+    def tracing(self) -> Iterator[Callable[[], None]]:
+        """Reports every second while the block traces and lowers; it calls what it is given when tracing has ended."""
         began, done = time.monotonic(), threading.Event()
         expected: list[float] = []
 
         def tick() -> None:
             while not done.wait(1):
                 elapsed = time.monotonic() - began
-                if not expected:
-                    self._report(Status("converting", f"Converting {self._title}: tracing,", READ))
-                    continue
-                share = min(elapsed / expected[0], 0.99)
-                left = max(expected[0] - elapsed, 1)
-                progress = TRACED + (1 - TRACED) * share
-                self._report(Status("converting", f"Converting {self._title}: lowering,", progress, left))
+                message = f"Preparing {self._title}: a graph for its architecture, once,"
+                left = max(expected[0] - elapsed, 1) if expected else None
+                self._report(Status("converting", message, None, left))
 
         def traced() -> None:
             expected.append((time.monotonic() - began) * (1 + LOWERING_PER_TRACING))

@@ -1,65 +1,118 @@
-"""From a checkpoint into the exported Llama, a few rows at a time: no more than those are in memory twice."""
+"""From a checkpoint into a .pte: every tensor a few rows at a time, quantized and written where it belongs."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from math import prod
-from typing import cast
 
+import torch
 from torch import Tensor
+from transformers import LlamaConfig
 
-from .checkpoint import EMBEDDING, HEAD, Checkpoint, Shape, tensor_shapes
-from .llama import Layer, Llama, RMSNorm
+from ..errors import ConversionFailed
+from .checkpoint import EMBEDDING, HEAD, Checkpoint, tensor_shapes
+from .quantize import quantize
+from .schemes import FP32, Scheme, Schemes
 
-BLOCK_ROWS = 4096
-"""Rows read at once: 50 MB in float32 of Falcon3-7B's embedding, which has 1.6 GB as a whole."""
+BLOCK = 1 << 22
+"""Numbers that a thread works on at once: 16 MB in float32."""
 
-Write = Callable[[int, Tensor], None]
-"""Puts rows of a tensor where they belong in the model, given the number of the first."""
+Write = Callable[[str, int, Tensor], None]
+"""Takes rows of a weight: its name in the graph, the number of the first row, and the numbers as they are stored."""
 
 
-def load(model: Llama, checkpoint: Checkpoint, on_progress: Callable[[float], None] | None = None) -> None:
-    """Fills every weight of `model`, telling `on_progress` which share of all has been read, from 0 to 1.
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor of a checkpoint goes: the weight of a module, from a row on."""
 
-    Errors: ConversionFailed where the checkpoint lacks a tensor, has one more, or has one in another shape.
+    module: str
+    row: int
+    scheme: Scheme
+
+
+def stream(
+    checkpoint: Checkpoint,
+    schemes: Schemes,
+    write: Write,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Writes every weight of the model, telling `on_progress` the numbers that are written and those of all.
+
+    Tensors are read in the checkpoint's own order, one after the other, by as many threads as there are CPUs. Errors:
+    ConversionFailed where a tensor has numbers that are not finite.
     """
-    checkpoint.check(model.config)
-    shapes = tensor_shapes(model.config)
+    shapes, places = tensor_shapes(checkpoint.config), places_of(checkpoint.config, schemes)
     total, done = sum(prod(shape) for shape in shapes.values()), 0
-    for name, write in _destinations(model, shapes).items():
-        for first in range(0, shapes[name][0], BLOCK_ROWS):
-            rows = checkpoint.tensor(name, slice(first, first + BLOCK_ROWS))
-            write(first, rows)
-            done += rows.numel()
-            if on_progress:
-                on_progress(done / total)
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # Each of ours has a block of its own.
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            for name in checkpoint.stream():
+                pending: set[Future[int]] = set()
+                try:
+                    for rows in _blocks(shapes[name]):
+                        pending.add(pool.submit(_convert, checkpoint, name, rows, places[name], write))
+                    while pending:
+                        finished, pending = wait(pending, return_when=FIRST_EXCEPTION, timeout=0.2)
+                        done += sum(future.result() for future in finished)
+                        on_progress(done, total)
+                finally:
+                    for future in pending:
+                        future.cancel()
+    finally:
+        torch.set_num_threads(before)
 
 
-def _destinations(model: Llama, shapes: dict[str, Shape]) -> dict[str, Write]:
-    """Where each tensor goes, in the order of the layers."""
-    writes: dict[str, Write] = {EMBEDDING: model.embed.set_rows}
-    for i, layer in enumerate(cast(list[Layer], model.layers)):
-        prefix, attention = f"model.layers.{i}.", layer.attention
-        queries, keys = (shapes[f"{prefix}self_attn.{part}.weight"][0] for part in ("q_proj", "k_proj"))
-        parts: dict[str, Write] = {
-            "input_layernorm": _into_norm(layer.attention_norm),
-            "self_attn.q_proj": attention.qkv.set_rows,
-            "self_attn.k_proj": _from_row(queries, attention.qkv.set_rows),
-            "self_attn.v_proj": _from_row(queries + keys, attention.qkv.set_rows),
-            "self_attn.o_proj": attention.out.set_rows,
-            "post_attention_layernorm": _into_norm(layer.mlp_norm),
-            "mlp.gate_proj": layer.gate_up.set_rows,
-            "mlp.up_proj": _from_row(layer.hidden, layer.gate_up.set_rows),
-            "mlp.down_proj": layer.down.set_rows,
+def _convert(checkpoint: Checkpoint, name: str, rows: slice, places: list[Place], write: Write) -> int:
+    numbers = checkpoint.tensor(name, rows)
+    for place in places:
+        if place.scheme == FP32:
+            parts = {"weight": numbers}
+        else:
+            integers, scale = quantize(numbers, place.scheme)
+            parts = {"weight": integers, "scale": scale}
+        if not torch.isfinite(parts.get("scale", numbers)).all():
+            raise ConversionFailed(
+                f"The tensor {name} of {checkpoint.source} has numbers that are not finite (NaN or infinity): the file "
+                "is damaged, or the training went wrong. Download the checkpoint again."
+            )
+        for part, values in parts.items():
+            write(f"{place.module}.{part}", place.row + rows.start, values)
+    return numbers.numel() * len(places)
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    rows = max(1, BLOCK // prod(shape[1:]))
+    return (slice(first, min(first + rows, shape[0])) for first in range(0, shape[0], rows))
+
+
+def places_of(config: LlamaConfig, schemes: Schemes) -> dict[str, list[Place]]:
+    """Where each tensor that a checkpoint stores goes; a tied embedding goes to two places."""
+    shapes = tensor_shapes(config)
+    places = {
+        EMBEDDING: [Place("embed", 0, schemes.embedding)],
+        HEAD: [Place("head", 0, schemes.head)],
+        "model.norm.weight": [Place("norm", 0, FP32)],
+    }
+    if config.tie_word_embeddings:
+        places[EMBEDDING] += places.pop(HEAD)
+    for i, layer in enumerate(schemes.layers):
+        prefix, ours = f"model.layers.{i}.", f"layers.{i}."
+        queries, keys, hidden = (
+            shapes[f"{prefix}{part}.weight"][0] for part in ("self_attn.q_proj", "self_attn.k_proj", "mlp.gate_proj")
+        )
+        parts = {
+            "input_layernorm": Place(f"{ours}attention_norm", 0, FP32),
+            "self_attn.q_proj": Place(f"{ours}attention.qkv", 0, layer.qkv),
+            "self_attn.k_proj": Place(f"{ours}attention.qkv", queries, layer.qkv),
+            "self_attn.v_proj": Place(f"{ours}attention.qkv", queries + keys, layer.qkv),
+            "self_attn.o_proj": Place(f"{ours}attention.out", 0, layer.out),
+            "post_attention_layernorm": Place(f"{ours}mlp_norm", 0, FP32),
+            "mlp.gate_proj": Place(f"{ours}gate_up", 0, layer.gate_up),
+            "mlp.up_proj": Place(f"{ours}gate_up", hidden, layer.gate_up),
+            "mlp.down_proj": Place(f"{ours}down", 0, layer.down),
         }
-        writes |= {f"{prefix}{part}.weight": write for part, write in parts.items()}
-    return writes | {"model.norm.weight": _into_norm(model.norm), HEAD: model.head.set_rows}
-
-
-def _from_row(offset: int, write: Write) -> Write:
-    return lambda first, rows: write(offset + first, rows)
-
-
-def _into_norm(norm: RMSNorm) -> Write:
-    def write(first: int, rows: Tensor) -> None:
-        norm.weight[first : first + len(rows)] = rows
-
-    return write
+        places |= {f"{prefix}{part}.weight": [place] for part, place in parts.items()}
+    return places

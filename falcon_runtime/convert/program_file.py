@@ -1,0 +1,56 @@
+"""Writing a .pte: the program at once, the weights in any order, each where it belongs."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from torch import Tensor
+
+from .graph import Layout, Weight, pack
+
+
+class ProgramFile:
+    """A .pte that is being written. Nothing of it is mapped or kept in memory; several threads may write at once."""
+
+    def __init__(self, path: Path, layout: Layout, weights: Mapping[str, Weight]):
+        self._layout, self._weights = layout, weights
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            os.truncate(self._file, layout.size)
+            for offset, data in layout.fixed:
+                self._put(data, offset)
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def write(self, name: str, first: int, numbers: Tensor) -> None:
+        """Rows of a weight from the row `first` on."""
+        weight = self._weights[name]
+        assert numbers.shape[1:] == weight.shape[1:]
+        self._put(pack(numbers, weight.stored), self._layout.offsets[name] + first * (weight.nbytes // weight.shape[0]))
+
+    def _put(self, data: bytes, offset: int) -> None:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._file, view, offset)
+            view, offset = view[written:], offset + written
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                os.fsync(self._file)
+        finally:
+            os.close(self._file)
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

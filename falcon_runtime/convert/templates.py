@@ -1,0 +1,142 @@
+"""Graph templates: traced graphs kept in files, so that a known architecture converts without any tracing.
+
+A template is an xz-compressed file under `models/graphs/`: a line of JSON (what it is for and made by, every weight's
+storage and shape, check sum) and the program's flatbuffer. One template serves every depth and every context.
+`python -m falcon_runtime graphs` makes those of the catalogue.
+"""
+
+import base64
+import hashlib
+import lzma
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from executorch.exir._serialize._flatbuffer_program import _flatbuffer_to_program, _program_to_flatbuffer
+from pydantic import BaseModel, ConfigDict, ValidationError
+from transformers import LlamaConfig
+
+from ..errors import ConversionFailed
+from .graph import Graph, Stored, Weight
+from .lower import MAX_ROWS, MAX_TOKENS
+from .schemes import Schemes
+from .stack import shortened
+
+FOLDER = Path(__file__).parents[2] / "models" / "graphs"
+GRAPH_VERSION = 1
+"""Raise it with every change to what tracing makes (llama.py, modules.py, lower.py), and make the templates anew."""
+
+
+class Key(BaseModel):
+    """What a graph depends on, but for the number of equal layers in a row and the context."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    graph_version: int = GRAPH_VERSION
+    hidden_size: int
+    intermediate_size: int
+    attention_heads: int
+    key_value_heads: int
+    head_dim: int
+    vocabulary: int
+    rms_norm_eps: float
+    embedding: str
+    head: str
+    layers: tuple[str, ...]
+    slots: int
+    max_tokens: int = MAX_TOKENS
+    max_rows: int = MAX_ROWS
+
+    @property
+    def file_name(self) -> str:
+        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        return f"llama-{self.hidden_size}x{self.intermediate_size}-v{self.vocabulary}-s{self.slots}-{digest[:8]}.xz"
+
+
+class Header(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal[1] = 1
+    executorch: str
+    key: Key
+    weights: dict[str, tuple[Stored, tuple[int, ...]]]
+    constants: dict[int, str]
+    named: dict[str, str]
+    """What delegates look up: the name of a weight, or other bytes as `data:` and base64."""
+    sha256: str
+    """Of the program."""
+
+
+def key_of_graph(config: LlamaConfig, schemes: Schemes, slots: int) -> Key:
+    assert config.head_dim is not None  # LlamaConfig fills in both.
+    assert config.num_key_value_heads is not None
+    return Key(
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        attention_heads=config.num_attention_heads,
+        key_value_heads=config.num_key_value_heads,
+        head_dim=config.head_dim,
+        vocabulary=config.vocab_size,
+        rms_norm_eps=config.rms_norm_eps,
+        embedding=str(schemes.embedding),
+        head=str(schemes.head),
+        layers=tuple(shortened([str(layer) for layer in schemes.layers])),
+        slots=slots,
+    )
+
+
+def find(config: LlamaConfig, schemes: Schemes, slots: int, folder: Path = FOLDER) -> Graph | None:
+    """The graph of a Llama of this shape and these schemes, its layers shortened, if there is a template of it.
+
+    Errors: ConversionFailed where the template is damaged or another version of executorch has made it.
+    """
+    key = key_of_graph(config, schemes, slots)
+    path = folder / key.file_name
+    return read(path, key) if path.is_file() else None
+
+
+def read(path: Path, key: Key) -> Graph:
+    again = "Make it anew: python -m falcon_runtime graphs"
+    try:
+        first, program = lzma.decompress(path.read_bytes()).split(b"\n", 1)
+        header = Header.model_validate_json(first)
+    except (lzma.LZMAError, ValidationError, ValueError) as error:
+        raise ConversionFailed(f"The graph template {path} is damaged. {again}") from error
+    if header.executorch != version("executorch"):
+        raise ConversionFailed(
+            f"The graph template {path} was made by executorch {header.executorch}, and {version('executorch')} is "
+            f"installed. Install the version of requirements.txt. {again}"
+        )
+    if header.key != key or hashlib.sha256(program).hexdigest() != header.sha256:
+        raise ConversionFailed(f"The graph template {path} is damaged. {again}")
+    return Graph(
+        program=_flatbuffer_to_program(program),
+        weights={name: Weight(stored, shape) for name, (stored, shape) in header.weights.items()},
+        constants=header.constants,
+        named={
+            name: base64.b64decode(value[5:]) if value.startswith("data:") else value
+            for name, value in header.named.items()
+        },
+        layers=list(key.layers),
+    )
+
+
+def write(graph: Graph, key: Key, folder: Path = FOLDER) -> Path:
+    """Keeps `graph`, which has the layers `key.layers`, as a template."""
+    assert graph.layers == list(key.layers)
+    program = _program_to_flatbuffer(graph.program).data
+    header = Header(
+        executorch=version("executorch"),
+        key=key,
+        weights={name: (weight.stored, weight.shape) for name, weight in graph.weights.items()},
+        constants=graph.constants,
+        named={
+            name: value if isinstance(value, str) else "data:" + base64.b64encode(value).decode()
+            for name, value in graph.named.items()
+        },
+        sha256=hashlib.sha256(program).hexdigest(),
+    )
+    path = folder / key.file_name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(lzma.compress(header.model_dump_json().encode() + b"\n" + program, preset=9))
+    return path
