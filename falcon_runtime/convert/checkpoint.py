@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -24,9 +24,9 @@ def open_checkpoint(path: Path) -> "Checkpoint":
     Only headers are read. When it is open it has every tensor of a Llama in its shape. Errors: ConversionFailed.
     """
     if path.is_dir():
-        from .hf_checkpoint import HfCheckpoint
+        from .hf_checkpoint import Folder, HfCheckpoint
 
-        return HfCheckpoint(path)
+        return HfCheckpoint(Folder(path))
     if path.is_file():
         from .gguf_checkpoint import GgufCheckpoint
 
@@ -40,10 +40,18 @@ class Checkpoint(ABC):
     """The weights and the tokenizer of a Llama. Tensors bear Hugging Face's names, whatever the file calls them."""
 
     source: str
-    """Name of the file or folder."""
+    """Name of the file or folder; of what comes from the hub the repository and, after an @, the commit."""
     config: LlamaConfig
     files: list[Path]
-    """What holds the weights."""
+    """What holds the weights. Those of a checkpoint on the hub are there once `stream` has reached them."""
+    digests: Mapping[str, str] = {}
+    """SHA-256 of those of `files` for which it is known, being what the download was verified against; by name."""
+    licence = ""
+    """Name, and a link to more, of what comes from the hub."""
+    download_bytes: int = 0
+    """What `stream` still has to download."""
+    download_room: int = 0
+    """The most that this will take on the disk at one time, beyond what is there now."""
     shapes: dict[str, Shape]
     """Of every tensor in them."""
     end_ids: set[int]
@@ -57,10 +65,20 @@ class Checkpoint(ABC):
     def _load_tokenizer(self) -> PreTrainedTokenizerFast: ...
 
     def tensor(self, name: str, rows: slice = slice(None)) -> Tensor:
-        """The tensor `name`, or some of its rows, in float32. Nothing else is brought into memory."""
+        """The tensor `name`, or some of its rows, in float32. Nothing else is brought into memory.
+
+        Of a checkpoint whose files come and go, only the one that `stream` is at can be read.
+        Errors: ConversionFailed where the file that holds it is not there, or was changed since it was opened.
+        """
         return self._read(self._stored(name), rows)
 
     def stream(self) -> Iterator[str]:
+        """The name of every stored tensor once, in the order in which they lie in the files.
+
+        `tensor(name)` works while `name` is the last one given. A tied output layer is not stored: who wants it takes
+        it while the embedding is current. A checkpoint on the hub is downloaded meanwhile, a file ahead.
+        Errors: DownloadFailed, ConversionFailed.
+        """
         yield from self.shapes
 
     def check(self, config: LlamaConfig) -> None:
@@ -83,13 +101,10 @@ class Checkpoint(ABC):
                 )
 
     def sha256(self) -> str:
-        """Of the files that hold the weights, one after the other by name, in hexadecimal."""
-        digest = hashlib.sha256()
-        for path in sorted(self.files):
-            with path.open("rb") as file:
-                while chunk := file.read(1 << 20):
-                    digest.update(chunk)
-        return digest.hexdigest()
+        """Of the file that holds the weights, in hexadecimal; of several files, in the order of their names, that of
+        their own SHA-256s written one after the other."""
+        digests = [self.digests.get(path.name) or _sha256(path) for path in sorted(self.files)]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def end_tokens(self) -> list[int]:
         """Every token that ends a sequence, sorted: the tokenizer's, and those that the checkpoint names elsewhere."""
@@ -114,6 +129,11 @@ class Checkpoint(ABC):
 
     def _stored(self, name: str) -> str:
         return EMBEDDING if name == HEAD and self.config.tie_word_embeddings else name
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_config(source: str, settings: dict[str, Any]) -> LlamaConfig:

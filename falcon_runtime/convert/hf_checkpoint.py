@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,57 +14,119 @@ from transformers import PreTrainedTokenizerFast
 
 from ..errors import ConversionFailed
 from . import sentencepiece_tokenizer
-from .checkpoint import EMBEDDING, HEAD, Checkpoint, make_config
+from .checkpoint import EMBEDDING, HEAD, Checkpoint, Shape, make_config
 
 INDEX = "model.safetensors.index.json"
 FLOATS = ("F64", "F32", "F16", "BF16")
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
 
 
+Header = dict[str, tuple[str, Shape]]
+"""The data type, in safetensors' spelling, and the shape of each tensor in a file."""
+
+
+class Folder:
+    """A folder with a checkpoint: config.json, safetensors and tokenizer, all of it there."""
+
+    digests: Mapping[str, str] = {}
+    licence = ""
+
+    def __init__(self, path: Path):
+        self.path, self.source = path, path.resolve().name
+
+    def __str__(self) -> str:
+        """What it is called in errors."""
+        return str(self.path)
+
+    def names(self) -> set[str]:
+        """Of the files that can be had."""
+        return {path.name for path in self.path.iterdir() if path.is_file()}
+
+    def header(self, name: str) -> Header:
+        """Of the safetensors file `name`. Errors: ConversionFailed."""
+        return read_header(self.path / name)
+
+    def weights(self, names: list[str]) -> Iterator[Path]:
+        """The safetensors files `names`, each being there until the next one is asked for."""
+        for name in names:
+            yield self.path / name
+
+    def room(self, names: list[str]) -> tuple[int, int]:
+        """Bytes that `weights(names)` will download, and the most of them that lie here at one time."""
+        return 0, 0
+
+
 class HfCheckpoint(Checkpoint):
-    def __init__(self, folder: Path):
-        self.source, self._folder = folder.resolve().name, folder
-        if not (folder / "config.json").is_file():
-            raise ConversionFailed(f"{folder} has no config.json: it is not the folder of a Hugging Face checkpoint.")
-        settings = _read_json(folder / "config.json")
+    def __init__(self, folder: Folder):
+        self.source, self.licence, self.digests = folder.source, folder.licence, folder.digests
+        self._folder, self._path = folder, folder.path
+        if not (self._path / "config.json").is_file():
+            raise ConversionFailed(f"{folder} has no config.json: it is not a Hugging Face checkpoint.")
+        settings = _read_json(self._path / "config.json")
         _check_architecture(self.source, settings)
-        self.files = _weight_files(folder)
-        if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
+        shards = _weight_files(folder)
+        if not any((self._path / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
             raise ConversionFailed(f"{folder} has no tokenizer.json and no tokenizer.model: put the tokenizer there.")
-        self._tensors = {name: tensor for path in self.files for name, tensor in _open(path).items()}
-        self.shapes = {name: tuple(tensor.get_shape()) for name, tensor in self._tensors.items()}
+        self._headers = {shard: self._header(shard) for shard in shards}
+        self._shard_of = {name: shard for shard, header in self._headers.items() for name in header}
+        self._open: tuple[str, Any] | None = None
+        self.shapes = {name: self._headers[shard][name][1] for name, shard in self._shard_of.items()}
         if EMBEDDING in self.shapes:
             settings["vocab_size"] = self.shapes[EMBEDDING][0]
         settings["tie_word_embeddings"] = bool(settings.get("tie_word_embeddings")) and HEAD not in self.shapes
         self.config = make_config(self.source, settings)
         self.check(self.config)
+        self.files = [self._path / shard for shard in shards]
+        self.download_bytes, self.download_room = folder.room(shards)
         self.end_ids = set()
         for name in ("config.json", "generation_config.json"):
-            ends = _read_json(folder / name).get("eos_token_id")
+            ends = _read_json(self._path / name).get("eos_token_id")
             self.end_ids |= set(ends if isinstance(ends, list) else [] if ends is None else [ends])
 
+    def stream(self) -> Iterator[str]:
+        for path in self._folder.weights(list(self._headers)):
+            yield from (name for name in self._headers[path.name] if self._shard_of[name] == path.name)
+            self._open = None  # What is mapped keeps its place on the disk, deleted or not.
+
     def _read(self, name: str, rows: slice) -> Tensor:
-        tensor: Tensor = self._tensors[name][rows]
+        shard = self._shard_of[name]
+        if self._open is None or self._open[0] != shard:
+            if self._header(shard, here=True) != self._headers[shard]:
+                raise ConversionFailed(f"{self._path / shard} was changed while it was read. Start again.")
+            self._open = shard, safe_open(self._path / shard, framework="pt")
+        tensor: Tensor = self._open[1].get_slice(name)[rows]
         return tensor.float()
+
+    def _header(self, shard: str, here: bool = False) -> Header:
+        """Of the tensors in `shard` that count; they can be read."""
+        header = read_header(self._path / shard) if here else self._folder.header(shard)
+        for name, (kind, _) in header.items():
+            if kind not in FLOATS:
+                raise ConversionFailed(
+                    f"The tensor {name} in {shard} of {self._folder} is stored as {kind}. Take the original "
+                    "checkpoint, in float32, float16 or bfloat16."
+                )
+        # Old checkpoints carry the frequencies of RoPE, which follow from the configuration.
+        return {name: tensor for name, tensor in header.items() if not name.endswith(".rotary_emb.inv_freq")}
 
     def _load_tokenizer(self) -> PreTrainedTokenizerFast:
         # This class takes tokenizer.json as it is. LlamaTokenizer, which many folders name, would take vocabulary and
         # merges out of it and put its own normalization around them.
         load: Any = PreTrainedTokenizerFast.from_pretrained
         tokenizer: PreTrainedTokenizerFast
-        if (self._folder / "tokenizer.json").is_file():
-            tokenizer = load(self._folder, local_files_only=True)
+        if (self._path / "tokenizer.json").is_file():
+            tokenizer = load(self._path, local_files_only=True)
             return tokenizer
-        settings = _read_json(self._folder / "special_tokens_map.json")
-        settings |= _read_json(self._folder / "tokenizer_config.json")
+        settings = _read_json(self._path / "special_tokens_map.json")
+        settings |= _read_json(self._path / "tokenizer_config.json")
         vocabulary, special_tokens = sentencepiece_tokenizer.read_model(
-            self._folder / "tokenizer.model", prefix="always" if settings.get("legacy") else "first"
+            self._path / "tokenizer.model", prefix="always" if settings.get("legacy") else "first"
         )
         # In a folder without the tokenizer.model, which transformers would read in its own way.
         with tempfile.TemporaryDirectory() as folder:
             for name in TOKENIZER_SETTINGS:
                 with suppress(FileNotFoundError):
-                    shutil.copyfile(self._folder / name, Path(folder) / name)
+                    shutil.copyfile(self._path / name, Path(folder) / name)
             sentencepiece_tokenizer.build(vocabulary).save(str(Path(folder) / "tokenizer.json"))
             tokenizer = load(
                 folder,
@@ -88,16 +151,17 @@ def _check_architecture(source: str, settings: dict[str, Any]) -> None:
         raise ConversionFailed(f"{source} has the activation {activation}. Only a Llama with silu can be converted.")
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that make up the checkpoint: those of the index, or the only one."""
-    names = {"model.safetensors"}
-    if (folder / INDEX).is_file():
-        names = {str(name) for name in _read_json(folder / INDEX).get("weight_map", {}).values()}
+def _weight_files(folder: Folder) -> list[str]:
+    """Names of the safetensors files that make up the checkpoint, sorted: those of the index, or the only one."""
+    names, there = {"model.safetensors"}, folder.names()
+    if INDEX in there:
+        names = {str(name) for name in _read_json(folder.path / INDEX).get("weight_map", {}).values()}
     # A name with folders in it is not looked at: an index has no business outside of its own.
-    missing = sorted(name for name in names if Path(name).name != name or not (folder / name).is_file())
+    missing = sorted(name for name in names if Path(name).name != name or name not in there)
     if names and not missing:
-        return [folder / name for name in sorted(names)]
-    if any(folder.glob("*.bin")) or any(folder.glob("*.pth")):
+        return sorted(names)
+    kinds = {Path(name).suffix for name in there}
+    if kinds & {".bin", ".pth"} and ".safetensors" not in kinds:
         raise ConversionFailed(
             f"{folder} has its weights in pickled files (.bin, .pth), which can run code and are never opened. Take "
             "the model as safetensors."
@@ -108,21 +172,16 @@ def _weight_files(folder: Path) -> list[Path]:
     )
 
 
-def _open(path: Path) -> dict[str, Any]:
-    """The tensors in a file, mapped: each is read where it is sliced."""
+def read_header(path: Path) -> Header:
+    """Of a safetensors file that is here and whole. Errors: ConversionFailed."""
     try:
-        file: Any = safe_open(path, framework="pt")
-        tensors = {name: file.get_slice(name) for name in list(file.keys())}
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (It is no dict.)
+            return {name: (tensor.get_dtype(), tuple(tensor.get_shape())) for name, tensor in tensors.items()}
+    except FileNotFoundError as error:
+        raise ConversionFailed(f"{path} is not there (any more). Start again.") from error
     except (SafetensorError, OSError) as error:
         raise ConversionFailed(f"{path} is truncated, or no safetensors file: download it again.") from error
-    for name, tensor in tensors.items():
-        if tensor.get_dtype() not in FLOATS:
-            raise ConversionFailed(
-                f"The tensor {name} in {path} is stored as {tensor.get_dtype()}. Take the original checkpoint, in "
-                "float32, float16 or bfloat16."
-            )
-    # Old checkpoints carry the frequencies of RoPE, which follow from the configuration.
-    return {name: tensor for name, tensor in tensors.items() if not name.endswith(".rotary_emb.inv_freq")}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

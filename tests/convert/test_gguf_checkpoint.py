@@ -45,6 +45,13 @@ def test_every_tensor_is_read_back(tmp_path: Path, kind: GGMLQuantizationType, t
         assert torch.equal(checkpoint.tensor(name, slice(5, 23)), found[5:23])
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_stream_is_in_the_order_of_the_file(tmp_path: Path, tied: bool) -> None:
+    model = random_llama(tie_word_embeddings=tied)
+    checkpoint = open_checkpoint(write_gguf(tmp_path / "model.gguf", model))
+    assert list(checkpoint.stream()) == [name for name in model.state_dict() if not (tied and name == "lm_head.weight")]
+
+
 def test_the_configuration_is_the_models(tmp_path: Path) -> None:
     rope = {"rope_type": "default", "rope_theta": 1000042.0}
     changes: dict[str, Any] = {"head_dim": 32, "rms_norm_eps": 1e-5, "rope_parameters": rope}

@@ -56,7 +56,39 @@ def test_shards_in_half_precision(tmp_path: Path) -> None:
         found = checkpoint.tensor(name)
         assert found.dtype == torch.float32
         assert torch.equal(found, expected.float())
-    assert checkpoint.sha256() == hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    assert checkpoint.sha256() == hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def test_a_single_file_has_its_own_digest(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    digest = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
+    assert open_checkpoint(tmp_path).sha256() == digest
+
+
+def test_the_stream_is_file_by_file(tmp_path: Path) -> None:
+    model = random_llama()
+    model.save_pretrained(tmp_path, max_shard_size="50KB")
+    small_tokenizer().save_pretrained(tmp_path)
+    checkpoint, weights, names = open_checkpoint(tmp_path), model.state_dict(), []
+    for name in checkpoint.stream():
+        names.append(name)
+        assert torch.equal(checkpoint.tensor(name, slice(3, 9)), weights[name][3:9])
+    index = json.loads((tmp_path / INDEX).read_text())["weight_map"]
+    assert sorted(names) == sorted(weights)
+    assert [index[name] for name in names] == sorted(index.values())
+
+
+def test_a_file_that_changes_under_the_reader_is_noticed(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(write_folder(tmp_path))
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["model.norm.weight"] = torch.ones(65)
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(ConversionFailed, match="was changed"):
+        checkpoint.tensor("model.norm.weight")
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ConversionFailed, match="not there"):
+        checkpoint.tensor("model.norm.weight")
 
 
 def test_a_tied_head_is_the_embedding(tmp_path: Path) -> None:
