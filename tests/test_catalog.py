@@ -1,0 +1,95 @@
+"""What the catalogue says of its models follows from their shapes, and agrees with what conversion makes of them."""
+
+from pathlib import Path
+
+import pytest
+
+from falcon_runtime.architecture import STORED_BITS, Architecture
+from falcon_runtime.catalog import CATALOG, STARTER, HubRepository, hub_repository
+from falcon_runtime.convert.checkpoint import open_checkpoint
+from falcon_runtime.convert.needs import Needs, architecture_of
+from falcon_runtime.convert.quantize import FP32, RECIPES, Scheme
+from falcon_runtime.manifest import read_manifest
+
+from .conftest import small_llama
+
+
+@pytest.mark.parametrize(
+    ("name", "billions", "download_gb"),
+    [
+        ("falcon3-1b-instruct", 1.67, 3.3),
+        ("falcon3-3b-instruct", 3.23, 6.5),
+        ("falcon3-7b-instruct", 7.46, 14.9),
+        ("falcon3-10b-instruct", 10.31, 20.6),
+    ],
+)
+def test_sizes_of_falcon3(name: str, billions: float, download_gb: float) -> None:
+    entry = CATALOG[name]
+    assert entry.parameters / 1e9 == pytest.approx(billions, abs=0.005)
+    assert entry.download_bytes / 1e9 == pytest.approx(download_gb, abs=0.05)
+    assert isinstance(entry.source, HubRepository)
+    assert entry.source.url == f"https://huggingface.co/tiiuae/{entry.title}"
+
+
+def test_the_cache_is_keys_and_values_of_every_token() -> None:
+    shape = CATALOG["falcon3-7b-instruct"].architecture
+    assert shape.kv_cache_bytes(4096) == 4096 * 28 * (2 * 4 * 256) * 4
+    assert shape.kv_cache_bytes(100, slots=3) == 300 * shape.kv_cache_bytes(1)
+    assert shape.memory_bytes(5_000, 100, 3) - shape.memory_bytes(0, 100) == 5_000 + 200 * shape.kv_cache_bytes(1)
+
+
+def test_bits_are_those_of_the_recipes() -> None:
+    def bits(scheme: Scheme) -> float:
+        scale = 16 if scheme.bits == 4 else 32
+        return scheme.bits + (scale / scheme.group if scheme.group else 0)
+
+    for name, recipe in RECIPES.items():
+        assert STORED_BITS[name] == (bits(recipe.linear), bits(recipe.head), bits(recipe.embedding))
+    assert bits(FP32) == 32
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_parameters_are_those_of_transformers(tied: bool) -> None:
+    model = small_llama(tie_word_embeddings=tied)
+    assert architecture_of(model.config).parameters == model.num_parameters()
+
+
+def test_wide_layers_count_as_float32() -> None:
+    shape = Architecture(layers=2, hidden=8, heads=2, kv_heads=1, head_dim=4, intermediate=16, vocabulary=10)
+    more = shape.program_bytes("int8", ("*.qkv", "1.down")) - shape.program_bytes("int8")
+    assert more == 3 * (2 * 8 * 16 + 8 * 16)
+
+
+def test_the_starter_model_is_as_large_as_foretold(starter_models_dir: Path, starter_gguf: Path) -> None:
+    assert architecture_of(open_checkpoint(starter_gguf).config) == STARTER.architecture
+    found = read_manifest(starter_models_dir / STARTER.name).program_bytes
+    assert found == pytest.approx(STARTER.program_bytes, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("source", "repository"),
+    [
+        ("tiiuae/Falcon3-7B-Instruct", HubRepository("tiiuae/Falcon3-7B-Instruct")),
+        ("a/b_1.5@refs/pr/2", HubRepository("a/b_1.5", revision="refs/pr/2")),
+        ("a/b-GGUF/b-q4_0.gguf", HubRepository("a/b-GGUF", file="b-q4_0.gguf")),
+        ("a/b-GGUF/b.gguf@v1", HubRepository("a/b-GGUF", revision="v1", file="b.gguf")),
+        ("models/b.gguf", None),
+        ("/a/b", None),
+        ("./a/b", None),
+        ("a/../b", None),
+        ("a/b/c", None),
+        ("a/b/../c.gguf", None),
+        ("smollm2", None),
+        ("", None),
+    ],
+)
+def test_what_names_a_repository(source: str, repository: HubRepository | None) -> None:
+    assert hub_repository(source) == repository
+
+
+def test_a_person_reads_what_it_takes() -> None:
+    entry = CATALOG["falcon3-10b-instruct"]
+    needs = Needs(entry.download_bytes, 10_000_000_000, entry.program_bytes, entry.memory_bytes)
+    text = needs.describe(entry.title, "tiiuae/Falcon3-10B-Instruct@abc", entry.terms)
+    for words in ("tiiuae/Falcon3-10B-Instruct@abc", entry.licence, entry.licence_url, "20.6 GB", "16.2 GB", "8.2 GB"):
+        assert words in text
