@@ -69,7 +69,6 @@ class HfCheckpoint(Checkpoint):
             raise ConversionFailed(f"{folder} has no tokenizer.json and no tokenizer.model: put the tokenizer there.")
         self._headers = {shard: self._header(shard) for shard in shards}
         self._shard_of = {name: shard for shard, header in self._headers.items() for name in header}
-        self._open: tuple[str, Any] | None = None
         self.shapes = {name: self._headers[shard][name][1] for name, shard in self._shard_of.items()}
         if EMBEDDING in self.shapes:
             settings["vocab_size"] = self.shapes[EMBEDDING][0]
@@ -85,16 +84,14 @@ class HfCheckpoint(Checkpoint):
 
     def stream(self) -> Iterator[str]:
         for path in self._folder.weights(list(self._headers)):
+            if self._header(path.name, here=True) != self._headers[path.name]:
+                raise ConversionFailed(f"{path} was changed while it was read. Start again.")
             yield from (name for name in self._headers[path.name] if self._shard_of[name] == path.name)
-            self._open = None  # What is mapped keeps its place on the disk, deleted or not.
 
     def _read(self, name: str, rows: slice) -> Tensor:
-        shard = self._shard_of[name]
-        if self._open is None or self._open[0] != shard:
-            if self._header(shard, here=True) != self._headers[shard]:
-                raise ConversionFailed(f"{self._path / shard} was changed while it was read. Start again.")
-            self._open = shard, safe_open(self._path / shard, framework="pt")
-        tensor: Tensor = self._open[1].get_slice(name)[rows]
+        # Opened anew each time: what is mapped stays in memory, and on the disk, until it is closed.
+        with safe_open(self._path / self._shard_of[name], framework="pt") as file:
+            tensor: Tensor = file.get_slice(name)[rows]
         return tensor.float()
 
     def _header(self, shard: str, here: bool = False) -> Header:

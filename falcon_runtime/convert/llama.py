@@ -33,13 +33,20 @@ def rope_tables(config: LlamaConfig, context: int) -> tuple[Tensor, Tensor]:
 
 
 class RMSNorm(nn.Module):
-    def __init__(self, size: int, eps: float):
+    """Gives [1, N, size], or [1, N, blocks, block] to a linear layer that rotates blocks: in its shape from the start,
+    so that norm and rotation are one piece."""
+
+    def __init__(self, size: int, eps: float, block: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(size), requires_grad=False)
-        self.eps = eps
+        self.block, self.eps = block, eps
+        shape = (size // block, block) if block > 1 else (size,)
+        self.weight = nn.Parameter(torch.ones(shape), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
+        mean = x.pow(2).mean(-1, keepdim=True)
+        if self.block > 1:
+            x, mean = x.view(1, x.shape[1], -1, self.block), mean[..., None]
+        return x * torch.rsqrt(mean + self.eps) * self.weight
 
 
 class Attention(nn.Module):
@@ -85,15 +92,19 @@ class Layer(nn.Module):
     def __init__(self, config: LlamaConfig, schemes: LayerSchemes, slots: int, context: int):
         super().__init__()
         self.hidden = config.intermediate_size
-        self.attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.attention = Attention(config, schemes, slots, context)
-        self.mlp_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, self.attention.qkv.block)
         self.gate_up = make_linear(config.hidden_size, 2 * self.hidden, schemes.gate_up)
+        self.mlp_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, self.gate_up.block)
         self.down = make_linear(self.hidden, config.hidden_size, schemes.down)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, spans: list[Span]) -> Tensor:
         x = x + self.attention(self.attention_norm(x), cos, sin, spans)
-        gate, up = self.gate_up(self.mlp_norm(x)).split([self.hidden, self.hidden], -1)
+        gate_up = self.gate_up(self.mlp_norm(x))
+        if (block := self.down.block) > 1:
+            gate, up = gate_up.view(1, x.shape[1], -1, block).split(self.hidden // block, 2)
+        else:
+            gate, up = gate_up.split(self.hidden, 2)
         return x + self.down(F.silu(gate) * up)
 
 
@@ -109,8 +120,8 @@ class Llama(nn.Module):
         self.slots, self.context = slots, context
         self.embed = make_embedding(config.vocab_size, config.hidden_size, schemes.embedding)
         self.layers = nn.ModuleList(Layer(config, layer, slots, context) for layer in schemes.layers)
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.head = make_linear(config.hidden_size, config.vocab_size, schemes.head)
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, self.head.block)
         self.cos: Tensor
         self.sin: Tensor
         cos, sin = rope_tables(config, context)
