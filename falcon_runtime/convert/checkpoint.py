@@ -4,13 +4,15 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from math import prod
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import LlamaConfig, PreTrainedTokenizerFast
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from ..architecture import Architecture
 from ..errors import ConversionFailed
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -116,6 +118,32 @@ class Checkpoint(ABC):
         self.tokenizer.save_pretrained(folder)
 
     @cached_property
+    def architecture(self) -> Architecture:
+        config = self.config
+        assert config.head_dim is not None  # LlamaConfig fills in both.
+        assert config.num_key_value_heads is not None
+        return Architecture(
+            layers=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            intermediate=config.intermediate_size,
+            vocabulary=config.vocab_size,
+            rms_norm_eps=config.rms_norm_eps,
+            tied=bool(config.tie_word_embeddings),
+        )
+
+    def rope_tables(self, context: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [context, head_dim] for positions from 0; the sign of `rotate_half` is in the sines.
+
+        They are transformers' own, so that every kind of RoPE scaling it knows is right here too.
+        """
+        cos, sin = LlamaRotaryEmbedding(self.config)(torch.zeros(1), torch.arange(context)[None])
+        half = torch.ones(self.architecture.head_dim // 2)
+        return cos[0], sin[0] * torch.cat([-half, half])
+
+    @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """Errors: ConversionFailed where it cannot be read."""
         try:
@@ -165,10 +193,3 @@ def tensor_shapes(config: LlamaConfig) -> dict[str, Shape]:
     for i in range(config.num_hidden_layers):
         shapes |= {f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()}
     return shapes | {"model.norm.weight": (hidden,), HEAD: (config.vocab_size, hidden)}
-
-
-def parameter_count(config: LlamaConfig) -> int:
-    """Parameters of the model, a tied output layer not counted twice."""
-    return sum(
-        prod(shape) for name, shape in tensor_shapes(config).items() if name != HEAD or not config.tie_word_embeddings
-    )

@@ -11,6 +11,7 @@ from filelock import FileLock
 from ..catalog import CATALOG, CatalogEntry, HubRepository, hub_repository
 from ..errors import ConversionFailed
 from ..manifest import CONVERTER_VERSION, PROGRAM, Manifest, RecipeName, is_converted
+from ..recipes import schemes_of
 from .download import Announce, Report, Source, open_source
 
 MIN_CONTEXT = 16
@@ -93,13 +94,10 @@ def _build(
     from transformers import AutoTokenizer
 
     from . import templates
-    from .checkpoint import parameter_count
-    from .llama import rope_tables
-    from .lower import MAX_ROWS, MAX_TOKENS, trace
+    from .graph import MAX_ROWS, MAX_TOKENS, TABLES
     from .needs import needs_of
     from .program_file import ProgramFile
     from .progress import Progress
-    from .schemes import RECIPES
     from .stack import stacked
     from .weights import stream
 
@@ -114,8 +112,8 @@ def _build(
     if not 1 <= slots <= MAX_ROWS:
         raise ConversionFailed(f"Slots may be 1 to {MAX_ROWS}, not {slots}.")
 
-    wide = entry.wide if entry else ()
-    needs = needs_of(checkpoint, recipe, wide, context, slots)
+    schemes = schemes_of(recipe, checkpoint.architecture)
+    needs = needs_of(checkpoint, schemes, context, slots)
     if needs.download:
         announce(needs.describe(title, checkpoint.source, entry.terms if entry else checkpoint.licence))
     needs.check_room(folder)
@@ -129,21 +127,23 @@ def _build(
         )
 
     progress = Progress(title, report)
-    schemes = RECIPES[recipe].schemes(config.num_hidden_layers, entry.wide if entry else ())
-    graph = templates.find(config, schemes, slots)
+    graph = templates.find(checkpoint.architecture, schemes, slots)
     if graph is None:
+        from .lower import trace
+
         with progress.tracing() as traced:
-            graph = trace(config, schemes, slots, traced)
+            graph = trace(checkpoint.architecture, schemes, slots, traced)
     graph = stacked(graph, [str(layer) for layer in schemes.layers]).with_context(context)
-    with ProgramFile(folder / PROGRAM, graph.layout(), graph.weights) as file:
-        for name, table in zip(("cos", "sin"), rope_tables(config, context), strict=True):
+    shared = {f"head.{part}": f"embed.{part}" for part in ("weight", "scale")} if schemes.shared else {}
+    with ProgramFile(folder / PROGRAM, graph.layout(shared), graph.weights) as file:
+        for name, table in zip(TABLES, checkpoint.rope_tables(context), strict=True):
             file.write(name, 0, table)
         stream(checkpoint, schemes, file.write, progress.streaming)
 
     Manifest(
         name=name,
         title=title,
-        parameters=parameter_count(config),
+        parameters=checkpoint.architecture.parameters,
         backend="xnnpack",
         recipe=recipe,
         context=context,

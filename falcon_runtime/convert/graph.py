@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -37,14 +38,18 @@ from executorch.exir.schema import Tensor as TensorValue
 from executorch.exir.tensor import ALIGNMENT
 from torch import Tensor
 
-Stored = Literal["int8", "int4", "bfloat16", "float32"]
-"""How a weight's numbers lie in the file: little-endian, row by row; int4 as two in a byte, the earlier one in the low
-half, each plus 8."""
+Stored = Literal["int8", "int4", "uint8", "bfloat16", "float32"]
+"""How a weight's numbers lie in the file: little-endian, row by row. int4 is two in a byte, the earlier one in the low
+half, each plus 8: XNNPACK's order. ExecuTorch's embedding has the earlier one in the high half; its bytes are uint8."""
 
-BITS: dict[Stored, int] = {"int8": 8, "int4": 4, "bfloat16": 16, "float32": 32}
+BITS: dict[Stored, int] = {"int8": 8, "int4": 4, "uint8": 8, "bfloat16": 16, "float32": 32}
+MAX_TOKENS = 256
+"""New tokens in one forward, over all slots. More gives no more speed, and the activations are planned for it."""
+MAX_ROWS = 64
+"""Rows of logits in one forward; at Falcon3's vocabulary they are planned as 34 MB."""
 SEGMENT_ALIGNMENT = 128
 ACTIVATION_ARENA, CACHE_ARENA = 1, 2
-"""Memory ids. The second is the arena that holds the KV caches and nothing else (`share_mutable_buffers` in lower.py)."""
+"""Memory ids. The second holds the KV caches and nothing else (`share_mutable_buffers` in lower.py)."""
 TABLES = ("cos", "sin")
 """RoPE's tables [context, head_dim]: with the KV caches all that depends on the context."""
 
@@ -125,8 +130,11 @@ class Graph:
             graph.weights[name] = Weight("float32", (context, graph.weights[name].shape[1]))
         return graph
 
-    def layout(self) -> Layout:
-        """The file that holds this program and its weights, as executorch's serializer would lay it out."""
+    def layout(self, same: Mapping[str, str] = MappingProxyType({})) -> Layout:
+        """The file that holds this program and its weights, as executorch's serializer would lay it out.
+
+        But weights of delegates that are the `same` as a constant of the program, by name, take no place of their own.
+        """
         program = copy.deepcopy(self.program)
         fixed: list[tuple[int, bytes]] = []  # Offsets from the first segment, until its own is known.
         offsets: dict[str, int] = {}
@@ -161,7 +169,11 @@ class Graph:
         program.backend_delegate_data = []
         program.named_data = []
         for key, part in self.named.items():
-            segment([part])
+            if isinstance(part, str) and part in same:
+                offsets[part] = offsets[same[part]]
+                program.segments.append(DataSegment(offsets[part], self.weights[part].nbytes))
+            else:
+                segment([part])
             program.named_data.append(NamedData(key, len(program.segments) - 1))
 
         flatbuffer = _program_to_flatbuffer(program)

@@ -8,55 +8,38 @@ import torch
 import torch.nn.functional as F
 from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  (registers torch.ops.llama.*)
 from torch import Tensor, nn
-from transformers import LlamaConfig
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from ..architecture import Architecture
+from ..recipes import LayerSchemes, Schemes
 from .modules import make_embedding, make_linear
-from .schemes import LayerSchemes, Schemes
 
 Span = tuple[int, int, int]
 """Where a slot's new tokens lie: offset in the batch, how many, and position of the first in its sequence."""
 
 
-def head_dim(config: LlamaConfig) -> int:
-    return config.head_dim or config.hidden_size // config.num_attention_heads
-
-
-def rope_tables(config: LlamaConfig, context: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [context, head_dim] for positions from 0; the sign of `rotate_half` is in the sines.
-
-    They are transformers' own, so that every kind of RoPE scaling it knows is right here too.
-    """
-    cos, sin = LlamaRotaryEmbedding(config)(torch.zeros(1), torch.arange(context)[None])
-    half = torch.ones(head_dim(config) // 2)
-    return cos[0], sin[0] * torch.cat([-half, half])
-
-
 class RMSNorm(nn.Module):
-    """Gives [1, N, size], or [1, N, blocks, block] to a linear layer that rotates blocks: in its shape from the start,
-    so that norm and rotation are one piece."""
+    """Gives [1, N, size], or [1, N, blocks, block] to a linear layer that takes that: in this shape from the start, so
+    that the norm and what the layer does with the blocks are one delegate."""
 
-    def __init__(self, size: int, eps: float, block: int):
+    def __init__(self, shape: tuple[int, ...], eps: float):
         super().__init__()
-        self.block, self.eps = block, eps
-        shape = (size // block, block) if block > 1 else (size,)
+        self.eps = eps
         self.weight = nn.Parameter(torch.ones(shape), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         mean = x.pow(2).mean(-1, keepdim=True)
-        if self.block > 1:
-            x, mean = x.view(1, x.shape[1], -1, self.block), mean[..., None]
+        if self.weight.ndim == 2:
+            x, mean = x.view(1, x.shape[1], *self.weight.shape), mean[..., None]
         return x * torch.rsqrt(mean + self.eps) * self.weight
 
 
 class Attention(nn.Module):
-    def __init__(self, config: LlamaConfig, schemes: LayerSchemes, slots: int, context: int):
+    def __init__(self, architecture: Architecture, schemes: LayerSchemes, slots: int, context: int):
         super().__init__()
-        self.heads = config.num_attention_heads
-        self.kv_heads = config.num_key_value_heads or self.heads
-        self.head_dim = head_dim(config)
-        self.qkv = make_linear(config.hidden_size, (self.heads + 2 * self.kv_heads) * self.head_dim, schemes.qkv)
-        self.out = make_linear(self.heads * self.head_dim, config.hidden_size, schemes.out)
+        self.heads, self.kv_heads, self.head_dim = architecture.heads, architecture.kv_heads, architecture.head_dim
+        self.qkv = make_linear(*architecture.linear["qkv"], schemes.qkv)
+        self.out = make_linear(*architecture.linear["out"], schemes.out)
+        self.out_shape = schemes.out.blocks(self.heads * self.head_dim)
         for slot in range(slots):
             for cache in "kv":
                 empty = torch.zeros(1, context, self.kv_heads, self.head_dim)
@@ -77,7 +60,7 @@ class Attention(nn.Module):
                 new_q, new_k, new_v = (rows.narrow(1, offset, count) for rows in (q, k, v))
                 parts.append(self.attend(slot, new_q, new_k, new_v, start))
             attended = torch.cat(parts, 1)
-        return self.out(attended.view(1, n, self.heads * self.head_dim))
+        return self.out(attended.view(1, n, *self.out_shape))
 
     def attend(self, slot: int, q: Tensor, k: Tensor, v: Tensor, start: int) -> Tensor:
         """Causal attention of one slot's new rows [1, count, heads, head_dim]; its cache is extended in place."""
@@ -89,44 +72,40 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, config: LlamaConfig, schemes: LayerSchemes, slots: int, context: int):
+    def __init__(self, architecture: Architecture, schemes: LayerSchemes, slots: int, context: int):
         super().__init__()
-        self.hidden = config.intermediate_size
-        self.attention = Attention(config, schemes, slots, context)
-        self.attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, self.attention.qkv.block)
-        self.gate_up = make_linear(config.hidden_size, 2 * self.hidden, schemes.gate_up)
-        self.mlp_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, self.gate_up.block)
-        self.down = make_linear(self.hidden, config.hidden_size, schemes.down)
+        hidden, eps = architecture.hidden, architecture.rms_norm_eps
+        self.attention_norm = RMSNorm(schemes.qkv.blocks(hidden), eps)
+        self.attention = Attention(architecture, schemes, slots, context)
+        self.mlp_norm = RMSNorm(schemes.gate_up.blocks(hidden), eps)
+        self.gate_up = make_linear(*architecture.linear["gate_up"], schemes.gate_up)
+        self.down = make_linear(*architecture.linear["down"], schemes.down)
+        self.down_shape = schemes.down.blocks(architecture.intermediate)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, spans: list[Span]) -> Tensor:
         x = x + self.attention(self.attention_norm(x), cos, sin, spans)
-        gate_up = self.gate_up(self.mlp_norm(x))
-        if (block := self.down.block) > 1:
-            gate, up = gate_up.view(1, x.shape[1], -1, block).split(self.hidden // block, 2)
-        else:
-            gate, up = gate_up.split(self.hidden, 2)
+        first, *rest = self.down_shape
+        gate, up = self.gate_up(self.mlp_norm(x)).view(1, x.shape[1], 2 * first, *rest).split(first, 2)
         return x + self.down(F.silu(gate) * up)
 
 
 class Llama(nn.Module):
     """A Llama whose forward takes new tokens of every slot at once and gives the logits of chosen rows.
 
-    Weights are allocated and not set.
+    Weights, and RoPE's tables `cos` and `sin` [context, head_dim], are allocated and not set.
     """
 
-    def __init__(self, config: LlamaConfig, schemes: Schemes, slots: int, context: int):
+    def __init__(self, architecture: Architecture, schemes: Schemes, slots: int, context: int):
         """It has as many layers as `schemes`."""
         super().__init__()
         self.slots, self.context = slots, context
-        self.embed = make_embedding(config.vocab_size, config.hidden_size, schemes.embedding)
-        self.layers = nn.ModuleList(Layer(config, layer, slots, context) for layer in schemes.layers)
-        self.head = make_linear(config.hidden_size, config.vocab_size, schemes.head)
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, self.head.block)
-        self.cos: Tensor
-        self.sin: Tensor
-        cos, sin = rope_tables(config, context)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        vocabulary, hidden = architecture.vocabulary, architecture.hidden
+        self.embed = make_embedding(vocabulary, hidden, schemes.embedding)
+        self.layers = nn.ModuleList(Layer(architecture, layer, slots, context) for layer in schemes.layers)
+        self.head = make_linear(vocabulary, hidden, schemes.head)
+        self.norm = RMSNorm(schemes.head.blocks(hidden), architecture.rms_norm_eps)
+        self.cos = nn.Parameter(torch.empty(context, architecture.head_dim), requires_grad=False)
+        self.sin = nn.Parameter(torch.empty(context, architecture.head_dim), requires_grad=False)
 
     def forward(self, tokens: Tensor, positions: Tensor, starts: Tensor, counts: Tensor, rows: Tensor) -> Tensor:
         """Logits [1, R, vocabulary] of the batch rows `rows` [R].

@@ -5,10 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
-    XnnpackDynamicallyQuantizedPartitioner,
-    XnnpackPartitioner,
-)
+from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
 from executorch.exir._serialize._program import deserialize_pte_binary
 from executorch.exir.passes import MemoryPlanningPass
@@ -16,30 +13,28 @@ from executorch.exir.passes.sym_shape_eval_pass import ConstraintBasedSymShapeEv
 from executorch.exir.program import ExecutorchProgramManager
 from executorch.exir.tensor import ALIGNMENT
 
-from transformers import LlamaConfig
-
-from .graph import Graph, Stored, Weight, key_of, pack, rekey
+from ..architecture import Architecture
+from ..recipes import Schemes
+from .graph import MAX_ROWS, MAX_TOKENS, Graph, Stored, Weight, key_of, pack, rekey
 from .llama import Llama
-from .schemes import Schemes
 from .stack import shortened
 
-MAX_TOKENS = 256
-"""New tokens in one forward, over all slots. More gives no more speed, and the activations are planned for it."""
-MAX_ROWS = 64
-"""Rows of logits in one forward; at Falcon3's vocabulary they are planned as 34 MB."""
-
-
+WAYS_TO_STORE: dict[torch.dtype, tuple[Stored, ...]] = {
+    torch.int8: ("int8", "int4"),
+    torch.uint8: ("uint8",),
+    torch.float32: ("float32", "bfloat16"),
+}
 TRACED_CONTEXT = 2 * MAX_TOKENS
 """Tokens of context that a graph is traced with; `Graph.with_context` gives it any other."""
 
 
-def trace(config: LlamaConfig, schemes: Schemes, slots: int, traced: Callable[[], None] = lambda: None) -> Graph:
+def trace(architecture: Architecture, schemes: Schemes, slots: int, traced: Callable[[], None] = lambda: None) -> Graph:
     """The graph of a Llama of this shape and these schemes, its layers shortened, whatever its weights and context.
 
     Takes half a minute for three layers, and their memory and the output layer's.
     """
     short = replace(schemes, layers=shortened(schemes.layers))
-    model = Llama(config, short, slots, TRACED_CONTEXT).eval()
+    model = Llama(architecture, short, slots, TRACED_CONTEXT).eval()
     _randomize(model)
     return graph_of(model, lower(model, traced), [str(layer) for layer in short.layers])
 
@@ -68,8 +63,9 @@ def lower(model: Llama, traced: Callable[[], None] = lambda: None) -> Executorch
         traced()
         edge = to_edge_transform_and_lower(
             exported,
-            # The first takes the quantized linears with their activations, the second what is left and float.
-            partitioner=[XnnpackDynamicallyQuantizedPartitioner(), XnnpackPartitioner()],
+            # It alone, and no partitioner for quantized linears before it: so these are in one delegate with their
+            # neighbours, a third less of delegates.
+            partitioner=[XnnpackPartitioner()],
             compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
         )
         return edge.to_executorch(
@@ -85,9 +81,8 @@ def lower(model: Llama, traced: Callable[[], None] = lambda: None) -> Executorch
 def graph_of(model: Llama, program: ExecutorchProgramManager, layers: list[str]) -> Graph:
     """The program of `model` as a Graph. No two weights of the model may be equal: they are told by their bytes."""
     weights = {}
-    for name, tensor in (*model.named_parameters(), ("cos", model.cos), ("sin", model.sin)):
-        ways: tuple[Stored, ...] = ("int8", "int4") if tensor.dtype == torch.int8 else ("float32", "bfloat16")
-        for stored in ways:
+    for name, tensor in model.named_parameters():
+        for stored in WAYS_TO_STORE[tensor.dtype]:
             weights[_digest(pack(tensor, stored))] = name, Weight(stored, tuple(tensor.shape))
 
     file = deserialize_pte_binary(program.buffer)
@@ -115,7 +110,9 @@ def _randomize(model: Llama) -> None:
     """Gives every weight numbers of its own, by which `graph_of` tells it from all others."""
     torch.manual_seed(0)
     for name, weight in model.named_parameters():
-        if weight.dtype == torch.int8 and not name.endswith("zero_point"):
+        if weight.dtype == torch.uint8:
+            weight.random_(0, 256)
+        elif weight.dtype == torch.int8 and not name.endswith("zero_point"):
             weight.random_(-8, 8)
         elif weight.dtype == torch.float32:
             weight.uniform_(0.5, 1)

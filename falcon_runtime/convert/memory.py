@@ -6,11 +6,12 @@ executorch plans them for the short stack that is lowered; with more layers the 
 import math
 from dataclasses import dataclass
 
+from executorch.exir._serialize.padding import aligned_size
 from executorch.exir.scalar_type import ScalarType
 from executorch.exir.schema import KernelCall, Tensor
 from executorch.exir.tensor import ALIGNMENT
 
-from .graph import ACTIVATION_ARENA, Graph, Lists, aligned_size, allocation
+from .graph import ACTIVATION_ARENA, Graph, Lists, allocation
 
 ITEM_SIZE = {ScalarType.FLOAT: 4, ScalarType.INT: 4, ScalarType.LONG: 8, ScalarType.BOOL: 1, ScalarType.CHAR: 1}
 

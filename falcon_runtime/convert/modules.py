@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchao.quantization import quant_primitives  # noqa: F401  (registers torch.ops.torchao.*)
 
+from ..recipes import FP32, INT8, Scheme
 from .quantize import hadamard
-from .schemes import FP32, Scheme
 
 
 class Rotation(nn.Module):
@@ -26,55 +26,77 @@ class Rotation(nn.Module):
         return F.linear(x, self.hadamard).flatten(-2)
 
 
-class QuantizedLinear(nn.Module):
-    """Takes inputs [1, N, inputs], or [1, N, blocks, block] where its scheme rotates them."""
+class DynamicLinear(nn.Module):
+    """A linear layer whose inputs [1, N, in] are quantized to int8, with one scale and zero point per token."""
 
-    def __init__(self, inputs: int, outputs: int, scheme: Scheme):
+    def __init__(self, outputs: int, inputs: int, scheme: Scheme):
         super().__init__()
-        self.scheme = scheme
-        self.block = scheme.block(inputs)
-        self.rotation = Rotation(self.block) if self.block > 1 else nn.Identity()
+        self.range = scheme.range
         groups = scheme.groups(inputs)
         self.weight = nn.Parameter(torch.empty(outputs, inputs, dtype=torch.int8), requires_grad=False)
         self.scale = nn.Parameter(torch.empty(outputs, groups), requires_grad=False)
-        self.zero_point = nn.Parameter(torch.zeros(outputs, groups, dtype=torch.int8), requires_grad=False)
+        self.zero_point: Tensor
+        self.register_buffer("zero_point", torch.zeros(outputs, groups, dtype=torch.int8), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         # The operators themselves: torchao's functions around them switch gradients off and on again, and the passes
         # that clean those switches out of the graph take time that grows with the square of its size.
         ao = torch.ops.torchao
-        x = self.rotation(x)
-        token, weight = [1, 1, x.shape[-1]], [1, x.shape[-1] // self.scale.shape[1]]
-        low, high = self.scheme.range
+        token, group = [1, 1, x.shape[-1]], [1, x.shape[-1] // self.scale.shape[1]]
         scale, zero = ao.choose_qparams_affine(x, "ASYMMETRIC", token, torch.int8, -128, 127, None, None, torch.int8)
         x = ao.quantize_affine(x, token, scale, zero, torch.int8, -128, 127)
         x = ao.dequantize_affine(x, token, scale, zero, torch.int8, -128, 127)
         return F.linear(
-            x, ao.dequantize_affine(self.weight, weight, self.scale, self.zero_point, torch.int8, low, high)
+            x, ao.dequantize_affine(self.weight, group, self.scale, self.zero_point, torch.int8, *self.range)
         )
+
+
+class RotatedLinear(DynamicLinear):
+    """Takes inputs [1, N, blocks, block] and rotates each block, as its weights are."""
+
+    def __init__(self, outputs: int, inputs: int, scheme: Scheme):
+        super().__init__(outputs, inputs, scheme)
+        self.rotation = Rotation(scheme.block(inputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.rotation(x))
+
+
+class OffsetLinear(DynamicLinear):
+    """Takes inputs [1, N, groups, group]; every group of weights has an offset, which meets the sum of its inputs."""
+
+    def __init__(self, outputs: int, inputs: int, scheme: Scheme):
+        super().__init__(outputs, inputs, scheme)
+        self.offset = DynamicLinear(outputs, scheme.groups(inputs), INT8)
+        self.ones: Tensor
+        self.register_buffer("ones", torch.ones(1, scheme.group), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        sums = F.linear(x, self.ones).flatten(-2)
+        return super().forward(x.flatten(-2)) + self.offset(sums)
 
 
 class QuantizedEmbedding(nn.Module):
     def __init__(self, rows: int, size: int, scheme: Scheme):
         super().__init__()
         self.scheme = scheme
-        self.weight = nn.Parameter(torch.empty(rows, size, dtype=torch.int8), requires_grad=False)
-        self.scale = nn.Parameter(torch.empty(rows, scheme.groups(size)), requires_grad=False)
         self.block = scheme.block(size)
         self.rotation = Rotation(self.block) if self.block > 1 else None
+        # At 4 bits two numbers are one byte.
+        columns, kind = (size // 2, torch.uint8) if scheme.bits == 4 else (size, torch.int8)
+        self.weight = nn.Parameter(torch.empty(rows, columns, dtype=kind), requires_grad=False)
+        self.scale = nn.Parameter(torch.empty(rows, scheme.groups(size)), requires_grad=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         # Called by name: the pass that would fuse a dequantized nn.Embedding fails in a dynamic graph.
-        x: Tensor = torch.ops.quantized_decomposed.embedding_byte.dtype(
-            self.weight, self.scale, None, *self.scheme.range, tokens, dtype=torch.float32
-        )
+        operators = torch.ops.quantized_decomposed
+        lookup = operators.embedding_4bit if self.scheme.bits == 4 else operators.embedding_byte
+        x: Tensor = lookup.dtype(self.weight, self.scale, None, *self.scheme.range, tokens, dtype=torch.float32)
         return self.rotation(x.view(1, x.shape[1], -1, self.block)) if self.rotation else x
 
 
 class Linear(nn.Linear):
-    block = 1
-
-    def __init__(self, inputs: int, outputs: int):
+    def __init__(self, outputs: int, inputs: int):
         super().__init__(inputs, outputs, bias=False)
         self.requires_grad_(False)
 
@@ -85,8 +107,12 @@ class Embedding(nn.Embedding):
         self.requires_grad_(False)
 
 
-def make_linear(inputs: int, outputs: int, scheme: Scheme) -> Linear | QuantizedLinear:
-    return Linear(inputs, outputs) if scheme == FP32 else QuantizedLinear(inputs, outputs, scheme)
+def make_linear(outputs: int, inputs: int, scheme: Scheme) -> Linear | DynamicLinear:
+    if scheme == FP32:
+        return Linear(outputs, inputs)
+    if scheme.offsets:
+        return OffsetLinear(outputs, inputs, scheme)
+    return (RotatedLinear if scheme.block(inputs) > 1 else DynamicLinear)(outputs, inputs, scheme)
 
 
 def make_embedding(rows: int, size: int, scheme: Scheme) -> Embedding | QuantizedEmbedding:

@@ -1,15 +1,11 @@
 """What getting, converting and running a model takes, told and checked before gigabytes are on their way."""
 
 import shutil
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import LlamaConfig
-
-from ..architecture import Architecture
 from ..errors import ConversionFailed, DownloadFailed
-from ..manifest import RecipeName
+from ..recipes import Schemes
 from .checkpoint import Checkpoint
 
 
@@ -52,27 +48,11 @@ class Needs:
         return "\n".join([title, *(f"  {name:10}{value}".replace("\n", f"\n{'':12}") for name, value in lines.items())])
 
 
-def needs_of(checkpoint: Checkpoint, recipe: RecipeName, wide: Collection[str], context: int, slots: int) -> Needs:
-    """Of converting `checkpoint` so; `wide` is as in `CatalogEntry`."""
-    architecture = architecture_of(checkpoint.config)
-    program = architecture.program_bytes(recipe, wide)
-    memory = architecture.memory_bytes(program, context, slots)
+def needs_of(checkpoint: Checkpoint, schemes: Schemes, context: int, slots: int) -> Needs:
+    """Of converting `checkpoint` so."""
+    program = schemes.bytes(checkpoint.architecture)
+    memory = checkpoint.architecture.memory_bytes(program, context, slots)
     return Needs(checkpoint.download_bytes, checkpoint.download_room, program, memory)
-
-
-def architecture_of(config: LlamaConfig) -> Architecture:
-    assert config.head_dim is not None  # LlamaConfig fills in both.
-    assert config.num_key_value_heads is not None
-    return Architecture(
-        layers=config.num_hidden_layers,
-        hidden=config.hidden_size,
-        heads=config.num_attention_heads,
-        kv_heads=config.num_key_value_heads,
-        head_dim=config.head_dim,
-        intermediate=config.intermediate_size,
-        vocabulary=config.vocab_size,
-        tied=bool(config.tie_word_embeddings),
-    )
 
 
 def in_words(size: int) -> str:

@@ -51,7 +51,7 @@ def stacked(graph: Graph, layers: Sequence[str]) -> Graph:
     for kind, run in reversed([(kind, len(list(run))) for kind, run in itertools.groupby(layers)]):
         end -= run
         if run > REPEATABLE:
-            first = len(shortened(layers[: end]))
+            first = len(shortened(layers[:end]))
             assert graph.layers[first : first + REPEATABLE] == [kind] * REPEATABLE
             _repeat(graph, first + 1, run - REPEATABLE)
     assert graph.layers == list(layers)

@@ -8,18 +8,18 @@ storage and shape, check sum) and the program's flatbuffer. One template serves 
 import base64
 import hashlib
 import lzma
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 from executorch.exir._serialize._flatbuffer_program import _flatbuffer_to_program, _program_to_flatbuffer
 from pydantic import BaseModel, ConfigDict, ValidationError
-from transformers import LlamaConfig
 
+from ..architecture import Architecture
 from ..errors import ConversionFailed
-from .graph import Graph, Stored, Weight
-from .lower import MAX_ROWS, MAX_TOKENS
-from .schemes import Schemes
+from ..recipes import Schemes
+from .graph import MAX_ROWS, MAX_TOKENS, Graph, Stored, Weight
 from .stack import shortened
 
 FOLDER = Path(__file__).parents[2] / "models" / "graphs"
@@ -33,11 +33,11 @@ class Key(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     graph_version: int = GRAPH_VERSION
-    hidden_size: int
-    intermediate_size: int
-    attention_heads: int
-    key_value_heads: int
+    hidden: int
+    heads: int
+    kv_heads: int
     head_dim: int
+    intermediate: int
     vocabulary: int
     rms_norm_eps: float
     embedding: str
@@ -50,7 +50,7 @@ class Key(BaseModel):
     @property
     def file_name(self) -> str:
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()
-        return f"llama-{self.hidden_size}x{self.intermediate_size}-v{self.vocabulary}-s{self.slots}-{digest[:8]}.xz"
+        return f"llama-{self.hidden}x{self.intermediate}-v{self.vocabulary}-s{self.slots}-{digest[:8]}.xz"
 
 
 class Header(BaseModel):
@@ -67,30 +67,25 @@ class Header(BaseModel):
     """Of the program."""
 
 
-def key_of_graph(config: LlamaConfig, schemes: Schemes, slots: int) -> Key:
-    assert config.head_dim is not None  # LlamaConfig fills in both.
-    assert config.num_key_value_heads is not None
-    return Key(
-        hidden_size=config.hidden_size,
-        intermediate_size=config.intermediate_size,
-        attention_heads=config.num_attention_heads,
-        key_value_heads=config.num_key_value_heads,
-        head_dim=config.head_dim,
-        vocabulary=config.vocab_size,
-        rms_norm_eps=config.rms_norm_eps,
-        embedding=str(schemes.embedding),
-        head=str(schemes.head),
-        layers=tuple(shortened([str(layer) for layer in schemes.layers])),
-        slots=slots,
+def key_of_graph(architecture: Architecture, schemes: Schemes, slots: int) -> Key:
+    shape = {name: value for name, value in asdict(architecture).items() if name in Key.model_fields}
+    return Key.model_validate(
+        shape
+        | {
+            "embedding": str(schemes.embedding),
+            "head": str(schemes.head),
+            "layers": shortened([str(layer) for layer in schemes.layers]),
+            "slots": slots,
+        }
     )
 
 
-def find(config: LlamaConfig, schemes: Schemes, slots: int, folder: Path = FOLDER) -> Graph | None:
+def find(architecture: Architecture, schemes: Schemes, slots: int, folder: Path = FOLDER) -> Graph | None:
     """The graph of a Llama of this shape and these schemes, its layers shortened, if there is a template of it.
 
     Errors: ConversionFailed where the template is damaged or another version of executorch has made it.
     """
-    key = key_of_graph(config, schemes, slots)
+    key = key_of_graph(architecture, schemes, slots)
     path = folder / key.file_name
     return read(path, key) if path.is_file() else None
 

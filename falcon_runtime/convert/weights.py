@@ -8,12 +8,11 @@ from math import prod
 
 import torch
 from torch import Tensor
-from transformers import LlamaConfig
 
 from ..errors import ConversionFailed
+from ..recipes import FP32, INT4_TABLE, Scheme, Schemes
 from .checkpoint import EMBEDDING, HEAD, Checkpoint, tensor_shapes
-from .quantize import quantize
-from .schemes import FP32, Scheme, Schemes
+from .quantize import quantize, two_in_a_byte
 
 BLOCK = 1 << 22
 """Numbers that a thread works on at once: 16 MB in float32."""
@@ -42,7 +41,7 @@ def stream(
     Tensors are read in the checkpoint's own order, one after the other, by as many threads as there are CPUs. Errors:
     ConversionFailed where a tensor has numbers that are not finite.
     """
-    shapes, places = tensor_shapes(checkpoint.config), places_of(checkpoint.config, schemes)
+    shapes, places = checkpoint.shapes, places_of(checkpoint, schemes)
     total, done = sum(prod(shape) for shape in shapes.values()), 0
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     before = torch.get_num_threads()
@@ -68,19 +67,17 @@ def stream(
 def _convert(checkpoint: Checkpoint, name: str, rows: slice, places: list[Place], write: Write) -> int:
     numbers = checkpoint.tensor(name, rows)
     for place in places:
-        if place.scheme == FP32:
-            parts = {"weight": numbers}
-        else:
-            integers, scale = quantize(numbers, place.scheme)
-            parts = {"weight": integers, "scale": scale}
+        parts = quantize(numbers, place.scheme)
         if not torch.isfinite(parts.get("scale", numbers)).all():
             raise ConversionFailed(
                 f"The tensor {name} of {checkpoint.source} has numbers that are not finite (NaN or infinity): the file "
                 "is damaged, or the training went wrong. Download the checkpoint again."
             )
+        if place.scheme == INT4_TABLE:
+            parts["weight"] = two_in_a_byte(parts["weight"])
         for part, values in parts.items():
             write(f"{place.module}.{part}", place.row + rows.start, values)
-    return numbers.numel() * len(places)
+    return numbers.numel()
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
@@ -88,16 +85,17 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
     return (slice(first, min(first + rows, shape[0])) for first in range(0, shape[0], rows))
 
 
-def places_of(config: LlamaConfig, schemes: Schemes) -> dict[str, list[Place]]:
-    """Where each tensor that a checkpoint stores goes; a tied embedding goes to two places."""
-    shapes = tensor_shapes(config)
+def places_of(checkpoint: Checkpoint, schemes: Schemes) -> dict[str, list[Place]]:
+    """Where each tensor that the checkpoint stores goes; a tied embedding goes to two places unless they are one."""
+    shapes = tensor_shapes(checkpoint.config)
     places = {
         EMBEDDING: [Place("embed", 0, schemes.embedding)],
         HEAD: [Place("head", 0, schemes.head)],
         "model.norm.weight": [Place("norm", 0, FP32)],
     }
-    if config.tie_word_embeddings:
-        places[EMBEDDING] += places.pop(HEAD)
+    if checkpoint.architecture.tied:
+        head = places.pop(HEAD)
+        places[EMBEDDING] = head if schemes.shared else places[EMBEDDING] + head
     for i, layer in enumerate(schemes.layers):
         prefix, ours = f"model.layers.{i}.", f"layers.{i}."
         queries, keys, hidden = (
