@@ -16,7 +16,7 @@ from typing import Any, get_args
 from .catalog import CATALOG, Wheel
 from .chunk import Chunk, Stats
 from .errors import FalconError, InvalidRequest
-from .library import converted_models, default_models_dir
+from .library import converted_models, default_models_dir, find_model
 from .manifest import Backend, RecipeName, read_manifest
 from .prompt import Message
 from .runtime import FalconRuntime, Generation
@@ -88,6 +88,17 @@ def models(options: argparse.Namespace) -> None:
         print(f"{name:26}" + f"\n{'':26}".join(lines))
 
 
+def inspect(options: argparse.Namespace) -> int:
+    from .inspection import inspect as look
+
+    inspection = look(find_model(options.model, default_models_dir()).folder)
+    if options.json:
+        print(json.dumps({"manifest": inspection.manifest.model_dump(mode="json"), "problems": inspection.problems}))
+    else:
+        print(inspection)
+    return 1 if inspection.problems else 0
+
+
 def convert(options: argparse.Namespace) -> None:
     # What the exporter's libraries say of themselves, at import and later, is nothing for the owner of a demo.
     warnings.simplefilter("ignore")
@@ -115,6 +126,15 @@ def convert(options: argparse.Namespace) -> None:
         print(json.dumps({"error": type(error).__name__, "message": str(error)}))
         raise SystemExit(1) from None
     print(json.dumps({"model": str(folder)}) if options.json else f"\nConverted: {folder}", flush=True)
+
+
+def graphs(options: argparse.Namespace) -> None:
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    from .convert.prepare_graphs import prepare_graphs
+
+    for path, seconds in prepare_graphs(options.names):
+        print(f"{path.name}: {path.stat().st_size:,} bytes, {seconds:.0f} s", flush=True)
 
 
 def perplexity(options: argparse.Namespace) -> None:
@@ -220,6 +240,9 @@ def _parser() -> argparse.ArgumentParser:
     added = command(chat, "Talk with the model; one line of input is one message.", model, sampling)
     added.add_argument("--system", help="the system prompt")
     command(models, "List the catalogue and what is converted.")
+    added = command(inspect, "Say what a converted model is, and whether all of it is there.")
+    added.add_argument("model", nargs="?", help="a name, or the folder of a converted model")
+    added.add_argument("--json", action="store_true", help="print one JSON object")
     added = command(convert, "Convert a checkpoint into a model folder.")
     added.add_argument(
         "source",
@@ -233,6 +256,8 @@ def _parser() -> argparse.ArgumentParser:
         "--delete-shards", action="store_true", help="remove what a hub sends, file by file, as it is converted"
     )
     added.add_argument("--json", action="store_true", help="print progress and result as JSON lines")
+    added = command(graphs, "Make the graph templates of catalogue models, for developers.")
+    added.add_argument("names", nargs="*", choices=[[], *CATALOG], metavar="NAME")
     added = command(perplexity, "Measure a model's perplexity on a text.", model)
     added.add_argument("file", type=Path)
     added.add_argument("--window", type=int, default=256, help="tokens that are scored together")

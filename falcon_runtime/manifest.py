@@ -5,11 +5,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from .architecture import Architecture
 from .errors import ModelDamaged, UnknownModel
 
 MANIFEST = "manifest.json"
 PROGRAM = "model.pte"
-CONVERTER_VERSION = 1
+CONVERTER_VERSION = 2
 """Raise it with every change to the bytes of a converted model."""
 
 Backend = Literal["xnnpack", "qnn"]
@@ -26,6 +27,7 @@ class Manifest(BaseModel):
     name: str
     title: str
     architecture: Literal["llama"] = "llama"
+    shape: Architecture
     parameters: int
     backend: Backend
     recipe: RecipeName
@@ -46,6 +48,9 @@ class Manifest(BaseModel):
     source: str
     source_sha256: str
     program_bytes: int
+    program_sha256: str
+    parts: dict[str, int]
+    """Bytes of the program by what they are for: embedding, attention, mlp, norms, head, tables and graph."""
     converter: int
     versions: dict[str, str]
     """Of executorch, torch and transformers at conversion."""

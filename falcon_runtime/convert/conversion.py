@@ -54,24 +54,25 @@ def convert(
     if output.exists() and not is_converted(output) and any(output.iterdir() if output.is_dir() else [output]):
         raise ConversionFailed(f"{output} exists and is no converted model. Choose another --output, or remove it.")
     known = is_converted(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(output.parent / f".{output.name}.lock"):
-        if is_converted(output) and not known:
-            return output  # Another process was converting it, and has.
-        partial = output.parent / f".{output.name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)  # What a killed conversion has left.
-        partial.mkdir()
-        try:
-            _build(origin, partial, output.name, entry, recipe, slots, context, report, announce, delete_shards)
-            if output.exists():
-                shutil.rmtree(output)
-            os.replace(partial, output)
-        except OSError as error:
-            raise ConversionFailed(
-                f"{output} could not be written ({error}). Make room, or choose another --output."
-            ) from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    partial = output.parent / f".{output.name}.partial"
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(output.parent / f".{output.name}.lock"):
+            if is_converted(output) and not known:
+                return output  # Another process was converting it, and has.
+            shutil.rmtree(partial, ignore_errors=True)  # What a killed conversion has left.
+            partial.mkdir()
+            try:
+                _build(origin, partial, output.name, entry, recipe, slots, context, report, announce, delete_shards)
+                if output.exists():
+                    shutil.rmtree(output)
+                os.replace(partial, output)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise ConversionFailed(
+            f"{output} could not be written ({error}). Make room, or choose another --output."
+        ) from error
     return output
 
 
@@ -96,7 +97,7 @@ def _build(
     from . import templates
     from .graph import MAX_ROWS, MAX_TOKENS, TABLES
     from .needs import needs_of
-    from .program_file import ProgramFile
+    from .program_file import ProgramFile, sha256_of
     from .progress import Progress
     from .stack import stacked
     from .weights import stream
@@ -135,7 +136,8 @@ def _build(
             graph = trace(checkpoint.architecture, schemes, slots, traced)
     graph = stacked(graph, [str(layer) for layer in schemes.layers]).with_context(context)
     shared = {f"head.{part}": f"embed.{part}" for part in ("weight", "scale")} if schemes.shared else {}
-    with ProgramFile(folder / PROGRAM, graph.layout(shared), graph.weights) as file:
+    layout = graph.layout(shared)
+    with ProgramFile(folder / PROGRAM, layout, graph.weights) as file:
         for name, table in zip(TABLES, checkpoint.rope_tables(context), strict=True):
             file.write(name, 0, table)
         stream(checkpoint, schemes, file.write, progress.streaming)
@@ -143,6 +145,7 @@ def _build(
     Manifest(
         name=name,
         title=title,
+        shape=checkpoint.architecture,
         parameters=checkpoint.architecture.parameters,
         backend="xnnpack",
         recipe=recipe,
@@ -156,7 +159,9 @@ def _build(
         end_tokens=tuple(checkpoint.end_tokens()),
         source=checkpoint.source,
         source_sha256=checkpoint.sha256(),
-        program_bytes=(folder / PROGRAM).stat().st_size,
+        program_bytes=layout.size,
+        program_sha256=sha256_of(folder / PROGRAM),
+        parts=graph.parts(layout, shared),
         converter=CONVERTER_VERSION,
         versions={package: version(package) for package in ("executorch", "torch", "transformers")},
     ).save(folder)

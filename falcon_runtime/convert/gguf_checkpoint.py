@@ -6,11 +6,12 @@ from typing import Any, cast
 import gguf
 import numpy as np
 import torch
+from gguf import GGMLQuantizationType
 from torch import Tensor
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from ..errors import ConversionFailed
-from .checkpoint import Checkpoint, make_config, tensor_shapes
+from .checkpoint import Checkpoint, Grid, make_config, tensor_shapes
 from .gguf_tokenizer import build_tokenizer, end_ids
 
 EMBEDDING, HEAD, ROPE_FACTORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
@@ -36,7 +37,7 @@ class GgufCheckpoint(Checkpoint):
         self.check(self.config)
         for tensor in {tensor.tensor_type: tensor for tensor in self._tensors.values()}.values():
             try:
-                _float32(tensor, slice(1))
+                _dequantized(tensor, tensor.data[:1])
             except NotImplementedError as error:
                 raise ConversionFailed(
                     f"{self.source} has tensors of type {tensor.tensor_type.name}, which cannot be read: {READABLE}."
@@ -44,10 +45,29 @@ class GgufCheckpoint(Checkpoint):
         self.end_ids = end_ids(self._metadata)
 
     def _read(self, name: str, rows: slice) -> Tensor:
+        return _dequantized(self._tensors[name], self._stored_rows(name, rows))
+
+    def _read_grid(self, name: str, rows: slice) -> Grid | None:
         tensor = self._tensors[name]
+        kind, floats = tensor.tensor_type, {GGMLQuantizationType.Q4_0: 1, GGMLQuantizationType.Q4_1: 2}
+        if kind not in floats:
+            return None
+        stored = self._stored_rows(name, rows)
+        blocks = stored.reshape(len(stored), -1, gguf.GGML_QUANT_SIZES[kind][1])[..., : 2 * floats[kind]]
+        first, *rest = np.ascontiguousarray(blocks).view(np.float16).astype(np.float32).transpose(2, 0, 1)
+        scale = torch.from_numpy(first.copy())
+        if rest:  # Q4_1: scale * q + minimum, q from 0 to 15.
+            return scale, torch.from_numpy(rest[0].copy()) + 8 * scale
+        # Q4_0: scale * (q - 8). A negative scale counts the other way: |scale| * (7 - q) + |scale|.
+        return scale.abs(), torch.where(scale < 0, -scale, torch.zeros(()))
+
+    def _stored_rows(self, name: str, rows: slice) -> Any:
+        """Rows of a tensor as they are in the file, copied: what is mapped stays in memory until it is closed."""
+        tensor = self._tensors[name]
+        data = np.memmap(self.files[0], tensor.data.dtype, "r", int(tensor.data_offset), tensor.data.shape)
         if name.endswith(("q_proj.weight", "k_proj.weight")):
-            return _float32(tensor, _rotary_order(len(tensor.data), cast(int, self.config.head_dim))[rows])
-        return _float32(tensor, rows)
+            return data[_rotary_order(len(data), cast(int, self.config.head_dim))[rows]]
+        return np.array(data[rows])
 
     def _load_tokenizer(self) -> PreTrainedTokenizerFast:
         return build_tokenizer(self._metadata, self.source)
@@ -85,7 +105,7 @@ class GgufCheckpoint(Checkpoint):
             raise ConversionFailed(f"{self.source} has RoPE scaling of type {kind}, which is not supported.")
         if factors is not None:
             # Llama 3's scaling, each frequency's divisor written out: what transformers calls longrope.
-            divisors = _float32(factors, slice(None)).tolist()
+            divisors = _dequantized(factors, factors.data).tolist()
             return {
                 "rope_type": "longrope",
                 "rope_theta": theta,
@@ -126,9 +146,9 @@ def _open(path: Path) -> tuple[dict[str, Any], list[gguf.ReaderTensor]]:
     return metadata, reader.tensors
 
 
-def _float32(tensor: gguf.ReaderTensor, rows: Any) -> Tensor:
-    """Rows of a stored tensor; each is quantized on its own."""
-    values = gguf.dequantize(tensor.data[rows], tensor.tensor_type)
+def _dequantized(tensor: gguf.ReaderTensor, rows: Any) -> Tensor:
+    """Stored rows of a tensor in float32; each is quantized on its own."""
+    values = gguf.dequantize(rows, tensor.tensor_type)
     return torch.from_numpy(np.require(values, np.float32, "W"))
 
 

@@ -190,6 +190,22 @@ class Graph:
             offsets={name: base + offset for name, offset in offsets.items()},
         )
 
+    def parts(self, layout: Layout, same: Mapping[str, str]) -> dict[str, int]:
+        """Bytes of the file by what they are for."""
+        sizes = dict.fromkeys(("embedding", "attention", "mlp", "norms", "head", "tables"), 0)
+        for name, weight in self.weights.items():
+            sizes[_part(name)] += 0 if name in same else weight.nbytes
+        return sizes | {"graph": layout.size - sum(sizes.values())}
+
+
+def _part(name: str) -> str:
+    if "norm" in name:
+        return "norms"
+    for part, beginnings in (("embedding", ("embed.",)), ("head", ("head.",)), ("tables", TABLES)):
+        if name.startswith(beginnings):
+            return part
+    return "attention" if ".attention." in name else "mlp"
+
 
 def pack(numbers: Tensor, stored: Stored) -> bytes:
     """The bytes of `numbers` as they are stored; what is stored as int4 is given as int8 from -8 to 7."""

@@ -14,17 +14,23 @@ Parts = dict[str, Tensor]
 (float32 [out, groups]), and with offsets `offset.weight` (int8 [out, groups]) and `offset.scale` (float32 [out, 1])."""
 
 
-def quantize(weight: Tensor, scheme: Scheme) -> Parts:
-    """`weight` [out, in], float32, as `scheme` stores it."""
+def quantize(weight: Tensor, scheme: Scheme, grid: tuple[Tensor, Tensor] | None = None) -> Parts:
+    """`weight` [out, in], float32, as `scheme` stores it.
+
+    `grid`, for a scheme with offsets, are scales and offsets [out, groups] on which the numbers lie already: then they
+    stay what they are, but for the rounding of scales (to bfloat16) and offsets (to 8 bits).
+    """
     if scheme.bits == 32:
         return {"weight": weight}
     rows, inputs = weight.shape
     if scheme.rotated and (block := scheme.block(inputs)) > 1:
         weight = (weight.view(-1, block) @ hadamard(block)).view(rows, inputs)
     groups = weight.view(rows, -1, scheme.group or inputs)
+    if grid:
+        return with_offsets(groups, *grid)
     low, high = groups.amin(-1), groups.amax(-1)  # Together, aminmax, they take five times as long.
     if scheme.offsets:
-        scale = ((high - low) / 15).clamp_min_(TINY)
+        scale = (high - low) / 15
         return with_offsets(groups, scale, (low + high + scale) / 2)
     first, last = scheme.range
     scale = torch.maximum(high, -low).clamp_min_(TINY) / ((last - first) / 2)
@@ -34,7 +40,9 @@ def quantize(weight: Tensor, scheme: Scheme) -> Parts:
 
 def with_offsets(groups: Tensor, scale: Tensor, offset: Tensor) -> Parts:
     """Numbers [out, groups, group] as `scale` * integer + `offset`, both [out, groups], as near as they are stored."""
-    scale = scale.bfloat16().float()  # As XNNPACK keeps them: the integers should fit the scales that are used.
+    scale = (
+        scale.clamp_min(TINY).bfloat16().float()
+    )  # As XNNPACK keeps them: the integers should fit the scales that are used.
     offset_scale = offset.abs().amax(1, keepdim=True).clamp_min_(TINY) / 127
     offset = (offset / offset_scale).round_()
     integers = (groups - (offset * offset_scale)[..., None]).mul_((1 / scale)[..., None]).round_().clamp_(-8, 7)

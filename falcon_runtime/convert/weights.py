@@ -67,7 +67,8 @@ def stream(
 def _convert(checkpoint: Checkpoint, name: str, rows: slice, places: list[Place], write: Write) -> int:
     numbers = checkpoint.tensor(name, rows)
     for place in places:
-        parts = quantize(numbers, place.scheme)
+        grid = checkpoint.grid(name, rows) if place.scheme.offsets else None
+        parts = quantize(numbers, place.scheme, grid)
         if not torch.isfinite(parts.get("scale", numbers)).all():
             raise ConversionFailed(
                 f"The tensor {name} of {checkpoint.source} has numbers that are not finite (NaN or infinity): the file "

@@ -1,0 +1,51 @@
+"""What a converted model is, and whether all of it is there."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import FalconError
+from .manifest import PROGRAM, Manifest, read_manifest
+from .tokenizer import load_tokenizer
+
+
+@dataclass(frozen=True)
+class Inspection:
+    manifest: Manifest
+    problems: list[str]
+    """What is not as the manifest says; empty if the model is whole."""
+
+    def __str__(self) -> str:
+        m, shape = self.manifest, self.manifest.shape
+        sizes = [f"{name} {size / 1e6:,.1f} MB" for name, size in m.parts.items()]
+        memory = shape.memory_bytes(m.program_bytes, m.context, m.slots)
+        lines = {
+            "architecture": f"{m.architecture}, {m.parameters / 1e9:.2f} billion parameters: {shape.layers} layers of "
+            f"{shape.hidden}, {shape.heads} heads and {shape.kv_heads} for keys and values of {shape.head_dim}, MLP of "
+            f"{shape.intermediate}, {m.vocabulary:,} tokens{', tied' * shape.tied}",
+            "recipe": f"{m.recipe} for {m.backend}",
+            "program": f"{m.program_bytes / 1e6:,.1f} MB: {', '.join(sizes)}",
+            "context": f"{m.context:,} tokens in each of {m.slots} slot{'s' * (m.slots > 1)}",
+            "memory": f"about {memory / 1e9:,.1f} GB to run",
+            "source": f"{m.source}, SHA-256 {m.source_sha256}",
+            "made by": ", ".join(
+                [f"converter {m.converter}", *(f"{name} {version}" for name, version in m.versions.items())]
+            ),
+            "state": "whole" if not self.problems else f"\n{'':15}".join(["damaged:", *self.problems]),
+        }
+        return "\n".join([m.title, *(f"  {name:13}{text}" for name, text in lines.items())])
+
+
+def inspect(folder: Path) -> Inspection:
+    """Reads all of the converted model in `folder`, its program too. Errors: UnknownModel, and ModelDamaged where there
+    is no telling what it should be."""
+    manifest = read_manifest(folder)
+    problems = []
+    with (folder / PROGRAM).open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != manifest.program_sha256:
+            problems.append(f"{PROGRAM} was changed: its SHA-256 is not the manifest's. Convert the model again.")
+    try:
+        load_tokenizer(folder, manifest)
+    except FalconError as error:
+        problems.append(str(error))
+    return Inspection(manifest, problems)
