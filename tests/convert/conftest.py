@@ -11,6 +11,12 @@ from gguf import GGMLQuantizationType, GGUFWriter
 from tokenizers import pre_tokenizers
 from transformers import LlamaForCausalLM
 
+from falcon_runtime.convert.checkpoint import Checkpoint
+from falcon_runtime.convert.graph import TABLES
+from falcon_runtime.convert.llama import Llama
+from falcon_runtime.convert.weights import stream
+from falcon_runtime.recipes import Schemes
+
 from ..conftest import small_llama
 
 TEXTS = [
@@ -57,6 +63,26 @@ def random_llama(**changes: object) -> LlamaForCausalLM:
     return model
 
 
+def filled(checkpoint: Checkpoint, schemes: Schemes, slots: int, context: int) -> Llama:
+    """The exported Llama with this checkpoint's weights: what tracing would take if it took weights."""
+    model = Llama(checkpoint.architecture, schemes, slots, context).eval()
+    parameters = dict(model.named_parameters())
+
+    def write(name: str, first: int, numbers: torch.Tensor) -> None:
+        parameter = parameters[name]
+        if numbers.dim() != parameter.dim():  # A norm's, in blocks.
+            numbers = numbers.view_as(parameter)
+        parameter.data[first : first + len(numbers)] = numbers
+
+    stream(checkpoint, schemes, write)
+    for name, table in zip(TABLES, checkpoint.rope_tables(context), strict=True):
+        write(name, 0, table)
+    if schemes.shared:
+        for part in ("weight", "scale"):
+            write(f"embed.{part}", 0, parameters[f"head.{part}"])
+    return model
+
+
 def byte_vocabulary() -> list[str]:
     """One token a byte, spelled as byte-level BPE does."""
     return sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -68,9 +94,11 @@ def write_gguf(
     kind: GGMLQuantizationType = GGMLQuantizationType.F32,
     edit: Edit = lambda writer: None,
     leave_out: str = "",
+    unused_tokens: bool = False,
     endianess: gguf.GGUFEndian = gguf.GGUFEndian.LITTLE,
 ) -> Path:
-    """`model` as a GGUF file with a tokenizer of bytes. `edit` adds to it or overwrites metadata."""
+    """`model` as a GGUF file with a tokenizer of bytes. `edit` adds to it or overwrites metadata; `unused_tokens` fill
+    the vocabulary of a model that has more than these."""
     config = model.config
     writer = GGUFWriter(path, "llama", endianess=endianess)
     writer.add_block_count(config.num_hidden_layers)
@@ -87,6 +115,8 @@ def write_gguf(
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
     tokens = [*byte_vocabulary(), "ab", "<|end|>", "<|turn|>", "<|message|>"]
+    if unused_tokens:
+        tokens += [f"<|unused{i}|>" for i in range(config.vocab_size - len(tokens))]
     writer.add_token_list(tokens)
     writer.add_token_types([3 if token.startswith("<|") else 1 for token in tokens])
     writer.add_token_merges(["a b"])
