@@ -75,5 +75,5 @@ def test_a_person_reads_what_it_takes() -> None:
     entry = CATALOG["falcon3-10b-instruct"]
     needs = Needs(entry.download_bytes, 10_000_000_000, entry.program_bytes, entry.memory_bytes)
     text = needs.describe(entry.title, "tiiuae/Falcon3-10B-Instruct@abc", entry.terms)
-    for words in ("tiiuae/Falcon3-10B-Instruct@abc", entry.licence, entry.licence_url, "20.6 GB", "16.2 GB", "8.2 GB"):
+    for words in ("tiiuae/Falcon3-10B-Instruct@abc", entry.licence, entry.licence_url, "20.6 GB", "16.3 GB", "8.3 GB"):
         assert words in text

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from ..architecture import Architecture
@@ -9,27 +11,34 @@ from ..catalog import CATALOG
 from ..manifest import RecipeName
 from ..recipes import Schemes, schemes_of
 from . import templates
-from .lower import trace
 
 SLOTS = (1, 4)
 RECIPES: tuple[RecipeName, ...] = ("int8", "int4")
 
 
-def prepare_graphs(names: list[str], folder: Path = templates.FOLDER) -> Iterator[tuple[Path, float]]:
-    """Traces the graphs of these catalogue models, of all if none is named, that have no template of today's code in
-    `folder`; gives the path of each and the seconds that it took. Models of one shape share a template."""
+def catalogue_graphs(names: list[str]) -> dict[templates.Key, tuple[Architecture, Schemes]]:
+    """What graphs these catalogue models need, or all if none is named. Models of one shape share them."""
+    graphs: dict[templates.Key, tuple[Architecture, Schemes]] = {}
     for name in names or list(CATALOG):
-        for recipe in RECIPES:
-            architecture = CATALOG[name].architecture
-            schemes = schemes_of(recipe, architecture)
-            for slots in SLOTS:
-                if (path := _missing(architecture, schemes, slots, folder)) is not None:
-                    began = time.monotonic()
-                    graph = trace(architecture, schemes, slots)
-                    templates.write(graph, templates.key_of_graph(architecture, schemes, slots), folder)
-                    yield path, time.monotonic() - began
+        shape = CATALOG[name].architecture
+        for schemes in (schemes_of(recipe, shape) for recipe in RECIPES):
+            graphs |= {templates.key_of_graph(shape, schemes, slots): (shape, schemes) for slots in SLOTS}
+    return graphs
 
 
-def _missing(architecture: Architecture, schemes: Schemes, slots: int, folder: Path) -> Path | None:
-    path = folder / templates.key_of_graph(architecture, schemes, slots).file_name
-    return None if path.exists() else path
+def prepare_graphs(names: list[str], folder: Path = templates.FOLDER) -> Iterator[tuple[Path, float]]:
+    """Traces those of `catalogue_graphs` that have no template in `folder`; gives each path and the seconds it took."""
+    for key, (shape, schemes) in catalogue_graphs(names).items():
+        if (folder / key.file_name).exists():
+            continue
+        began = time.monotonic()
+        # A process for each: torch.export keeps what it has traced, and weights with it, which adds up to tens of GB.
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            path = process.submit(_prepare, key, shape, schemes, folder).result()
+        yield path, time.monotonic() - began
+
+
+def _prepare(key: templates.Key, shape: Architecture, schemes: Schemes, folder: Path) -> Path:
+    from .lower import trace
+
+    return templates.write(trace(shape, schemes, key.slots), key, folder)

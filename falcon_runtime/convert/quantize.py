@@ -32,9 +32,9 @@ def quantize(weight: Tensor, scheme: Scheme, grid: tuple[Tensor, Tensor] | None 
     if scheme.offsets:
         scale = (high - low) / 15
         return with_offsets(groups, scale, (low + high + scale) / 2)
-    first, last = scheme.range
-    scale = torch.maximum(high, -low).clamp_min_(TINY) / ((last - first) / 2)
-    integers = (groups * (1 / scale)[..., None]).round_().clamp_(first, last)
+    last = scheme.range[1]
+    scale = torch.maximum(high, -low).clamp_min_(TINY) / last
+    integers = (groups * (1 / scale)[..., None]).round_()
     return {"weight": integers.to(torch.int8).view(rows, inputs), "scale": scale}
 
 
