@@ -2,9 +2,10 @@
 
 import os
 import shutil
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from filelock import FileLock
 
@@ -14,7 +15,12 @@ from ..manifest import CONVERTER_VERSION, PROGRAM, Manifest, RecipeName, is_conv
 from ..recipes import schemes_of
 from .download import Announce, Report, Source, open_source
 
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+
 MIN_CONTEXT = 16
+LARGE = 1_000_000_000
+"""Parameters from which on int4 is the recipe unless another is asked for."""
 DEFAULT_CONTEXT = 2048
 """For checkpoints that the catalogue does not know, where they have as much: the KV cache is memory."""
 
@@ -33,15 +39,15 @@ def convert(
     """Converts `source` (catalogue name, `.gguf` file, Hugging Face folder, or what `hub_repository` reads) into
     `output`, and returns that folder.
 
-    None stands for the catalogue's recipe and context (else int8 and at most 2,048) and for the source's name below
-    `models_dir`. `announce` gets a few lines for a person before a download from the hub begins; with `delete_shards`
-    its files of weights go as they are read. The folder appears when it is whole, and not before. Errors:
-    DownloadFailed, ConversionFailed.
+    None stands for the catalogue's recipe and context (else `_fitting_recipe` and at most 2,048 tokens) and for the
+    source's name below `models_dir`. `announce` gets a few lines for a person before a download from the hub begins;
+    with `delete_shards` its files of weights go as they are read. The folder appears when it is whole, and not before;
+    one that is there stays until then. Errors: DownloadFailed, ConversionFailed.
     """
     entry = CATALOG.get(source)
     if recipe is not None and recipe not in get_args(RecipeName):
         raise ConversionFailed(f"There is no recipe {recipe!r}; there are {', '.join(get_args(RecipeName))}.")
-    recipe = recipe or (entry.recipe if entry else "int8")
+    recipe = recipe or (entry.recipe if entry else None)
     origin: Source = Path(source)
     if entry:
         origin = entry.source
@@ -54,21 +60,22 @@ def convert(
     if output.exists() and not is_converted(output) and any(output.iterdir() if output.is_dir() else [output]):
         raise ConversionFailed(f"{output} exists and is no converted model. Choose another --output, or remove it.")
     known = is_converted(output)
-    partial = output.parent / f".{output.name}.partial"
+    unfinished, earlier = (output.parent / f".{output.name}.{state}" for state in ("partial", "earlier"))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(output.parent / f".{output.name}.lock"):
             if is_converted(output) and not known:
                 return output  # Another process was converting it, and has.
-            shutil.rmtree(partial, ignore_errors=True)  # What a killed conversion has left.
-            partial.mkdir()
+            shutil.rmtree(unfinished, ignore_errors=True)  # What a killed conversion has left.
+            unfinished.mkdir()
             try:
-                _build(origin, partial, output.name, entry, recipe, slots, context, report, announce, delete_shards)
-                if output.exists():
-                    shutil.rmtree(output)
-                os.replace(partial, output)
+                _build(origin, unfinished, output.name, entry, recipe, slots, context, report, announce, delete_shards)
+                if known:
+                    os.replace(output, earlier)
+                os.replace(unfinished, output)
             finally:
-                shutil.rmtree(partial, ignore_errors=True)
+                shutil.rmtree(unfinished, ignore_errors=True)
+                shutil.rmtree(earlier, ignore_errors=True)
     except OSError as error:
         raise ConversionFailed(
             f"{output} could not be written ({error}). Make room, or choose another --output."
@@ -81,7 +88,7 @@ def _build(
     folder: Path,
     name: str,
     entry: CatalogEntry | None,
-    recipe: RecipeName,
+    recipe: RecipeName | None,
     slots: int,
     context: int | None,
     report: Report,
@@ -113,6 +120,7 @@ def _build(
     if not 1 <= slots <= MAX_ROWS:
         raise ConversionFailed(f"Slots may be 1 to {MAX_ROWS}, not {slots}.")
 
+    recipe = recipe or _fitting_recipe(checkpoint)
     schemes = schemes_of(recipe, checkpoint.architecture)
     needs = needs_of(checkpoint, schemes, context, slots)
     if needs.download:
@@ -140,7 +148,7 @@ def _build(
     with ProgramFile(folder / PROGRAM, layout, graph.weights) as file:
         for name, table in zip(TABLES, checkpoint.rope_tables(context), strict=True):
             file.write(name, 0, table)
-        stream(checkpoint, schemes, file.write, progress.streaming)
+        stream(checkpoint, schemes, file.write, partial(progress.streaming, layout.size))
 
     Manifest(
         name=name,
@@ -165,3 +173,9 @@ def _build(
         converter=CONVERTER_VERSION,
         versions={package: version(package) for package in ("executorch", "torch", "transformers")},
     ).save(folder)
+
+
+def _fitting_recipe(checkpoint: "Checkpoint") -> RecipeName:
+    """int4 for what is in 4 bits already, or is so large that its speed is that of memory; else int8."""
+    in_4_bits = checkpoint.grid("model.layers.0.mlp.down_proj.weight", slice(1)) is not None
+    return "int4" if in_4_bits or checkpoint.architecture.parameters >= LARGE else "int8"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..status import Status
+from .needs import in_words
 
 LOWERING_PER_TRACING = 30.0
 """How many times longer lowering takes than tracing. Both walk the same graph in Python, so the ratio holds from model
@@ -17,13 +18,13 @@ class Progress:
         self._title, self._report = title, report
         self._began: float | None = None
 
-    def streaming(self, done: int, total: int) -> None:
-        """So many of all the model's numbers are written."""
+    def streaming(self, size: int, done: int, total: int) -> None:
+        """So many of all the model's numbers are written, which will take `size` bytes."""
         now = time.monotonic()
         self._began = self._began or now
         left = (now - self._began) * (total - done) / done if done else None
-        message = f"Converting {self._title}: {done / 1e9:.2f} of {total / 1e9:.2f} billion weights,"
-        self._report(Status("converting", message, done / total, left))
+        written = f"{in_words(round(size * done / total))} of {in_words(size)}"
+        self._report(Status("converting", f"Converting {self._title}: {written} written,", done / total, left))
 
     @contextmanager
     def tracing(self) -> Iterator[Callable[[], None]]:

@@ -62,7 +62,7 @@ def same_bits(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
 
 def answers(program: Program, slots: int) -> list[np.ndarray]:
     """Logits of a prompt of another length in each slot, of a token after each, and of one at the context's end."""
-    prompts: Sequence[list[int]] = [[(7 * i + slot) % 250 for i in range(40 - 9 * slot)] for slot in range(slots)]
+    prompts: Sequence[list[int]] = [[(7 * i + slot) % 250 for i in range(20 - 5 * slot)] for slot in range(slots)]
     starts = [len(prompt) for prompt in prompts]
     first = program.forward(prompts, [0] * slots, range(sum(starts)))
     second = program.forward([[3 + slot] for slot in range(slots)], starts, range(slots))
