@@ -117,7 +117,7 @@ def schemes_of(recipe: RecipeName, architecture: Architecture) -> Schemes:
     """How `recipe` stores the weights of a model of this shape."""
     layers, tied = architecture.layers, architecture.tied
     if recipe == "fp32":
-        return Schemes(FP32, FP32, (FP32_LAYER,) * layers, shared=False)
+        return Schemes(FP32, FP32, (FP32_LAYER,) * layers, shared=tied)
     if recipe == "int8":
         return Schemes(INT8_ROTATED, INT8_ROTATED, (INT8_LAYER,) * layers, shared=tied)
     return Schemes(INT8_ROTATED if tied else INT4_TABLE, INT8_ROTATED, (INT4_LAYER,) * layers, shared=tied)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,22 @@ def test_models_lists_the_catalogue_and_what_is_converted(small_model: Path) -> 
     assert f"{small_model.name:26}converted: fp32, 256 tokens" in lines
     for words in ("14.9 GB to download, 4.6 GB when converted", "tiiuae/Falcon3-7B-Instruct", "TII Falcon-LLM License"):
         assert words in lines
+
+
+def test_inspect_says_what_a_model_is_and_whether_it_is_whole(small_model: Path, tmp_path: Path) -> None:
+    whole = run("inspect", str(small_model), models_dir=small_model.parent)
+    for words in ("2 layers of 64", "4 heads and 2 for keys", "fp32 for xnnpack", "embedding 0.1 MB", "256 tokens in"):
+        assert words in whole.stdout
+    assert whole.stdout.rstrip().endswith("whole")
+    as_json = run("inspect", small_model.name, "--json", models_dir=small_model.parent)
+    assert json.loads(as_json.stdout)["problems"] == []
+    damaged = Path(shutil.copytree(small_model, tmp_path / "model"))
+    with (damaged / "model.pte").open("r+b") as file:
+        file.seek(-100, os.SEEK_END)
+        file.write(b"x")
+    found = run("inspect", str(damaged), models_dir=tmp_path)
+    assert found.returncode == 1
+    assert "model.pte was changed" in found.stdout
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def _build(
         with progress.tracing() as traced:
             graph = trace(checkpoint.architecture, schemes, slots, traced)
     graph = stacked(graph, [str(layer) for layer in schemes.layers]).with_context(context)
-    shared = {f"head.{part}": f"embed.{part}" for part in ("weight", "scale")} if schemes.shared else {}
+    shared = {f"head.{part}": f"embed.{part}" for part in ("weight", "scale") if schemes.shared}
     layout = graph.layout(shared)
     with ProgramFile(folder / PROGRAM, layout, graph.weights) as file:
         for name, table in zip(TABLES, checkpoint.rope_tables(context), strict=True):

@@ -78,8 +78,9 @@ def filled(checkpoint: Checkpoint, schemes: Schemes, slots: int, context: int) -
     for name, table in zip(TABLES, checkpoint.rope_tables(context), strict=True):
         write(name, 0, table)
     if schemes.shared:
-        for part in ("weight", "scale"):
-            write(f"embed.{part}", 0, parameters[f"head.{part}"])
+        for name in ("head.weight", "head.scale"):
+            if name in parameters:
+                write(name.replace("head", "embed"), 0, parameters[name])
     return model
 
 

@@ -1,6 +1,7 @@
 """Conversion as a whole: nothing half is ever taken for a model, and nothing is done twice."""
 
 import errno
+import filecmp
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from gguf import GGMLQuantizationType
 
 from falcon_runtime import FalconRuntime, SamplingParams
 from falcon_runtime.catalog import STARTER, Wheel
@@ -22,6 +24,8 @@ from falcon_runtime.convert.download import from_wheel
 from falcon_runtime.errors import ConversionFailed, DownloadFailed
 from falcon_runtime.manifest import is_converted, read_manifest
 from falcon_runtime.status import Status
+
+from .conftest import random_llama, write_gguf
 
 CONTENT = bytes(range(256)) * 4096
 
@@ -116,6 +120,32 @@ def test_a_disk_without_room_is_noticed_before_the_work(
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=100_000))
     with pytest.raises(ConversionFailed, match=r"takes [\d.]+ MB, and .* has room for 0\.1 MB. Make room"):
         convert(str(small_checkpoint), tmp_path, recipe="fp32")
+
+
+def test_what_cannot_be_converted_leaves_the_model_that_was_there(small_model: Path, tmp_path: Path) -> None:
+    output = Path(shutil.copytree(small_model, tmp_path / "model"))
+    llama = random_llama()
+    llama.lm_head.weight.data[-1, -1] = float("nan")  # The last number of the last tensor.
+    source = write_gguf(tmp_path / "broken.gguf", llama)
+    with pytest.raises(ConversionFailed, match="not finite"):
+        convert(str(source), tmp_path, recipe="fp32", output=output)
+    assert filecmp.cmpfiles(small_model, output, os.listdir(small_model), shallow=False)[0] == os.listdir(small_model)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".model.lock", "broken.gguf", "model"]
+
+
+@pytest.mark.parametrize("level", ["models", "models/model"])
+def test_a_folder_that_may_not_be_written_is_a_sentence(small_checkpoint: Path, tmp_path: Path, level: str) -> None:
+    (tmp_path / "models").write_text("a file where a folder should be: what a missing permission is, for root too")
+    with pytest.raises(ConversionFailed, match=r"could not be written.*Make room, or choose another --output"):
+        convert(str(small_checkpoint), tmp_path, output=tmp_path / level / "model")
+
+
+@pytest.mark.parametrize(("kind", "recipe"), [(GGMLQuantizationType.Q4_0, "int4"), (GGMLQuantizationType.Q8_0, "int8")])
+def test_a_gguf_of_4_bits_stays_at_4(tmp_path: Path, kind: GGMLQuantizationType, recipe: str) -> None:
+    folder = convert(str(write_gguf(tmp_path / "model.gguf", random_llama(), kind)), tmp_path)
+    manifest = read_manifest(folder)
+    assert manifest.recipe == recipe
+    assert sum(manifest.parts.values()) == manifest.program_bytes == (folder / "model.pte").stat().st_size
 
 
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:
