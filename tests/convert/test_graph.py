@@ -61,12 +61,12 @@ def same_bits(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
 
 
 def answers(program: Program, slots: int) -> list[np.ndarray]:
-    """Logits of a prompt of another length in each slot, of a token after each, and of one at the context's end."""
+    """Logits of a prompt of another length in each slot, and of two tokens after each."""
     prompts: Sequence[list[int]] = [[(7 * i + slot) % 250 for i in range(20 - 5 * slot)] for slot in range(slots)]
     starts = [len(prompt) for prompt in prompts]
     first = program.forward(prompts, [0] * slots, range(sum(starts)))
     second = program.forward([[3 + slot] for slot in range(slots)], starts, range(slots))
-    last = program.forward([[5] for _ in range(slots)], [program.context - 1] * slots, range(slots))
+    last = program.forward([[5] for _ in range(slots)], [start + 1 for start in starts], range(slots))
     return [first, second, last]
 
 
