@@ -41,6 +41,9 @@ def message_box(page: Page) -> Locator:
 
 def send(page: Page, message: str) -> None:
     message_box(page).fill(message)
+    page.wait_for_timeout(
+        200
+    )  # Nobody presses Enter in the instant of pasting; then the page could still be redrawing.
     page.keyboard.press("Enter")
 
 
