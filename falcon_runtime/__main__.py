@@ -9,6 +9,7 @@ import json
 import logging
 import signal
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any, get_args
@@ -153,17 +154,20 @@ def perplexity(options: argparse.Namespace) -> None:
 
 
 class StatusLine:
-    """Shows a status on the terminal: one line that is rewritten, or on no terminal a line for each new message."""
+    """Shows a status on the terminal: one line that is rewritten, or on no terminal a line for each new state and every
+    ten seconds."""
 
     def __init__(self) -> None:
-        self._last = ""
+        self._last: tuple[str, float] = ("", 0)
 
     def __call__(self, status: Status) -> None:
         if sys.stderr.isatty():
             print(f"\r\033[K{status}", end="" if status.state != "ready" else "\n", file=sys.stderr, flush=True)
-        elif status.message != self._last:
+            return
+        state, printed = self._last
+        if status.state != state or time.monotonic() - printed > 10:
             print(status, file=sys.stderr, flush=True)
-        self._last = status.message
+            self._last = status.state, time.monotonic()
 
 
 def _announce(text: str) -> None:
