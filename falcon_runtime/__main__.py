@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from .catalog import CATALOG, Wheel
 from .chunk import Chunk, Stats
-from .errors import FalconError, InvalidRequest
+from .errors import FalconError, InvalidRequest, UnknownModel
 from .library import converted_models, default_models_dir, find_model
 from .manifest import Backend, RecipeName, read_manifest
 from .prompt import Message
@@ -134,6 +134,8 @@ def graphs(options: argparse.Namespace) -> None:
     logging.disable(logging.WARNING)
     from .convert.prepare_graphs import prepare_graphs
 
+    if unknown := set(options.names) - set(CATALOG):
+        raise UnknownModel(f"The catalogue has no {', '.join(sorted(unknown))}; it has {', '.join(CATALOG)}.")
     for path, seconds in prepare_graphs(options.names):
         print(f"{path.name}: {path.stat().st_size:,} bytes, {seconds:.0f} s", flush=True)
 
@@ -261,7 +263,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     added.add_argument("--json", action="store_true", help="print progress and result as JSON lines")
     added = command(graphs, "Make the graph templates of catalogue models, for developers.")
-    added.add_argument("names", nargs="*", choices=[[], *CATALOG], metavar="NAME")
+    added.add_argument("names", nargs="*", metavar="NAME", help="default: all of them")
     added = command(perplexity, "Measure a model's perplexity on a text.", model)
     added.add_argument("file", type=Path)
     added.add_argument("--window", type=int, default=256, help="tokens that are scored together")

@@ -103,6 +103,8 @@ def test_inspect_says_what_a_model_is_and_whether_it_is_whole(small_model: Path,
         (["perplexity", "/nowhere.txt", "--model", "{model}"], "cannot be read"),
         (["perplexity", __file__, "--model", "{model}", "--window", "1"], "at least 2"),
         (["convert", "/nowhere.gguf"], "nowhere.gguf"),
+        (["graphs", "gpt-5"], "The catalogue has no gpt-5"),
+        (["inspect", "nothing"], "There is no model 'nothing'"),
     ],
 )
 def test_errors_are_sentences_on_stderr(small_model: Path, arguments: list[str], words: str) -> None:
