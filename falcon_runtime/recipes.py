@@ -7,7 +7,7 @@ from .errors import ConversionFailed
 from .manifest import RecipeName
 
 ROTATION = 64
-"""Inputs that are rotated together, at most: larger blocks lose hardly less and cost more."""
+"""Inputs that are rotated together, at most: rotating the whole width loses hardly less and takes a larger product."""
 
 
 @dataclass(frozen=True)

@@ -103,16 +103,18 @@ def graph_of(model: Llama, program: ExecutorchProgramManager, layers: list[str])
             graph.named[key] = data
     for delegate in file.program.backend_delegate_data:
         delegate.data = rekey(delegate.data, keys)
+    missing = {name for name, _ in model.named_parameters()} - graph.weights.keys()
+    assert not missing, f"Weights that the exporter stored in a way that is not known here: {missing}"
     return graph
 
 
 def _randomize(model: Llama) -> None:
     """Gives every weight numbers of its own, by which `graph_of` tells it from all others."""
     torch.manual_seed(0)
-    for name, weight in model.named_parameters():
+    for weight in model.parameters():
         if weight.dtype == torch.uint8:
             weight.random_(0, 256)
-        elif weight.dtype == torch.int8 and not name.endswith("zero_point"):
+        elif weight.dtype == torch.int8:
             weight.random_(-8, 8)
         elif weight.dtype == torch.float32:
             weight.uniform_(0.5, 1)

@@ -27,9 +27,9 @@ def catalogue_graphs(names: list[str]) -> dict[templates.Key, tuple[Architecture
 
 
 def prepare_graphs(names: list[str], folder: Path = templates.FOLDER) -> Iterator[tuple[Path, float]]:
-    """Traces those of `catalogue_graphs` that have no template in `folder`; gives each path and the seconds it took."""
+    """Traces those of `catalogue_graphs` that have no usable template in `folder`; gives each path and its seconds."""
     for key, (shape, schemes) in catalogue_graphs(names).items():
-        if (folder / key.file_name).exists():
+        if templates.is_usable(folder / key.file_name, key):
             continue
         began = time.monotonic()
         # A process for each: torch.export keeps what it has traced, and weights with it, which adds up to tens of GB.

@@ -90,7 +90,16 @@ def find(architecture: Architecture, schemes: Schemes, slots: int, folder: Path 
     return read(path, key) if path.is_file() else None
 
 
+def is_usable(path: Path, key: Key) -> bool:
+    """Whether there is a template at `path` that `read` takes."""
+    try:
+        return path.is_file() and bool(read(path, key))
+    except ConversionFailed:
+        return False
+
+
 def read(path: Path, key: Key) -> Graph:
+    """The graph in a template. Errors: ConversionFailed where it is damaged or another version of executorch's."""
     again = "Make it anew: python -m falcon_runtime graphs"
     try:
         first, program = lzma.decompress(path.read_bytes()).split(b"\n", 1)

@@ -86,7 +86,7 @@ def test_the_catalogues_templates_are_all_there_and_no_others() -> None:
         "remove what is too many, and run: python -m falcon_runtime graphs"
     )
     for key in keys:
-        templates.read(templates.FOLDER / key.file_name, key)
+        assert templates.is_usable(templates.FOLDER / key.file_name, key)
 
 
 def test_one_template_serves_every_depth() -> None:
@@ -120,6 +120,7 @@ def test_a_damaged_template_is_refused(template: tuple[Path, templates.Key], cut
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(ConversionFailed, match="damaged"):
         templates.read(path, key)
+    assert not templates.is_usable(path, key), "it would not be made anew"
 
 
 def test_a_changed_template_is_refused(template: tuple[Path, templates.Key]) -> None:
