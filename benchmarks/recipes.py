@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import llama_cpp
@@ -67,13 +68,13 @@ def measure(text: str, count: int, rounds: int, folder: Path) -> list[Row]:
             windows = [tokens[i : i + WINDOW] for i in range(0, len(tokens) - WINDOW + 1, WINDOW)][:count]
         scores = [score for window in windows for score in runtime.score(window)]
         rows.append(Row(recipe, (model / PROGRAM).stat().st_size, math.exp(-sum(scores) / len(scores))))
-        decoders.append(lambda runtime=runtime: our_rate(runtime))  # type: ignore[misc]
+        decoders.append(partial(our_rate, runtime))
     for path in (gguf, q4_0):
         llama = llama_cpp.Llama(
             str(path), n_ctx=WINDOW, n_batch=WINDOW, n_threads=default_threads(), logits_all=True, verbose=False
         )
         rows.append(Row(f"llama.cpp {path.name}", path.stat().st_size, their_perplexity(llama, windows)))
-        decoders.append(lambda llama=llama: their_rate(llama, windows[0][:PROMPT]))  # type: ignore[misc]
+        decoders.append(partial(their_rate, llama, windows[0][:PROMPT]))
     rates = [[decode() for decode in decoders] for _ in range(rounds)]
     for row, row_rates in zip(rows, zip(*rates, strict=True), strict=True):
         row.decode_tokens_per_second = statistics.median(row_rates)
