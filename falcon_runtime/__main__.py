@@ -37,8 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def generate(options: argparse.Namespace) -> None:
+    params = _params(options)  # Before the model, which may have to be downloaded.
     with _runtime(options) as runtime:
-        generation = runtime.generate(options.prompt, _params(options))
+        generation = runtime.generate(options.prompt, params)
         if options.json:
             print(json.dumps(_collect(generation), ensure_ascii=False))
         else:
@@ -188,6 +189,8 @@ def _runtime(options: argparse.Namespace) -> FalconRuntime:
 
 def _params(options: argparse.Namespace) -> SamplingParams:
     given = {name: value for name in SamplingParams.model_fields if (value := getattr(options, name)) is not None}
+    if "logit_bias" in given:
+        given["logit_bias"] = dict(given["logit_bias"])
     return SamplingParams(**given)
 
 
@@ -207,9 +210,10 @@ def _stream(generation: Generation) -> str:
 
 def _summary(stats: Stats) -> str:
     reading, writing = stats.prefill_tokens_per_second or 0, stats.decode_tokens_per_second or 0
+    dropped = f", oldest messages left out: {stats.dropped_messages}" if stats.dropped_messages else ""
     return (
         f"read {stats.prompt_tokens} tokens ({stats.cached_tokens} cached) at {reading:.0f}/s, "
-        f"wrote {stats.generated_tokens} at {writing:.0f}/s"
+        f"wrote {stats.generated_tokens} at {writing:.0f}/s{dropped}"
     )
 
 
@@ -288,11 +292,21 @@ def _sampling_flags() -> argparse.ArgumentParser:
         flag = f"--{name.replace('_', '-')}"
         if name == "stop":
             flags.add_argument(flag, action="append", metavar="TEXT", help=description)
+        elif name == "logit_bias":
+            flags.add_argument(flag, action="append", type=_bias, metavar="ID=BIAS", help=description)
         else:
             # `int | None` is an optional int.
             kind: Any = next(a for a in get_args(field.annotation) or [field.annotation] if a is not type(None))
             flags.add_argument(flag, type=kind, metavar=kind.__name__.upper(), help=description)
     return flags
+
+
+def _bias(text: str) -> tuple[str, str]:
+    """The two sides of ID=BIAS; whether they are numbers, `SamplingParams` says."""
+    token, equals, bias = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form ID=BIAS")
+    return token, bias
 
 
 if __name__ == "__main__":

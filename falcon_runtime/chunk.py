@@ -27,6 +27,22 @@ class Stats:
     """From the request's arrival in the engine, waiting included."""
     queue_position: int = 0
     """How many requests are ahead of this one; 0 as soon as it runs."""
+    context: int = 0
+    """Tokens that fit the model's context, prompt and answer together."""
+    dropped_messages: int = 0
+    """How many of the oldest messages were left out because the conversation no longer fits the context."""
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """How likely the model found one token: natural logarithms of its own distribution, before any sampling parameter
+    changes it."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+    """The likeliest tokens at the same place and their log-probabilities, likeliest first: as many as were asked
+    for."""
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,13 @@
 Nothing else in the code knows a template.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidRequest, PromptTooLong
+from .transcripts import Transcripts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,27 +23,53 @@ MAX_CHARACTERS = 1_000_000
 """More than any context holds; tokenizing it would only keep a processor busy."""
 
 
-def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    """Tokens of a text that is to be continued, with the special tokens that the tokenizer puts before a text."""
+def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str, context: int) -> list[int]:
+    """Tokens of a text that is to be continued, with the special tokens that the tokenizer puts before a text.
+
+    Errors: InvalidRequest; PromptTooLong unless a new token fits behind them into `context`.
+    """
     if not text:
         raise InvalidRequest("The prompt is empty. Write the beginning of the text that the model shall continue.")
     _check_size(text)
-    return list(tokenizer.encode(text))
+    tokens = list(tokenizer.encode(text))
+    _check_length(tokens, context)
+    return tokens
 
 
-def encode_chat(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) -> list[int]:
-    """Tokens of a conversation up to where the assistant's next message begins."""
+@dataclass(frozen=True)
+class ChatPrompt:
+    """A conversation up to where the assistant goes on: as rendered by the template, and in tokens."""
+
+    text: str
+    tokens: list[int]
+    dropped_messages: int
+    """How many of the oldest messages were left out."""
+
+
+def encode_chat(
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Message],
+    context: int,
+    max_new_tokens: int,
+    transcripts: Transcripts | None = None,
+) -> ChatPrompt:
+    """A conversation as a prompt for the answer to its last message or, where that is the assistant's, for the rest of
+    it.
+
+    The prompt leaves room for an answer of `max_new_tokens`, at most a quarter of `context` tokens: where it would not,
+    the oldest turns are left out. `transcripts` say how the model spelled earlier answers; without them, all is
+    tokenized afresh. Errors: InvalidRequest; PromptTooLong where what is never left out exceeds the context.
+    """
     if not tokenizer.chat_template:
         raise InvalidRequest("This model has no chat template: it can only continue text. Use generate.")
     turns = [{"role": _role(message), "content": _content(message)} for message in messages]
-    if not turns or turns[-1]["role"] != "user" or not turns[-1]["content"].strip():
-        raise InvalidRequest("The message is empty. The last message must be the user's and say something.")
+    _check_answerable(turns)
     _check_size(*(turn["content"] for turn in turns))
-    try:
-        text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    except Exception as error:  # jinja2's errors; templates raise them on purpose, say where roles do not alternate
-        raise InvalidRequest(f"The model's chat template refuses this conversation: {error}.") from error
-    return list(tokenizer.encode(text, add_special_tokens=False))
+    kept, text, tokens = _fit(tokenizer, turns, context, min(max_new_tokens, context // 4))
+    _check_length(tokens, context)
+    # What to leave out hangs on the conversation alone, so it was decided on fresh tokens.
+    spelled = transcripts.encode(text) if transcripts else tokens
+    return ChatPrompt(text, spelled if len(spelled) < context else tokens, len(turns) - len(kept))
 
 
 def instruction_messages(instruction: str, context: str, system: str | None) -> list[Message]:
@@ -52,8 +81,69 @@ def instruction_messages(instruction: str, context: str, system: str | None) -> 
     return [*messages, {"role": "user", "content": content}]
 
 
-def check_length(tokens: Sequence[int], context: int) -> None:
-    """PromptTooLong unless a new token fits behind `tokens`."""
+Turns = list[dict[str, str]]
+
+
+def _check_answerable(turns: Turns) -> None:
+    if not turns:
+        raise InvalidRequest("The conversation is empty. Send at least one message of the user's.")
+    role, content = turns[-1]["role"], turns[-1]["content"]
+    if role == "system":
+        raise InvalidRequest(
+            "The last message is the system's. It must be the user's, to be answered, or the assistant's, to be "
+            "continued."
+        )
+    if not any(turn["role"] == "user" for turn in turns):
+        raise InvalidRequest("No message is the user's. The assistant needs one to answer: put it before its own.")
+    if role == "user" and not content.strip():
+        raise InvalidRequest("The message is empty. The user's last message must say something.")
+    if not content.strip():
+        raise InvalidRequest(
+            "The assistant's message at the end is empty. Leave it out to have the user's answered, or begin it to "
+            "have it continued."
+        )
+
+
+def _fit(tokenizer: "PreTrainedTokenizerBase", turns: Turns, context: int, room: int) -> tuple[Turns, str, list[int]]:
+    """The turns that are kept so that `room` tokens are left in the context, rendered, and their fresh tokens.
+
+    System messages, the last user message and what follows it are always kept, so that it may still be too long.
+    """
+    text, tokens = _encode(tokenizer, turns)
+    excess = len(tokens) + room - context
+    # Where the rest may begin: at a user message.
+    cuts = [i for i, turn in enumerate(turns) if turn["role"] == "user" and i > 0]
+    if excess <= 0 or not cuts:
+        return turns, text, tokens
+
+    def dropped(cut: int) -> int:
+        return len(tokens) - len(_encode(tokenizer, _from(turns, cut))[1])
+
+    # Were just the excess dropped, each turn would drop another one and everything behind it be read again. In steps
+    # of a quarter of the context, the prompt begins the same until the conversation has grown by that much.
+    step = max(1, context // 4)
+    for wanted in (-(-excess // step) * step, excess):
+        if (i := bisect_left(cuts, wanted, key=dropped)) < len(cuts):
+            break
+    kept = _from(turns, cuts[min(i, len(cuts) - 1)])
+    return kept, *_encode(tokenizer, kept)
+
+
+def _from(turns: Turns, cut: int) -> Turns:
+    return [turn for turn in turns[:cut] if turn["role"] == "system"] + turns[cut:]
+
+
+def _encode(tokenizer: "PreTrainedTokenizerBase", turns: Turns) -> tuple[str, list[int]]:
+    """A conversation as the template renders it up to where the assistant goes on, and its fresh tokens."""
+    begun = turns[-1]["content"] if turns[-1]["role"] == "assistant" else ""
+    try:
+        text = tokenizer.apply_chat_template(turns[:-1] if begun else turns, add_generation_prompt=True, tokenize=False)
+    except Exception as error:  # jinja2's errors; templates raise them on purpose, say where roles do not alternate
+        raise InvalidRequest(f"The model's chat template refuses this conversation: {error}.") from error
+    return f"{text}{begun}", list(tokenizer.encode(f"{text}{begun}", add_special_tokens=False))
+
+
+def _check_length(tokens: Sequence[int], context: int) -> None:
     if len(tokens) >= context:
         raise PromptTooLong(
             f"The prompt has {len(tokens):,} tokens, and the model's context holds {context:,} for prompt and answer "

@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,11 @@ from .errors import FalconError, InvalidRequest, RuntimeClosed
 from .library import Model, default_models_dir, find_model
 from .manifest import Backend, Manifest, is_converted, read_manifest
 from .obtain import obtain
-from .prompt import Message, check_length, encode_chat, encode_text, instruction_messages
+from .prompt import Message, encode_chat, encode_text, instruction_messages
 from .sampling import SamplingParams
 from .status import Status
 from .tokenizer import Detokenizer, load_tokenizer
+from .transcripts import Record, Transcripts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,10 +34,20 @@ class Generation:
     `close` may be called from any thread and does not wait; the engine stops within one step.
     """
 
-    def __init__(self, steps: StepStream, tokenizer: "PreTrainedTokenizerBase", prompt: list[int], stop: Sequence[str]):
+    def __init__(
+        self,
+        steps: StepStream,
+        tokenizer: "PreTrainedTokenizerBase",
+        prompt: list[int],
+        stop: Sequence[str],
+        dropped_messages: int = 0,
+        record: Record | None = None,
+    ):
         self._steps = steps
         self._detokenizer = Detokenizer(tokenizer, prompt)
         self._stop = stop
+        self._dropped_messages = dropped_messages
+        self._record = record
         self._held = ""
         """Text that may be the beginning of a stop string."""
         self._over = False
@@ -47,7 +59,7 @@ class Generation:
         if self._over:
             raise StopIteration
         step = next(self._steps)
-        text = self._held + "".join(self._detokenizer.add(token) for token in step.token_ids)
+        text = self._held + "".join(map(self._add, step.token_ids))
         finish = step.finish_reason
         if (end := _first_stop(text, self._stop)) is not None:
             text, finish = text[:end], "stop"
@@ -55,7 +67,15 @@ class Generation:
         self._over = finish is not None
         held = 0 if self._over else _partial_stop(text, self._stop)
         self._held = text[len(text) - held :]
-        return Chunk(text[: len(text) - held], step.token_ids, finish, step.stats)
+        stats = replace(step.stats, dropped_messages=self._dropped_messages)
+        return Chunk(text[: len(text) - held], step.token_ids, finish, stats)
+
+    def _add(self, token: int) -> str:
+        """The text that the token completes."""
+        text = self._detokenizer.add(token)
+        if self._record:
+            self._record(token, text)
+        return text
 
     def close(self) -> None:
         self._steps.close()
@@ -88,6 +108,7 @@ class FalconRuntime:
         self._loading = threading.Lock()
         self._manifest: Manifest | None = None
         self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._transcripts: Transcripts | None = None
         self._obtaining: subprocess.Popen[str] | None = None
         self._closed = False
 
@@ -136,13 +157,24 @@ class FalconRuntime:
 
     def generate(self, prompt: str, params: SamplingParams | None = None) -> Generation:
         """Continues a text. Errors: InvalidRequest, PromptTooLong, and those of `load`."""
-        _, tokenizer = self._ready()
-        return self._start(encode_text(tokenizer, prompt), params)
+        manifest, tokenizer = self._ready()
+        return self._start(encode_text(tokenizer, prompt, manifest.context), params or SamplingParams())
 
     def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
-        """Answers the last of `messages`: `[{"role": "user", "content": "…"}, …]`. Errors as `generate`."""
-        _, tokenizer = self._ready()
-        return self._start(encode_chat(tokenizer, messages), params)
+        """Answers the last of `messages`: `[{"role": "user", "content": "…"}, …]`. Where the last one is the
+        assistant's, it is continued; the text that comes is what follows it.
+
+        A conversation that no longer fits the context loses its oldest turns, never the system prompt or the last
+        question; `Stats.dropped_messages` tells it. Errors as `generate`.
+        """
+        manifest, tokenizer = self._ready()
+        assert self._transcripts
+        params = params or SamplingParams()
+        # A seed promises the same text again: nothing may hang on how an earlier answer was spelled.
+        transcripts = self._transcripts if params.seed is None else None
+        prompt = encode_chat(tokenizer, messages, manifest.context, params.max_new_tokens, transcripts)
+        record = self._transcripts.begin(prompt.text, prompt.tokens)
+        return self._start(prompt.tokens, params, prompt.dropped_messages, record)
 
     def instruct(
         self, instruction: str, context: str = "", system: str | None = None, params: SamplingParams | None = None
@@ -170,11 +202,12 @@ class FalconRuntime:
             self._obtaining.terminate()
         self._engine.close()
 
-    def _start(self, tokens: list[int], params: SamplingParams | None) -> Generation:
-        manifest, tokenizer = self._ready()
-        params = params or SamplingParams()
-        check_length(tokens, manifest.context)
-        return Generation(self._engine.submit(tokens, params), tokenizer, tokens, params.stop)
+    def _start(
+        self, tokens: list[int], params: SamplingParams, dropped_messages: int = 0, record: Record | None = None
+    ) -> Generation:
+        _, tokenizer = self._ready()
+        steps = self._engine.submit(tokens, params)
+        return Generation(steps, tokenizer, tokens, params.stop, dropped_messages, record)
 
     def _ready(self) -> tuple[Manifest, "PreTrainedTokenizerBase"]:
         self._load(None)
@@ -209,6 +242,7 @@ class FalconRuntime:
                 manifest = read_manifest(self._model.folder)
                 check_backend(self._backend, manifest)
                 self._tokenizer = self._tokenizer or load_tokenizer(self._model.folder, manifest)
+                self._transcripts = self._transcripts or Transcripts(self._tokenizer)
                 self._engine.start()
                 self._manifest = manifest
             except FalconError as error:

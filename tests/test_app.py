@@ -93,7 +93,8 @@ def test_three_endpoints(client: Client) -> None:
         endpoint: [parameter["parameter_name"] for parameter in info["parameters"]]
         for endpoint, info in listed["named_endpoints"].items()
     }
-    rest = ["top_k", "top_p", "min_p", "repetition_penalty", "stop", "seed"]
+    rest = ["top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "stop", "seed"]
+    rest += ["logit_bias", "logprobs"]
     assert names == {
         "/generate": ["prompt", "max_new_tokens", "temperature", *rest],
         "/chat": ["message", "history", "system", "max_new_tokens", "temperature", *rest],

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,10 @@ import pytest
 
 from falcon_runtime import Chunk, FalconRuntime, SamplingParams
 from falcon_runtime.errors import EngineDied, RuntimeClosed
+from falcon_runtime.prompt import encode_chat
+from falcon_runtime.tokenizer import Detokenizer
+
+from .conftest import small_tokenizer
 
 GREEDY = SamplingParams(temperature=0, max_new_tokens=24)
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -62,6 +67,48 @@ def test_the_second_turn_reads_only_what_is_new(runtime: FalconRuntime) -> None:
 
 def test_a_prompt_again_gets_the_same_answer(runtime: FalconRuntime) -> None:
     assert tokens_of(list(runtime.chat(MESSAGES, GREEDY))) == tokens_of(list(runtime.chat(MESSAGES, GREEDY)))
+
+
+def with_text(tokens: list[int]) -> list[int]:
+    """An answer up to the last token that gave it text; nothing behind a special token counts."""
+    detokenizer = Detokenizer(small_tokenizer(), [])
+    tokens = list(takewhile(lambda token: token not in small_tokenizer().all_special_ids, tokens))
+    return tokens[: max((i for i, token in enumerate(tokens, 1) if detokenizer.add(token)), default=0)]
+
+
+def test_the_next_turn_of_a_chat_reads_only_what_is_new(runtime: FalconRuntime) -> None:
+    # A random model spells as no tokenizer would: bytes that are no character, tokens that have no text at all.
+    varied = GREEDY.model_copy(update={"repetition_penalty": 1.5})
+    messages, known = MESSAGES, 0
+    for _ in range(4):
+        chunks = list(runtime.chat(messages, varied))
+        stats, tokens = chunks[-1].stats, tokens_of(chunks)
+        assert stats.cached_tokens >= known - 1  # An answer's last token has not been read.
+        known = stats.prompt_tokens + len(with_text(tokens))
+        assert not set(tokens) & set(small_tokenizer().all_special_ids)
+        messages = [*messages, {"role": "assistant", "content": text_of(chunks)}, {"role": "user", "content": "And?"}]
+    assert stats.prompt_tokens != len(encode_chat(small_tokenizer(), messages[:-2], 256, 24).tokens)
+    seeded = list(runtime.chat(messages, varied.model_copy(update={"seed": 1})))
+    assert seeded[-1].stats.prompt_tokens == len(encode_chat(small_tokenizer(), messages, 256, 24).tokens)
+
+
+def test_an_answer_that_the_limit_cut_can_be_continued(runtime: FalconRuntime) -> None:
+    whole = list(runtime.chat(MESSAGES, GREEDY))
+    first = list(runtime.chat(MESSAGES, GREEDY.model_copy(update={"max_new_tokens": 12})))
+    begun = {"role": "assistant", "content": text_of(first)}
+    second = list(runtime.chat([*MESSAGES, begun], GREEDY.model_copy(update={"max_new_tokens": 12})))
+    known = len(with_text(tokens_of(first)))
+    assert second[-1].stats.prompt_tokens == first[-1].stats.prompt_tokens + known
+    assert second[-1].stats.cached_tokens >= second[-1].stats.prompt_tokens - 1
+    assert tokens_of(second) == tokens_of(whole)[known : known + 12]
+
+
+def test_a_conversation_that_outgrows_the_context_goes_on_without_its_oldest_turns(runtime: FalconRuntime) -> None:
+    turn = [{"role": "user", "content": "x" * 40}, {"role": "assistant", "content": "y" * 40}]
+    for turns, dropped in ((2, 0), (4, 4), (50, 96)):
+        chunks = list(runtime.chat([*turn * turns, *MESSAGES], GREEDY))
+        assert {chunk.stats.dropped_messages for chunk in chunks} == {dropped}
+        assert len(tokens_of(chunks)) == 24
 
 
 def test_instruct_is_a_conversation_of_one_turn(runtime: FalconRuntime) -> None:

@@ -16,6 +16,7 @@ FINISHED = {
     "length": "Stopped at the length limit",
     "cancelled": "Stopped",
 }
+FULL = "Stopped: the model's context is full"
 BROKEN = "This got no further: too many people are asking at once, or something broke. Please try again."
 IDLE = '<div class="line"><span class="state" role="status">Nothing asked yet</span></div>'
 
@@ -42,6 +43,8 @@ def _state(update: Update) -> tuple[str, str]:
     stats = update.stats
     if update.error:
         return "failed", update.error
+    if update.finish_reason == "length" and stats and stats.prompt_tokens + stats.generated_tokens == stats.context:
+        return "done", FULL
     if update.finish_reason:
         return "done", FINISHED[update.finish_reason]
     if update.waiting_for:
@@ -67,6 +70,8 @@ def _figures(stats: Stats | None) -> list[str]:
         figures.append(f"Wrote {_number(stats.generated_tokens)}{_rate(stats.decode_tokens_per_second)}")
     if stats.time_to_first_token_s is not None:
         figures.append(f"First token {_number(stats.time_to_first_token_s, 2)} s")
+    if dropped := stats.dropped_messages:
+        figures.append(f"Left out the {_number(dropped)} oldest message{'s' if dropped > 1 else ''}")
     return figures
 
 

@@ -22,6 +22,17 @@ from .scheduler import Step
 
 logger = logging.getLogger(__name__)
 
+ENVIRONMENT = {
+    # Attention calls BLAS from every thread of ExecuTorch's pool. Threads of BLAS's own on top of those fight for the
+    # same cores: attention was five times slower with them, a whole decode step two and a half times.
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # glibc gives blocks of megabytes back to the system when they are freed and gets them again page by page, which
+    # takes longer than what sampling computes in them (mallopt(3)).
+    "MALLOC_MMAP_THRESHOLD_": str(16 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
+}
+
 
 class StepStream:
     """The steps of one request, in order; the last one has a finish reason. Errors: EngineDied.
@@ -95,9 +106,7 @@ class EngineProcess:
 
     def __init__(self, folder: Path, threads: int | None):
         ours, theirs = socket.socketpair()
-        # Attention calls BLAS from every thread of ExecuTorch's pool. Threads of BLAS's own on top of those fight for
-        # the same cores: attention was five times slower with them, a whole decode step two and a half times.
-        env = environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+        env = environment(**ENVIRONMENT)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  ExecuTorch writes notes there; told when it dies.
         self._popen = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.worker", str(theirs.fileno()), str(folder), str(threads or 0)],
