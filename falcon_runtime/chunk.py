@@ -25,6 +25,10 @@ class Stats:
     """Rate of the generated tokens after the first, which comes from the prefill."""
     time_to_first_token_s: float | None = None
     """From the request's arrival in the engine, waiting included."""
+    drafted_tokens: int = 0
+    """Tokens that were guessed and verified in the same forward as the one before them."""
+    accepted_tokens: int = 0
+    """How many of them were right: so many forwards were saved."""
     queue_position: int = 0
     """How many requests are ahead of this one; 0 as soon as it runs."""
     context: int = 0
@@ -52,7 +56,9 @@ class Chunk:
     text: str
     """What is new; empty while the prompt is read, and while a character or a stop string is still incomplete."""
     token_ids: tuple[int, ...]
-    """The new tokens."""
+    """The new tokens; several where guesses were right."""
     finish_reason: FinishReason | None
     """None until the last chunk."""
     stats: Stats
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """Of each new token, where the parameters ask for them."""

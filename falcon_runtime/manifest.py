@@ -10,7 +10,7 @@ from .errors import ModelDamaged, UnknownModel
 
 MANIFEST = "manifest.json"
 PROGRAM = "model.pte"
-CONVERTER_VERSION = 2
+CONVERTER_VERSION = 3
 """Raise it with every change to the bytes of a converted model."""
 
 Backend = Literal["xnnpack", "qnn"]

@@ -68,7 +68,7 @@ class Generation:
         held = 0 if self._over else _partial_stop(text, self._stop)
         self._held = text[len(text) - held :]
         stats = replace(step.stats, dropped_messages=self._dropped_messages)
-        return Chunk(text[: len(text) - held], step.token_ids, finish, stats)
+        return Chunk(text[: len(text) - held], step.token_ids, finish, stats, step.logprobs)
 
     def _add(self, token: int) -> str:
         """The text that the token completes."""

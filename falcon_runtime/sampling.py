@@ -278,10 +278,3 @@ class Sampler:
         if params.presence_penalty or params.frequency_penalty:
             logits = apply_count_penalties(logits, self._counts, params.presence_penalty, params.frequency_penalty)
         return logits
-
-
-def sample(logits: Array, params: SamplingParams, seen: Sequence[int], random: np.random.Generator) -> int:
-    """One token, without a history of the answer."""
-    sampler = Sampler(params, seen)
-    sampler._random = random
-    return sampler.sample(logits).token

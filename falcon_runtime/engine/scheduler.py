@@ -1,79 +1,31 @@
 """The scheduler: many requests, one program.
 
-The program keeps SLOTS sequences. A request takes the free slot whose cached tokens share the longest prefix with it
-and reads only the rest, in slices; every forward carries the next slice or token of every running request. Each step
-yields one `Step` per request that moved.
+The program keeps SLOTS sequences. A request takes a free slot, if possible one whose cached tokens begin as it does,
+and reads only the rest, in slices; every forward carries the next slice, or the next token and some guesses, of every
+running request. Each step yields one `Step` per request that moved.
 """
 
-import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..chunk import FinishReason, Stats
-from ..sampling import SamplingParams, sample
+from ..chunk import FinishReason
 from .program import ForwardProgram, Logits
+from .request import Request, Step
+from .speculation import MAX_GUESSES, Draft, allot
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one forward brought one request."""
+class Pace:
+    """How much of prompts one forward reads: small enough that a cancelled request stops soon, and that running answers
+    do not stutter."""
 
-    request: int
-    token_ids: tuple[int, ...]
-    finish_reason: FinishReason | None
-    stats: Stats
-    scores: tuple[float, ...] = ()
-    """Of a scoring request, with its last step: the log-probability of every token but the first."""
-
-
-@dataclass
-class Request:
-    """One sequence on its way: `tokens` (prompt, then answer), of which `filled` are in the slot's KV cache."""
-
-    id: int
-    tokens: list[int]
-    params: SamplingParams | None
-    """None for a request that only scores its prompt."""
-    arrived: float = field(default_factory=time.perf_counter)
-    filled: int = 0
-    cached: int = 0
-    started: float = 0.0
-    first_token: float | None = None
-    last_token: float = 0.0
-    scores: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.prompt_length = len(self.tokens)
-        self.random = np.random.default_rng(self.params.seed if self.params else None)
-
-    @property
-    def reuses_cache(self) -> bool:
-        """A seed promises the same text again, so nothing may hang on what the cache happens to hold: rows that were
-        computed in other batches differ in their last bits. Scores need the logits of the whole prompt."""
-        return self.params is not None and self.params.seed is None
-
-    @property
-    def generated(self) -> int:
-        return len(self.tokens) - self.prompt_length
-
-    def stats(self, queue_position: int = 0) -> Stats:
-        now = time.perf_counter()
-        read = min(self.filled, self.prompt_length) - self.cached
-        reading = (self.first_token or now) - self.started
-        writing = self.last_token - (self.first_token or 0.0)
-        return Stats(
-            prompt_tokens=self.prompt_length,
-            cached_tokens=self.cached,
-            prefilled_tokens=min(self.filled, self.prompt_length),
-            prefill_tokens_per_second=read / reading if self.started and read > 0 else None,
-            generated_tokens=self.generated,
-            decode_tokens_per_second=(self.generated - 1) / writing if self.generated > 1 else None,
-            time_to_first_token_s=self.first_token - self.arrived if self.first_token else None,
-            queue_position=queue_position,
-        )
+    alone: int
+    """Tokens while no answer is written."""
+    beside: int
+    """Tokens while one is."""
 
 
 @dataclass
@@ -82,19 +34,40 @@ class Slot:
     """The tokens whose keys and values are in the cache."""
     last_slice: int = 0
     """Where the last slice of the latest prompt began."""
+    last_used: int = 0
+    """How many requests had been admitted before its latest."""
     request: Request | None = None
 
 
-class Scheduler:
-    """Runs requests on a program. `end_tokens` end an answer; `slice_tokens` is how much of a prompt one forward reads:
-    small enough that running answers do not stutter and a cancelled request stops soon."""
+@dataclass
+class Part:
+    """One slot's share of a forward."""
 
-    def __init__(self, program: ForwardProgram, end_tokens: tuple[int, ...], slice_tokens: int):
+    slot: Slot
+    tokens: list[int]
+    start: int
+    """Position of the first of them."""
+    wanted: range
+    """Which of `tokens` need their logits."""
+    draft: Draft = field(default_factory=Draft)
+
+
+class Scheduler:
+    """Runs requests on a program. `end_tokens` end an answer; `costs[r - 1]` is the time of a forward of r rows, in any
+    unit, by which it decides how far to guess."""
+
+    def __init__(
+        self, program: ForwardProgram, end_tokens: tuple[int, ...], pace: Pace, costs: Sequence[float] = (1.0,)
+    ):
         self.program = program
         self.end_tokens = frozenset(end_tokens)
-        self.slice_tokens = min(slice_tokens, program.max_tokens - (program.slots - 1))
+        self.pace, self.costs = pace, costs
         self.slots = [Slot() for _ in range(program.slots)]
         self.waiting: deque[Request] = deque()
+        self._admitted = 0
+        # Every slot can have its share of both limits at any time; of tokens, prompts get half at least.
+        self._rows = program.max_rows // program.slots
+        self._guesses = min(MAX_GUESSES, self._rows - 1, program.max_tokens // (2 * program.slots) - 1)
 
     @property
     def busy(self) -> bool:
@@ -104,53 +77,66 @@ class Scheduler:
         """Takes a request with 1 to `context` - 1 tokens (a scoring one: 2 to `context`). The step says how many are
         ahead of it."""
         self.waiting.append(request)
-        return Step(request.id, (), None, request.stats(queue_position=self._ahead(len(self.waiting) - 1)))
+        return self._waits(request, len(self.waiting) - 1)
 
     def cancel(self, request_id: int) -> Step | None:
         """Ends a request now; its slot keeps what it has read. None where the request is over already."""
         for request in self.waiting:
             if request.id == request_id:
                 self.waiting.remove(request)
-                return Step(request_id, (), "cancelled", request.stats())
+                return self._step(request, finish="cancelled")
         for slot in self.slots:
             if slot.request and slot.request.id == request_id:
                 request, slot.request = slot.request, None
-                return Step(request_id, (), "cancelled", request.stats())
+                return self._step(request, finish="cancelled")
         return None
 
     def step(self) -> Iterator[Step]:
         """One forward for all running requests."""
         if self._admit():
-            for place, request in enumerate(self.waiting):
-                yield Step(request.id, (), None, request.stats(queue_position=self._ahead(place)))
-        tokens, rows = self._batch()
-        starts = [len(slot.cached) for slot in self.slots]
-        logits = self.program.forward(tokens, starts, [row for part in rows for row in part] or [0])
+            yield from [self._waits(request, place) for place, request in enumerate(self.waiting)]
+        parts = self._parts()
+        rows, offset = list[int](), 0
+        for part in parts:
+            rows += [offset + i for i in part.wanted]
+            offset += len(part.tokens)
+        logits = self.program.forward([part.tokens for part in parts], [part.start for part in parts], rows or [0])
         first = 0
-        for slot, new, wanted in zip(self.slots, tokens, rows, strict=True):
-            if slot.request:
-                slot.cached += new
-                slot.request.filled = len(slot.cached)
-                yield self._advance(slot, slot.request, new, logits[first : first + len(wanted)])
-            first += len(wanted)
+        for part in parts:
+            if part.slot.request:
+                yield self._advance(part, part.slot.request, logits[first : first + len(part.wanted)])
+            first += len(part.wanted)
 
-    def _ahead(self, place: int) -> int:
-        """How many requests must end before the one at `place` in the queue can start."""
+    def _step(
+        self, request: Request, tokens: tuple[int, ...] = (), finish: FinishReason | None = None, position: int = 0
+    ) -> Step:
+        return Step(request.id, tokens, finish, request.stats(self.program.context, position))
+
+    def _waits(self, request: Request, place: int) -> Step:
+        """Tells the request at `place` in the queue how many must end before it can start."""
         free = sum(slot.request is None for slot in self.slots)
-        return max(0, place + 1 - free)
+        return self._step(request, position=max(0, place + 1 - free))
 
     def _admit(self) -> bool:
         """Gives free slots to waiting requests, first come first served; whether any was admitted."""
         admitted = False
         while self.waiting and (free := [slot for slot in self.slots if slot.request is None]):
             request = self.waiting.popleft()
-            slot = max(free, key=lambda slot: common_prefix(slot.cached, request.tokens))
-            request.cached = request.filled = self._reusable(slot, request)
-            request.started = time.perf_counter()
+            slot = min(free, key=lambda slot: self._price(slot, request))
+            request.start(self._reusable(slot, request))
             del slot.cached[request.cached :]
-            slot.request = request
+            slot.request, slot.last_used = request, self._admitted
+            self._admitted += 1
             admitted = True
         return admitted
+
+    def _price(self, slot: Slot, request: Request) -> tuple[float, int]:
+        """What taking this slot costs: tokens to read now, and tokens to read again should the slot's last visitor come
+        back, which is taken to be half as likely with every round of requests since."""
+        common = common_prefix(slot.cached, request.tokens)
+        age = (self._admitted - slot.last_used) / len(self.slots)
+        read = len(request.tokens) - (common if request.reuses_cache else 0)
+        return read + (len(slot.cached) - common) * 0.5 ** (1 + age), slot.last_used
 
     def _reusable(self, slot: Slot, request: Request) -> int:
         """How many of the slot's cached tokens serve the request."""
@@ -164,57 +150,106 @@ class Scheduler:
         # company differ in their last bits, and the likeliest answer should not hang on that.
         return min(slot.last_slice, len(request.tokens) - 1)
 
-    def _batch(self) -> tuple[list[list[int]], list[list[int]]]:
-        """Each slot's new tokens, and the batch rows whose logits each wants."""
-        budget, tokens, rows, offset = self.slice_tokens, list[list[int]](), list[list[int]](), 0
+    def _parts(self) -> list[Part]:
+        """What each slot adds to the next forward."""
+        running = [slot.request for slot in self.slots if slot.request]
+        decoding = [request for request in running if request.decodes]
+        reading = [request for request in running if not request.decodes]
+        reads = self._reads(reading, self.pace.beside if decoding else self.pace.alone)
+        rows = len(self.slots) - len(reading) + sum(reads.values())
+        drafts = [self._draft(request) for request in decoding]
+        guesses = {
+            request: draft.first(count)
+            for request, draft, count in zip(
+                decoding, drafts, allot(drafts, self.costs, rows, len(decoding)), strict=True
+            )
+        }
+        parts = []
         for slot in self.slots:
             request = slot.request
-            wanted: list[int] = []
             if request is None:
-                # A slot must not be empty: a throw-away token, which the next real one overwrites.
-                if len(slot.cached) == self.program.context:
-                    slot.cached.pop()
-                new = [0]
-            elif request.params is None:
-                limit = max(1, min(budget, self.program.max_rows // self.program.slots))
-                new = request.tokens[request.filled : request.filled + limit]
-                wanted = [offset + i for i in range(len(new))]
+                # A slot must not be empty. Its first token again is the cheapest row: it attends to itself alone, and
+                # what it writes is there already.
+                parts.append(Part(slot, slot.cached[:1] or [0], 0, range(0)))
+            elif request in guesses:
+                draft = guesses[request]
+                new = [request.tokens[-1], *draft.tokens]
+                parts.append(Part(slot, new, request.filled, range(len(new)), draft))
             else:
-                new = request.tokens[request.filled : request.filled + max(1, budget)]
-                if request.filled + len(new) == len(request.tokens):
-                    wanted = [offset + len(new) - 1]
-            if request and len(new) > 1:
-                budget -= len(new)
-            tokens.append(new)
-            rows.append(wanted)
-            offset += len(new)
-        return tokens, rows
+                new = request.tokens[request.filled : request.filled + reads[request]]
+                last = request.filled + len(new) == len(request.tokens)
+                wanted = range(len(new)) if request.params is None else range(len(new) - last, len(new))
+                parts.append(Part(slot, new, request.filled, wanted))
+        return parts
 
-    def _advance(self, slot: Slot, request: Request, new: list[int], logits: Logits) -> Step:
-        """What a forward's logits mean for one request: more of the prompt read, scores, or one token."""
-        if request.params is None:
-            targets = request.tokens[request.filled - len(new) + 1 : request.filled + 1]
-            request.scores += log_probabilities(logits[: len(targets)], targets)
-            if request.filled < len(request.tokens):
-                return Step(request.id, (), None, request.stats())
-            slot.request = None
-            return Step(request.id, (), "length", request.stats(), tuple(request.scores))
-        if not len(logits):
-            return Step(request.id, (), None, request.stats())
+    def _reads(self, reading: list[Request], budget: int) -> dict[Request, int]:
+        """How many tokens of each prompt to read: equal shares, of which short prompts leave what they do not need."""
+        budget = min(budget, self.program.max_tokens - len(self.slots) * (1 + self._guesses))
+        reads = {}
+        for left, request in zip(
+            range(len(reading), 0, -1), sorted(reading, key=lambda request: request.unread), strict=True
+        ):
+            share = max(1, min(request.unread, budget // left))
+            if request.params is None:
+                share = min(share, self._rows)
+            reads[request] = share
+            budget -= share
+        return reads
+
+    def _draft(self, request: Request) -> Draft:
+        assert request.params
+        # The last token of all is never fed, so it may be a guess but needs no room in the cache.
+        room = min(
+            request.params.max_new_tokens - request.generated - 1, self.program.context - len(request.tokens) - 1
+        )
+        return request.proposer.propose(request.tokens, max(0, min(self._guesses, room)))
+
+    def _advance(self, part: Part, request: Request, logits: Logits) -> Step:
+        """What a forward's logits mean for one request: more of the prompt read, scores, or tokens."""
+        if request.sampler is None or not len(logits):
+            self._fill(part, len(part.tokens))
+            return self._score(part, request, logits) if request.params is None else self._step(request)
+        assert request.params
         if not request.generated:
-            slot.last_slice = request.filled - len(new)
-        token = sample(logits[0], request.params, request.tokens, request.random)
-        request.tokens.append(token)
-        request.last_token = time.perf_counter()
-        request.first_token = request.first_token or request.last_token
+            part.slot.last_slice = part.start
+        read = len(part.tokens) - len(part.draft.tokens)
+        tokens, logprobs = list[int](), []
         finish: FinishReason | None = None
-        if token in self.end_tokens:
-            finish = "stop"
-        elif request.generated == request.params.max_new_tokens or len(request.tokens) == self.program.context:
-            finish = "length"
+        for row, guess in zip(logits, [*part.draft.tokens, None], strict=True):
+            sampled = request.sampler.sample(row)
+            tokens.append(sampled.token)
+            if sampled.logprobs:
+                logprobs.append(sampled.logprobs)
+            request.tokens.append(sampled.token)
+            if sampled.token in self.end_tokens:
+                finish = "stop"
+            elif request.generated == request.params.max_new_tokens or len(request.tokens) == self.program.context:
+                finish = "length"
+            if finish or sampled.token != guess:
+                break
+        self._fill(part, read + len(tokens) - 1)
+        request.took(len(tokens))
+        right = sum(token == guess for token, guess in zip(tokens, part.draft.tokens, strict=False))
+        request.drafted += len(part.draft.tokens)
+        request.accepted += right
+        request.proposer.learn(part.draft, right)
         if finish:
-            slot.request = None
-        return Step(request.id, (token,), finish, request.stats())
+            part.slot.request = None
+        return Step(request.id, tuple(tokens), finish, request.stats(self.program.context), tuple(logprobs))
+
+    def _fill(self, part: Part, count: int) -> None:
+        """The first `count` tokens of the part are in the cache for good; the next ones will overwrite the others."""
+        assert part.slot.request
+        part.slot.cached += part.tokens[:count]
+        part.slot.request.filled = len(part.slot.cached)
+
+    def _score(self, part: Part, request: Request, logits: Logits) -> Step:
+        targets = request.tokens[part.start + 1 : request.filled + 1]
+        request.scores += log_probabilities(logits[: len(targets)], targets)
+        if request.unread:
+            return self._step(request)
+        part.slot.request = None
+        return Step(request.id, (), "length", request.stats(self.program.context), scores=tuple(request.scores))
 
 
 def common_prefix(a: list[int], b: list[int]) -> int:

@@ -6,17 +6,21 @@ Messages go over the inherited socket: `Submit` and `Cancel` come in; `Ready` or
 
 import signal
 import sys
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from ..errors import FalconError
-from ..manifest import Manifest, read_manifest
+from ..manifest import read_manifest
 from .messages import Cancel, Ready, Submit
-from .program import Program
-from .scheduler import Request, Scheduler
+from .program import ForwardProgram, Program
+from .request import Request
+from .scheduler import Pace, Scheduler
+from .speculation import interpolate
 
 LARGE_MODEL = 1_000_000_000
 """Parameters from which a slice of 128 tokens takes seconds on two cores, and one of 32 is as fast per token."""
+SMALL_PACE, LARGE_PACE = Pace(alone=128, beside=32), Pace(alone=32, beside=8)
 
 
 def serve(connection: Connection, scheduler: Scheduler) -> None:
@@ -25,7 +29,7 @@ def serve(connection: Connection, scheduler: Scheduler) -> None:
         while connection.poll(0 if scheduler.busy else None):
             match connection.recv():
                 case Submit(request, tokens, params):
-                    connection.send(scheduler.submit(Request(request, list(tokens), params)))
+                    connection.send(scheduler.submit(Request(request, tokens, params)))
                 case Cancel(request):
                     if step := scheduler.cancel(request):
                         connection.send(step)
@@ -33,8 +37,26 @@ def serve(connection: Connection, scheduler: Scheduler) -> None:
             connection.send(step)
 
 
-def slice_tokens(manifest: Manifest) -> int:
-    return 32 if manifest.parameters >= LARGE_MODEL else 128
+def measure_costs(program: ForwardProgram) -> list[float]:
+    """Seconds that a forward of 1, 2, 3, ... rows takes here and now, a quarter of the context being filled.
+
+    What rows cost hangs on the model, the processor and its kernels: from one to eight rows anything from nothing to
+    half as much again, sometimes less than nothing.
+    """
+    idle, start = program.slots - 1, program.context // 4
+    seconds = {}
+    for extra in (0, 1, 3, 7, 15, 31):
+        count = extra + 1
+        if idle + count > program.max_tokens or start + count > program.context:
+            break
+        tokens, starts = [[0] * count] + [[0]] * idle, [start] + [0] * idle
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            program.forward(tokens, starts, range(min(count, program.max_rows)))
+            times.append(time.perf_counter() - began)
+        seconds[idle + count] = min(times)  # The first one also prepares the kernels for so many rows.
+    return interpolate(seconds)
 
 
 def main() -> None:
@@ -45,11 +67,13 @@ def main() -> None:
         try:
             manifest = read_manifest(Path(folder))
             program = Program(Path(folder), manifest, int(threads) or None)
+            costs = measure_costs(program)
         except FalconError as error:
             connection.send(error)
             return
         connection.send(Ready())
-        serve(connection, Scheduler(program, manifest.end_tokens, slice_tokens(manifest)))
+        pace = LARGE_PACE if manifest.parameters >= LARGE_MODEL else SMALL_PACE
+        serve(connection, Scheduler(program, manifest.end_tokens, pace, costs))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # The parent has closed the engine or is gone.
 

@@ -9,7 +9,8 @@ import torch
 from transformers import LlamaForCausalLM
 
 from falcon_runtime.engine.program import Program
-from falcon_runtime.engine.scheduler import Request, Scheduler
+from falcon_runtime.engine.request import Request
+from falcon_runtime.engine.scheduler import Pace, Scheduler
 from falcon_runtime.manifest import read_manifest
 from falcon_runtime.sampling import SamplingParams
 
@@ -85,7 +86,7 @@ def test_greedy_tokens_equal_transformers(
     request: pytest.FixtureRequest, reference: LlamaForCausalLM, slots: int, slice_tokens: int
 ) -> None:
     program: Program = request.getfixturevalue("program" if slots == 1 else "program_slots")
-    scheduler = Scheduler(program, (256,), slice_tokens)
+    scheduler = Scheduler(program, (256,), Pace(slice_tokens, slice_tokens), costs=[1.0] * 64)
     params = SamplingParams(temperature=0, max_new_tokens=64)
     for i, prompt in enumerate(PROMPTS):
         scheduler.submit(Request(i, list(prompt), params))

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from falcon_runtime.engine.scheduler import Request, Scheduler, Step, common_prefix, log_probabilities
+from falcon_runtime.engine.request import Request, Step
+from falcon_runtime.engine.scheduler import Pace, Scheduler, common_prefix, log_probabilities
 from falcon_runtime.sampling import SamplingParams
 
-VOCABULARY, END = 97, 96
+from .fake_program import VOCABULARY
+from .fake_program import FakeProgram as AnyFakeProgram
+
+END = 96
 GREEDY = SamplingParams(temperature=0, max_new_tokens=5)
 
 
@@ -21,31 +25,12 @@ def successor(tokens: Sequence[int]) -> int:
     return value
 
 
-class FakeProgram:
-    """Keeps the tokens of each slot as the KV cache would, and checks what the real one would abort on."""
+class FakeProgram(AnyFakeProgram):
+    """Is quite sure of `successor`."""
 
-    def __init__(self, slots: int = 1, context: int = 64, max_tokens: int = 16, max_rows: int = 8):
-        self.slots, self.context, self.max_tokens, self.max_rows = slots, context, max_tokens, max_rows
-        self.cache: list[list[int]] = [[] for _ in range(slots)]
-        self.batches: list[list[int]] = []
-
-    def forward(self, tokens: Sequence[Sequence[int]], starts: Sequence[int], rows: Sequence[int]) -> np.ndarray:
-        assert len(tokens) == len(starts) == self.slots
-        assert all(tokens)
-        assert sum(map(len, tokens)) <= self.max_tokens
-        assert 1 <= len(rows) <= self.max_rows
-        self.batches.append([len(part) for part in tokens])
-        ends = []
-        for cache, new, start in zip(self.cache, tokens, starts, strict=True):
-            assert start <= len(cache), "a hole in the cache"
-            assert start + len(new) <= self.context
-            del cache[start:]
-            for token in new:
-                cache.append(token)
-                ends.append(list(cache))
-        logits = np.zeros((len(rows), VOCABULARY), dtype=np.float32)
-        for i, row in enumerate(rows):
-            logits[i, successor(ends[row])] = 10
+    def next_logits(self, text: Sequence[int]) -> np.ndarray:
+        logits = np.zeros(VOCABULARY, dtype=np.float32)
+        logits[successor(text)] = 10
         return logits
 
 
@@ -57,9 +42,9 @@ def alone(prompt: list[int], count: int) -> tuple[int, ...]:
     return tuple(tokens[len(prompt) :])
 
 
-def run(scheduler: Scheduler) -> dict[int, list[Step]]:
+def run(scheduler: Scheduler, limit: int = 1000) -> dict[int, list[Step]]:
     steps: dict[int, list[Step]] = defaultdict(list)
-    for _ in range(1000):
+    for _ in range(limit):
         if not scheduler.busy:
             return steps
         for step in scheduler.step():
@@ -73,7 +58,7 @@ def tokens_of(steps: list[Step]) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("slots", [1, 3])
 def test_every_request_gets_its_own_answer(slots: int) -> None:
-    scheduler = Scheduler(FakeProgram(slots), (END,), slice_tokens=4)
+    scheduler = Scheduler(FakeProgram(slots), (END,), Pace(4, 4))
     prompts = [[i, *range(i, i + 3 * i + 1)] for i in range(1, 8)]
     for i, prompt in enumerate(prompts):
         scheduler.submit(Request(i, list(prompt), GREEDY))
@@ -85,21 +70,29 @@ def test_every_request_gets_its_own_answer(slots: int) -> None:
         assert steps[i][-1].stats.generated_tokens == 5
 
 
-def test_a_long_prompt_is_read_in_slices_and_does_not_hold_up_the_others() -> None:
-    program = FakeProgram(slots=2, max_tokens=5)
-    scheduler = Scheduler(program, (END,), slice_tokens=4)
+def test_a_long_prompt_does_not_hold_up_the_others() -> None:
+    scheduler = Scheduler(FakeProgram(slots=2), (END,), Pace(alone=8, beside=3))
     scheduler.submit(Request(0, [1, 2], SamplingParams(temperature=0, max_new_tokens=8)))
     scheduler.submit(Request(1, list(range(20)), GREEDY))
     steps = run(scheduler)
-    assert [step.stats.prefilled_tokens for step in steps[1]][:4] == [2, 6, 10, 14]
-    # While 1 is read, 0 gets a token with every forward.
+    # The first forward reads both; what the short prompt leaves of its share, the long one has. After that 0 gets a
+    # token with every forward, and so 1 is read in small slices, until 0 has ended.
+    assert [step.stats.prefilled_tokens for step in steps[1]][:10] == [6, 9, 12, 15, 18, 20, 20, 20, 20, 20]
     assert [len(step.token_ids) for step in steps[0]] == [1] * 8
+    assert tokens_of(steps[0]) == alone([1, 2], 8)
     assert tokens_of(steps[1]) == alone(list(range(20)), 5)
+
+
+def test_prompts_share_what_is_read() -> None:
+    scheduler = Scheduler(FakeProgram(slots=3, max_tokens=32), (END,), Pace(12, 12))
+    for i, length in enumerate((30, 2, 30)):
+        scheduler.submit(Request(i, [i + 1] * length, GREEDY))
+    assert [step.stats.prefilled_tokens for step in scheduler.step()] == [5, 2, 5]
 
 
 def test_only_what_is_new_is_read_again() -> None:
     program = FakeProgram()
-    scheduler = Scheduler(program, (END,), slice_tokens=16)
+    scheduler = Scheduler(program, (END,), Pace(16, 16))
     first = [5, 6, 7, 8, 9]
     scheduler.submit(Request(0, list(first), GREEDY))
     answer = tokens_of(run(scheduler)[0])
@@ -114,7 +107,7 @@ def test_only_what_is_new_is_read_again() -> None:
 
 
 def test_the_slot_with_the_longest_common_prefix_is_taken() -> None:
-    scheduler = Scheduler(FakeProgram(slots=2), (END,), slice_tokens=8)
+    scheduler = Scheduler(FakeProgram(slots=2), (END,), Pace(8, 8))
     scheduler.submit(Request(0, [1, 2, 3, 4], GREEDY))
     scheduler.submit(Request(1, [9, 8, 7, 6], GREEDY))
     run(scheduler)
@@ -126,7 +119,7 @@ def test_the_slot_with_the_longest_common_prefix_is_taken() -> None:
 
 def test_a_prompt_again_reads_its_last_slice_as_before() -> None:
     program = FakeProgram()
-    scheduler = Scheduler(program, (END,), slice_tokens=4)
+    scheduler = Scheduler(program, (END,), Pace(4, 4))
     prompt = list(range(11))
     first_slices = []
     for i in range(3):
@@ -140,7 +133,7 @@ def test_a_prompt_again_reads_its_last_slice_as_before() -> None:
 
 
 def test_a_seeded_request_reads_everything() -> None:
-    scheduler = Scheduler(FakeProgram(), (END,), slice_tokens=8)
+    scheduler = Scheduler(FakeProgram(), (END,), Pace(8, 8))
     for i in range(2):
         scheduler.submit(Request(i, [1, 2, 3, 4], SamplingParams(seed=3, max_new_tokens=5)))
         steps = run(scheduler)[i]
@@ -149,7 +142,7 @@ def test_a_seeded_request_reads_everything() -> None:
 
 def test_idle_slots_do_not_lose_what_they_hold() -> None:
     program = FakeProgram(slots=2, context=12)
-    scheduler = Scheduler(program, (END,), slice_tokens=8)
+    scheduler = Scheduler(program, (END,), Pace(8, 8))
     scheduler.submit(Request(0, [1, 2, 3], GREEDY))
     scheduler.submit(Request(1, [4, 5, 6, 7, 8, 9, 10], SamplingParams(temperature=0, max_new_tokens=50)))
     steps = run(scheduler)
@@ -165,7 +158,7 @@ def test_idle_slots_do_not_lose_what_they_hold() -> None:
 
 def test_end_tokens_end_an_answer_and_belong_to_it() -> None:
     answer = alone([3, 1, 4], 5)
-    scheduler = Scheduler(FakeProgram(), (answer[2],), slice_tokens=8)
+    scheduler = Scheduler(FakeProgram(), (answer[2],), Pace(8, 8))
     scheduler.submit(Request(0, [3, 1, 4], GREEDY))
     steps = run(scheduler)[0]
     assert tokens_of(steps) == answer[:3]
@@ -173,7 +166,7 @@ def test_end_tokens_end_an_answer_and_belong_to_it() -> None:
 
 
 def test_cancelling_one_touches_no_other() -> None:
-    scheduler = Scheduler(FakeProgram(slots=2, max_tokens=16), (END,), slice_tokens=4)
+    scheduler = Scheduler(FakeProgram(slots=2, max_tokens=16), (END,), Pace(4, 4))
     for i in range(4):
         first = scheduler.submit(Request(i, [i + 1] * 9, GREEDY))
     assert first.stats.queue_position == 2
@@ -191,7 +184,7 @@ def test_cancelling_one_touches_no_other() -> None:
 
 
 def test_waiting_requests_are_told_their_place() -> None:
-    scheduler = Scheduler(FakeProgram(), (END,), slice_tokens=8)
+    scheduler = Scheduler(FakeProgram(), (END,), Pace(8, 8))
     places = [scheduler.submit(Request(i, [1, i], GREEDY)).stats.queue_position for i in range(3)]
     assert places == [0, 1, 2]
     steps = run(scheduler)
@@ -199,7 +192,7 @@ def test_waiting_requests_are_told_their_place() -> None:
 
 
 def test_scores_are_the_log_probabilities_of_every_token_but_the_first() -> None:
-    scheduler = Scheduler(FakeProgram(max_rows=3), (END,), slice_tokens=8)
+    scheduler = Scheduler(FakeProgram(max_rows=3), (END,), Pace(8, 8))
     tokens = [1, *alone([1], 4), 50, 51]
     scheduler.submit(Request(0, tokens, None))
     (last,) = [step for step in run(scheduler)[0] if step.finish_reason]

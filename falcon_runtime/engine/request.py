@@ -1,0 +1,90 @@
+"""One request on its way through the engine, and what each forward brings it."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..chunk import FinishReason, Stats, TokenLogprobs
+from ..sampling import Sampler, SamplingParams
+from .speculation import PromptLookup, Proposer
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one forward brought one request."""
+
+    request: int
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason | None
+    stats: Stats
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """Of each token, where the parameters ask for them."""
+    scores: tuple[float, ...] = ()
+    """Of a scoring request, with its last step: the log-probability of every token but the first."""
+
+
+class Request:
+    """A sequence: `tokens` (prompt, then answer), of which `filled` are in a slot's KV cache."""
+
+    def __init__(
+        self, id: int, tokens: Sequence[int], params: SamplingParams | None, proposer: Proposer | None = None
+    ) -> None:
+        """`params` is None for a request that only scores its prompt. `proposer` guesses ahead; None: prompt lookup."""
+        self.id, self.tokens, self.params = id, list(tokens), params
+        self.prompt_length = len(self.tokens)
+        self.sampler = Sampler(params, self.tokens) if params else None
+        self.proposer = proposer or PromptLookup()
+        self.filled = self.cached = self.drafted = self.accepted = 0
+        self.scores: list[float] = []
+        self._arrived = time.perf_counter()
+        self._started = self._last_token = 0.0
+        self._first_token: float | None = None
+        self._first_tokens = 0
+
+    @property
+    def reuses_cache(self) -> bool:
+        """A seed promises the same text again, so nothing may hang on what the cache happens to hold: rows that were
+        computed in other batches differ in their last bits. Scores need the logits of the whole prompt."""
+        return self.params is not None and self.params.seed is None
+
+    @property
+    def decodes(self) -> bool:
+        """Whether all of it but the last token has been read, so that each forward brings tokens."""
+        return self.params is not None and self.filled == len(self.tokens) - 1
+
+    @property
+    def unread(self) -> int:
+        return len(self.tokens) - self.filled
+
+    @property
+    def generated(self) -> int:
+        return len(self.tokens) - self.prompt_length
+
+    def start(self, cached: int) -> None:
+        """It has a slot now, with `cached` of its tokens."""
+        self.cached = self.filled = cached
+        self._started = time.perf_counter()
+
+    def took(self, count: int) -> None:
+        """It has got `count` tokens."""
+        self._last_token = time.perf_counter()
+        if self._first_token is None:
+            self._first_token, self._first_tokens = self._last_token, count
+
+    def stats(self, context: int, queue_position: int = 0) -> Stats:
+        read = min(self.filled, self.prompt_length) - self.cached
+        reading = (self._first_token or time.perf_counter()) - self._started
+        after_first, writing = self.generated - self._first_tokens, self._last_token - (self._first_token or 0.0)
+        return Stats(
+            prompt_tokens=self.prompt_length,
+            cached_tokens=self.cached,
+            prefilled_tokens=min(self.filled, self.prompt_length),
+            prefill_tokens_per_second=read / reading if self._started and read > 0 else None,
+            generated_tokens=self.generated,
+            decode_tokens_per_second=after_first / writing if after_first > 0 else None,
+            time_to_first_token_s=self._first_token - self._arrived if self._first_token else None,
+            drafted_tokens=self.drafted,
+            accepted_tokens=self.accepted,
+            queue_position=queue_position,
+            context=context,
+        )
