@@ -1,18 +1,23 @@
 """Writes a checkpoint in the shape of a catalogue model with random weights: for measuring conversion and speed.
 
-    python -m benchmarks.random_checkpoint falcon3-7b-instruct FOLDER TOKENIZER_FOLDER
+    python -m benchmarks.random_checkpoint falcon3-7b-instruct FOLDER TOKENIZER_FOLDER [--layers N] [--gguf FILE.gguf]
 
 bfloat16, in files of up to 5 GB, as the hub has them. The tokenizer is any that fits, such as a converted starter
-model's; what the model says is noise.
+model's; what the model says is noise. `--gguf` writes the same weights in llama.cpp's Q4_0 too (it needs llama.cpp, and
+for a while room for as much as the checkpoint). That file knows no text: it takes token ids only.
 """
 
 import argparse
 import json
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
+import gguf
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import LlamaConfig
 
@@ -22,6 +27,7 @@ from falcon_runtime.convert.checkpoint import tensor_shapes
 from falcon_runtime.convert.hf_checkpoint import INDEX
 
 FILE_BYTES = 4_900_000_000
+POSITIONS, ROPE_THETA = 32_768, 1000042.0
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
@@ -30,10 +36,21 @@ def main() -> None:
     parser.add_argument("model", choices=list(CATALOG))
     parser.add_argument("folder", type=Path)
     parser.add_argument("tokenizer", type=Path)
+    parser.add_argument("--layers", type=int, help="default: as many as the model has")
+    parser.add_argument("--gguf", type=Path, metavar="FILE", help="write the same weights in Q4_0 there")
     options = parser.parse_args()
-    write(CATALOG[options.model].architecture, options.folder)
+    shape = CATALOG[options.model].architecture
+    shape = replace(shape, layers=options.layers or shape.layers)
+    write(shape, options.folder)
     for name in TOKENIZER:
         shutil.copyfile(options.tokenizer / name, options.folder / name)
+    if options.gguf:
+        from .requantize import requantize  # Only here: llama.cpp has to be built.
+
+        whole = options.gguf.with_suffix(".bf16.gguf")
+        write_gguf(shape, options.folder, whole)
+        requantize(whole, options.gguf)
+        whole.unlink()
 
 
 def write(shape: Architecture, folder: Path) -> None:
@@ -46,9 +63,9 @@ def write(shape: Architecture, folder: Path) -> None:
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.kv_heads,
         head_dim=shape.head_dim,
-        max_position_embeddings=32_768,
+        max_position_embeddings=POSITIONS,
         rms_norm_eps=shape.rms_norm_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": 1000042.0},
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
         tie_word_embeddings=shape.tied,
     )
     config.save_pretrained(folder)
@@ -63,12 +80,62 @@ def write(shape: Architecture, folder: Path) -> None:
             _save(held, folder, file_of)
         tensor = torch.ones(sizes, dtype=torch.bfloat16)
         if len(sizes) > 1:
-            for part in tensor.view(-1).split(piece):
+            for part in torch.split(tensor.view(-1), piece):
                 first = int(torch.randint(piece, ()))
                 part.copy_(numbers[first : first + len(part)])
         held[name] = tensor
     _save(held, folder, file_of)
     (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": file_of}))
+
+
+def write_gguf(shape: Architecture, folder: Path, path: Path) -> None:
+    """The checkpoint in `folder` as a GGUF file in bfloat16, one tensor at a time."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_vocab_size(shape.vocabulary)
+    writer.add_context_length(POSITIONS)
+    writer.add_embedding_length(shape.hidden)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.intermediate)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_key_length(shape.head_dim)
+    writer.add_value_length(shape.head_dim)
+    writer.add_rope_dimension_count(shape.head_dim)
+    writer.add_rope_freq_base(ROPE_THETA)
+    writer.add_layer_norm_rms_eps(shape.rms_norm_eps)
+    # llama.cpp does not load a model without a vocabulary.
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list([f"<{i}>" for i in range(shape.vocabulary)])
+    writer.add_token_types([gguf.TokenType.NORMAL] * shape.vocabulary)
+    writer.add_token_merges(["< 0"])
+    writer.add_eos_token_id(0)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, shape.layers)
+    for name, tensor in _gguf_tensors(shape, folder):
+        kind = gguf.GGMLQuantizationType.F32 if tensor.dtype == torch.float32 else gguf.GGMLQuantizationType.BF16
+        data = tensor.view(torch.uint8).numpy()
+        writer.add_tensor_info(
+            f"{names.get_name(name.removesuffix('.weight'))}.weight", data.shape, data.dtype, data.nbytes, kind
+        )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for _, tensor in _gguf_tensors(shape, folder):
+        writer.write_tensor_data(tensor.view(torch.uint8).numpy())
+    writer.close()
+
+
+def _gguf_tensors(shape: Architecture, folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of the checkpoint, under their own names, as llama.cpp has them: norms in float32, and what rotates
+    together side by side (`permute` in its convert_hf_to_gguf.py)."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for name in sorted(file.keys()):
+                tensor = file.get_tensor(name)
+                if "q_proj" in name or "k_proj" in name:
+                    halves = tensor.view(-1, 2, shape.head_dim // 2, shape.hidden)
+                    tensor = halves.transpose(1, 2).reshape(tensor.shape)
+                yield name, tensor.float() if tensor.ndim == 1 else tensor
 
 
 def _save(held: dict[str, torch.Tensor], folder: Path, file_of: dict[str, str]) -> None:

@@ -41,7 +41,7 @@ def generate(options: argparse.Namespace) -> None:
     with _runtime(options) as runtime:
         generation = runtime.generate(options.prompt, params)
         if options.json:
-            print(json.dumps(_collect(generation), ensure_ascii=False))
+            print(json.dumps(_collect(generation, params), ensure_ascii=False))
         else:
             print(options.prompt, end="", flush=True)
             _stream(generation)
@@ -85,7 +85,8 @@ def models(options: argparse.Namespace) -> None:
                 download, program, memory = (
                     f"{size / 1e9:.1f} GB" for size in (entry.download_bytes, entry.program_bytes, entry.memory_bytes)
                 )
-                lines.append(f"{download} to download, {program} when converted, {memory} of memory to run")
+                slots = f"{entry.slots} slot{'s' * (entry.slots > 1)}"
+                lines.append(f"{download} to download, {program} when converted, {memory} of memory to run {slots}")
             lines += [f"{entry.parameters / 1e9:.2f}B · {source}", f"{entry.licence}: {entry.licence_url}"]
         print(f"{name:26}" + f"\n{'':26}".join(lines))
 
@@ -156,6 +157,17 @@ def perplexity(options: argparse.Namespace) -> None:
         print(f"perplexity {result.perplexity:.4f} of {result.tokens:,} tokens in {result.seconds:.1f} s")
 
 
+def bench(options: argparse.Namespace) -> None:
+    from .bench import measure
+
+    if options.rounds < 1:
+        raise InvalidRequest(f"At least one round must be measured, not {options.rounds}.")
+    result = measure(
+        options.model, options.backend, options.threads, options.rounds, on_status=StatusLine(), announce=_announce
+    )
+    print(json.dumps(dataclasses.asdict(result)) if options.json else result)
+
+
 class StatusLine:
     """Shows a status on the terminal: one line that is rewritten, or on no terminal a line for each new state and every
     ten seconds."""
@@ -210,19 +222,22 @@ def _stream(generation: Generation) -> str:
 
 def _summary(stats: Stats) -> str:
     reading, writing = stats.prefill_tokens_per_second or 0, stats.decode_tokens_per_second or 0
+    guesses = f", {stats.accepted_tokens} of {stats.drafted_tokens} guesses right" if stats.drafted_tokens else ""
     dropped = f", oldest messages left out: {stats.dropped_messages}" if stats.dropped_messages else ""
     return (
         f"read {stats.prompt_tokens} tokens ({stats.cached_tokens} cached) at {reading:.0f}/s, "
-        f"wrote {stats.generated_tokens} at {writing:.0f}/s{dropped}"
+        f"wrote {stats.generated_tokens} at {writing:.0f}/s{guesses}{dropped}"
     )
 
 
-def _collect(generation: Generation) -> dict[str, Any]:
+def _collect(generation: Generation, params: SamplingParams) -> dict[str, Any]:
     chunks: list[Chunk] = list(generation)
+    logprobs = [dataclasses.asdict(token) for chunk in chunks for token in chunk.logprobs]
     return {
         "text": "".join(chunk.text for chunk in chunks),
         "token_ids": [token for chunk in chunks for token in chunk.token_ids],
         "finish_reason": chunks[-1].finish_reason,
+        **({"logprobs": logprobs} if params.logprobs is not None else {}),
         "stats": dataclasses.asdict(chunks[-1].stats),
     }
 
@@ -259,7 +274,12 @@ def _parser() -> argparse.ArgumentParser:
         help="a catalogue name, a .gguf file, a Hugging Face folder, or ORG/NAME[/FILE.gguf][@REVISION] of the hub",
     )
     added.add_argument("--recipe", choices=get_args(RecipeName))
-    added.add_argument("--slots", type=int, default=1, help="sequences that the model keeps at once")
+    added.add_argument(
+        "--slots",
+        type=int,
+        help="sequences that the model keeps at once (default: 8, 4 or 1, as the model's size and this machine's "
+        "memory allow)",
+    )
     added.add_argument("--context", type=int, help="tokens of prompt and answer together")
     added.add_argument("--output", type=Path, help="the model's folder")
     added.add_argument(
@@ -272,6 +292,9 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("file", type=Path)
     added.add_argument("--window", type=int, default=256, help="tokens that are scored together")
     added.add_argument("--max-windows", type=int, help="stop after so many windows")
+    added.add_argument("--json", action="store_true", help="print one JSON object")
+    added = command(bench, "Measure a model's speed and memory on this machine.", model)
+    added.add_argument("--rounds", type=int, default=3, help="the median of so many is told")
     added.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 

@@ -4,6 +4,12 @@ from dataclasses import dataclass
 
 PROCESS_BYTES = 700_000_000
 """What the engine takes beside weights and KV cache: Python, torch and ExecuTorch, and the activations."""
+LARGE = 1_000_000_000
+"""Parameters from which on a forward of few rows takes as long as its weights take to be read."""
+SLOTS = 8
+"""How many sequences a model keeps at once, unless another number is asked for: an audience that is served together."""
+MEMORY_SHARE = 0.8
+"""How much of a machine's memory a model may take: the page, its server and the system need some too."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,22 @@ class Architecture:
         linear = self.layers * sum(outputs * inputs for outputs, inputs in self.linear.values())
         return linear + self.norms + self.vocabulary * self.hidden * (1 if self.tied else 2)
 
-    def kv_cache_bytes(self, context: int, slots: int = 1) -> int:
-        """Of keys and values in float32, for `context` tokens in each of `slots` sequences."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * 4 * context * slots
+    @property
+    def large(self) -> bool:
+        return self.parameters >= LARGE
 
-    def memory_bytes(self, program_bytes: int, context: int, slots: int = 1) -> int:
+    def kv_cache_bytes(self, context: int, slots: int = 1, bits: int = 16) -> int:
+        """Of keys and values in floats of `bits` bits, for `context` tokens in each of `slots` sequences."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * bits // 8 * context * slots
+
+    def memory_bytes(self, program_bytes: int, context: int, slots: int = 1, bits: int = 16) -> int:
         """About what the engine needs to run a program of `program_bytes`, all of which is read into memory."""
-        return program_bytes + self.kv_cache_bytes(context, slots) + PROCESS_BYTES
+        return program_bytes + self.kv_cache_bytes(context, slots, bits) + PROCESS_BYTES
+
+    def fitting_slots(self, program_bytes: int, context: int, memory: int, bits: int = 16) -> int:
+        """How many sequences a program of `program_bytes` should keep at once on a machine with `memory` bytes.
+
+        An idle slot takes no time, but the memory of its KV cache from the start.
+        """
+        left = MEMORY_SHARE * memory - self.memory_bytes(program_bytes, context, 0)
+        return max(1, min(SLOTS, int(left / self.kv_cache_bytes(context, 1, bits))))

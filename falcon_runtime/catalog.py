@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from .architecture import Architecture
+from .machine import machine_memory
 from .manifest import RecipeName
 from .recipes import schemes_of
 
@@ -82,9 +83,14 @@ class CatalogEntry:
         return schemes_of(self.recipe, self.architecture).bytes(self.architecture)
 
     @property
+    def slots(self) -> int:
+        """Sequences that it keeps at once when it is converted on this machine, unless others are asked for."""
+        return self.architecture.fitting_slots(self.program_bytes, self.context, machine_memory())
+
+    @property
     def memory_bytes(self) -> int:
-        """About what it takes to run, one sequence at a time, in its recipe and context."""
-        return self.architecture.memory_bytes(self.program_bytes, self.context)
+        """About what it takes to run, in its recipe and context and with its slots."""
+        return self.architecture.memory_bytes(self.program_bytes, self.context, self.slots)
 
 
 _HUB_SOURCE = re.compile(

@@ -18,7 +18,7 @@ class Inspection:
     def __str__(self) -> str:
         m, shape = self.manifest, self.manifest.shape
         sizes = [f"{name} {size / 1e6:,.1f} MB" for name, size in m.parts.items()]
-        memory = shape.memory_bytes(m.program_bytes, m.context, m.slots)
+        memory = shape.memory_bytes(m.program_bytes, m.context, m.slots, m.cache_bits)
         lines = {
             "architecture": f"{m.architecture}, {m.parameters / 1e9:.2f} billion parameters: {shape.layers} layers of "
             f"{shape.hidden}, {shape.heads} heads and {shape.kv_heads} for keys and values of {shape.head_dim}, MLP of "

@@ -35,6 +35,8 @@ class Manifest(BaseModel):
     """Tokens of prompt and answer together that one slot holds."""
     slots: int
     """Sequences that the program keeps at once, each with its own KV cache."""
+    cache_bits: int
+    """Of the floats in the KV caches."""
     max_tokens: int
     """New tokens that one forward takes, over all slots."""
     max_rows: int

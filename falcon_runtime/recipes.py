@@ -95,6 +95,8 @@ class Schemes:
     layers: tuple[LayerSchemes, ...]
     shared: bool
     """Whether embedding and output layer are one in the checkpoint and stored alike: then as one."""
+    cache_bits: int = 16
+    """Of the floats that keys and values are kept in: half the memory, unless nothing of the model is to be rounded."""
 
     def bytes(self, architecture: Architecture) -> int:
         """Of all weights."""
@@ -117,7 +119,7 @@ def schemes_of(recipe: RecipeName, architecture: Architecture) -> Schemes:
     """How `recipe` stores the weights of a model of this shape."""
     layers, tied = architecture.layers, architecture.tied
     if recipe == "fp32":
-        return Schemes(FP32, FP32, (FP32_LAYER,) * layers, shared=tied)
+        return Schemes(FP32, FP32, (FP32_LAYER,) * layers, shared=tied, cache_bits=32)
     if recipe == "int8":
         return Schemes(INT8_ROTATED, INT8_ROTATED, (INT8_LAYER,) * layers, shared=tied)
     return Schemes(INT8_ROTATED if tied else INT4_TABLE, INT8_ROTATED, (INT4_LAYER,) * layers, shared=tied)

@@ -128,9 +128,21 @@ class FalconRuntime:
 
     @property
     def description(self) -> str:
-        """Recipe and context in a few words; empty until the model is loaded."""
+        """Recipe, context and slots in a few words; empty until the model is loaded."""
         m = self._manifest
-        return f"{m.recipe} · {m.context:,} tokens of context" if m else ""
+        if not m:
+            return ""
+        return f"{m.recipe} · {m.context:,} tokens of context" + f" · {m.slots} at once" * (m.slots > 1)
+
+    @property
+    def slots(self) -> int | None:
+        """How many requests run at once, the others waiting; None until the model is loaded."""
+        return self._manifest.slots if self._manifest else None
+
+    @property
+    def engine_pid(self) -> int | None:
+        """The id of the engine's process, which may have ended; None before its first start."""
+        return self._engine.pid
 
     @property
     def needs_obtaining(self) -> bool:
@@ -205,7 +217,11 @@ class FalconRuntime:
     def _start(
         self, tokens: list[int], params: SamplingParams, dropped_messages: int = 0, record: Record | None = None
     ) -> Generation:
-        _, tokenizer = self._ready()
+        manifest, tokenizer = self._ready()
+        if (highest := max(params.logit_bias, default=0)) >= manifest.vocabulary:
+            raise InvalidRequest(
+                f"logit_bias: the model has no token {highest:,}; its tokens are 0 to {manifest.vocabulary - 1:,}."
+            )
         steps = self._engine.submit(tokens, params)
         return Generation(steps, tokenizer, tokens, params.stop, dropped_messages, record)
 

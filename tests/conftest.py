@@ -100,7 +100,7 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_model(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small checkpoint converted: fp32, one slot, 256 tokens of context."""
-    return convert(str(small_checkpoint), tmp_path_factory.mktemp("models"), recipe="fp32")
+    return convert(str(small_checkpoint), tmp_path_factory.mktemp("models"), recipe="fp32", slots=1)
 
 
 @pytest.fixture(scope="session")

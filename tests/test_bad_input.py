@@ -71,10 +71,15 @@ def test_program_that_is_no_program(model: Path) -> None:
     fails(model, ModelDamaged, "cannot load.*Convert")
 
 
-def test_program_of_another_architecture(model: Path, small_model_slots: Path) -> None:
+def test_program_of_another_architecture(model: Path) -> None:
+    set_in_manifest(model, vocabulary=640)
+    fails(model, ModelDamaged, "not the program that the manifest describes")
+
+
+def test_program_with_smaller_caches(model: Path, small_model_slots: Path) -> None:
     shutil.copy(small_model_slots / PROGRAM, model / PROGRAM)
     set_in_manifest(model, program_bytes=(model / PROGRAM).stat().st_size)
-    fails(model, ModelDamaged, "not the program that the manifest describes")
+    fails(model, ModelDamaged, "cannot load")
 
 
 def test_manifest_that_cannot_be_read(model: Path) -> None:
@@ -160,6 +165,12 @@ def test_empty_prompts(runtime: FalconRuntime, call: object) -> None:
 def test_messages_of_no_known_form(runtime: FalconRuntime, message: object, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
         runtime.chat([message])  # type: ignore[list-item]
+
+
+def test_a_bias_of_a_token_that_the_model_does_not_have(runtime: FalconRuntime) -> None:
+    with pytest.raises(InvalidRequest, match=r"logit_bias: the model has no token 4,000; its tokens are 0 to 319"):
+        runtime.generate("x", SamplingParams(logit_bias={3: 1, 4000: -100}))
+    assert list(runtime.generate("x", SamplingParams(max_new_tokens=1, logit_bias={319: -100})))
 
 
 def test_tokens_that_the_model_does_not_know_cannot_reach_it(runtime: FalconRuntime) -> None:

@@ -7,6 +7,7 @@ import pytest
 from falcon_runtime.catalog import CATALOG, STARTER, HubRepository, hub_repository
 from falcon_runtime.convert.checkpoint import open_checkpoint
 from falcon_runtime.convert.needs import Needs
+from falcon_runtime.machine import machine_memory
 from falcon_runtime.manifest import read_manifest
 
 from .conftest import small_llama
@@ -32,9 +33,34 @@ def test_sizes_of_falcon3(name: str, billions: float, download_gb: float) -> Non
 
 def test_the_cache_is_keys_and_values_of_every_token() -> None:
     shape = CATALOG["falcon3-7b-instruct"].architecture
-    assert shape.kv_cache_bytes(4096) == 4096 * 28 * (2 * 4 * 256) * 4
+    assert shape.kv_cache_bytes(4096) == 4096 * 28 * (2 * 4 * 256) * 2
+    assert shape.kv_cache_bytes(4096, bits=32) == 2 * shape.kv_cache_bytes(4096)
     assert shape.kv_cache_bytes(100, slots=3) == 300 * shape.kv_cache_bytes(1)
     assert shape.memory_bytes(5_000, 100, 3) - shape.memory_bytes(0, 100) == 5_000 + 200 * shape.kv_cache_bytes(1)
+
+
+@pytest.mark.parametrize("name", [STARTER.name, "falcon3-10b-instruct"])
+def test_slots_are_as_many_as_memory_allows(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    entry = CATALOG[name]
+
+    def needed(slots: int) -> int:
+        return entry.architecture.memory_bytes(entry.program_bytes, entry.context, slots)
+
+    # Of the memory, four fifths may be used.
+    for memory, slots in ((needed(3) / 0.79, 3), (needed(3) / 0.81, 2), (needed(1) / 0.9, 1), (1 << 40, 8)):
+        monkeypatch.setattr("falcon_runtime.catalog.machine_memory", lambda memory=memory: int(memory))
+        assert entry.slots == slots
+        assert entry.memory_bytes == needed(slots)
+
+
+def test_the_memory_of_a_container_is_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr("falcon_runtime.machine.MEMORY_LIMIT", limit)
+    host = machine_memory()
+    assert host > 100_000_000
+    for text, memory in (("1000000\n", 1_000_000), ("max\n", host), (f"{2 * host}\n", host)):
+        limit.write_text(text)
+        assert machine_memory() == memory
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -75,5 +101,6 @@ def test_a_person_reads_what_it_takes() -> None:
     entry = CATALOG["falcon3-10b-instruct"]
     needs = Needs(entry.download_bytes, 10_000_000_000, entry.program_bytes, entry.memory_bytes)
     text = needs.describe(entry.title, "tiiuae/Falcon3-10B-Instruct@abc", entry.terms)
-    for words in ("tiiuae/Falcon3-10B-Instruct@abc", entry.licence, entry.licence_url, "20.6 GB", "16.3 GB", "8.3 GB"):
+    memory = f"{entry.memory_bytes / 1e9:.1f} GB to run"
+    for words in ("tiiuae/Falcon3-10B-Instruct@abc", entry.licence, entry.licence_url, "20.6 GB", "16.3 GB", memory):
         assert words in text

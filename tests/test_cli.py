@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from falcon_runtime.__main__ import _summary
 from falcon_runtime.catalog import CATALOG
+from falcon_runtime.chunk import Stats
 
 TEXT = "The desert is wide and quiet, and whoever crosses it carries water. " * 12
 
@@ -38,6 +40,24 @@ def test_generate_prints_one_json_object(small_model: Path) -> None:
     assert result["stats"]["cached_tokens"] == 0
     for figure in ("prefill_tokens_per_second", "decode_tokens_per_second", "time_to_first_token_s"):
         assert result["stats"][figure] > 0
+    assert "logprobs" not in result
+
+
+def test_generate_reports_logprobs_where_asked_for(small_model: Path) -> None:
+    flags = ["--temperature", "0", "--max-new-tokens", "5", "--logprobs", "2", "--json"]
+    done = run("generate", "Once upon", "--model", str(small_model), *flags, models_dir=small_model.parent)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert [token["token_id"] for token in result["logprobs"]] == result["token_ids"]
+    for token in result["logprobs"]:
+        assert token["top"][0] == [token["token_id"], token["logprob"]], "the likeliest is taken at temperature 0"
+        assert len(token["top"]) == 2
+
+
+def test_the_summary_tells_what_there_is_to_tell() -> None:
+    stats = Stats(prompt_tokens=9, generated_tokens=80, drafted_tokens=52, accepted_tokens=34, dropped_messages=2)
+    assert _summary(stats).endswith("wrote 80 at 0/s, 34 of 52 guesses right, oldest messages left out: 2")
+    assert _summary(Stats(prompt_tokens=9, generated_tokens=8)).endswith("wrote 8 at 0/s")
 
 
 def test_generate_streams_the_prompt_and_what_follows(small_model: Path) -> None:

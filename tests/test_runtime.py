@@ -180,6 +180,9 @@ def test_generation_ends_at_the_end_of_the_context(runtime: FalconRuntime) -> No
 def test_requests_at_once_get_their_own_answers(small_model_slots: Path) -> None:
     prompts = ["One", "Two two", "Three three three", "Four", "Five five"]
     with FalconRuntime(str(small_model_slots)) as runtime:
+        runtime.load()
+        assert runtime.slots == 3
+        assert runtime.description.endswith("128 tokens of context · 3 at once")
         alone = [tokens_of(list(runtime.generate(prompt, GREEDY))) for prompt in prompts]
         together: dict[int, list[int]] = {}
 
@@ -221,10 +224,12 @@ def test_the_parent_never_imports_executorch(small_model: Path) -> None:
 def test_making_a_runtime_is_instant_and_closing_is_final(small_model: Path) -> None:
     runtime = FalconRuntime(str(small_model))
     assert runtime.status.state == "idle"
+    assert (runtime.description, runtime.slots, runtime.engine_pid) == ("", None, None)
     runtime.load()
     assert runtime.status.state == "ready"
-    assert "fp32" in runtime.description
     worker = newest_worker()
+    assert runtime.description == "fp32 · 256 tokens of context"
+    assert (runtime.slots, runtime.engine_pid) == (1, worker.pid)
     runtime.close()
     with pytest.raises(RuntimeClosed):
         runtime.generate("A", GREEDY)

@@ -68,6 +68,8 @@ def _figures(stats: Stats | None) -> list[str]:
     figures = [f"Read {so_far}{_number(stats.prompt_tokens)} tokens{cached}{_rate(stats.prefill_tokens_per_second)}"]
     if stats.generated_tokens:
         figures.append(f"Wrote {_number(stats.generated_tokens)}{_rate(stats.decode_tokens_per_second)}")
+    if stats.drafted_tokens:
+        figures.append(f"Guessed {_number(stats.accepted_tokens)} of {_number(stats.drafted_tokens)} right")
     if stats.time_to_first_token_s is not None:
         figures.append(f"First token {_number(stats.time_to_first_token_s, 2)} s")
     if dropped := stats.dropped_messages:

@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from ..catalog import CATALOG, CatalogEntry, HubRepository, hub_repository
 from ..errors import ConversionFailed
+from ..machine import machine_memory
 from ..manifest import CONVERTER_VERSION, PROGRAM, Manifest, RecipeName, is_converted
 from ..recipes import schemes_of
 from .download import Announce, Report, Source, open_source
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint
 
 MIN_CONTEXT = 16
-LARGE = 1_000_000_000
-"""Parameters from which on int4 is the recipe unless another is asked for."""
 DEFAULT_CONTEXT = 2048
 """For checkpoints that the catalogue does not know, where they have as much: the KV cache is memory."""
 
@@ -29,7 +28,7 @@ def convert(
     source: str,
     models_dir: Path,
     recipe: RecipeName | None = None,
-    slots: int = 1,
+    slots: int | None = None,
     context: int | None = None,
     output: Path | None = None,
     report: Report = lambda status: None,
@@ -39,10 +38,11 @@ def convert(
     """Converts `source` (catalogue name, `.gguf` file, Hugging Face folder, or what `hub_repository` reads) into
     `output`, and returns that folder.
 
-    None stands for the catalogue's recipe and context (else `_fitting_recipe` and at most 2,048 tokens) and for the
-    source's name below `models_dir`. `announce` gets a few lines for a person before a download from the hub begins;
-    with `delete_shards` its files of weights go as they are read. The folder appears when it is whole, and not before;
-    one that is there stays until then. Errors: DownloadFailed, ConversionFailed.
+    None stands for the catalogue's recipe and context (else `_fitting_recipe` and at most 2,048 tokens), for as many
+    slots as `Architecture.fitting_slots` finds for this machine, and for the source's name below `models_dir`.
+    `announce` gets a few lines for a person before a download from the hub begins; with `delete_shards` its files of
+    weights go as they are read. The folder appears when it is whole, and not before; one that is there stays until
+    then. Errors: DownloadFailed, ConversionFailed.
     """
     entry = CATALOG.get(source)
     if recipe is not None and recipe not in get_args(RecipeName):
@@ -89,7 +89,7 @@ def _build(
     name: str,
     entry: CatalogEntry | None,
     recipe: RecipeName | None,
-    slots: int,
+    slots: int | None,
     context: int | None,
     report: Report,
     announce: Announce,
@@ -117,11 +117,14 @@ def _build(
         raise ConversionFailed(
             f"The model can have {MIN_CONTEXT} to {trained:,} tokens of context; {context:,} cannot be had."
         )
-    if not 1 <= slots <= MAX_ROWS:
+    if slots is not None and not 1 <= slots <= MAX_ROWS:
         raise ConversionFailed(f"Slots may be 1 to {MAX_ROWS}, not {slots}.")
 
     recipe = recipe or _fitting_recipe(checkpoint)
     schemes = schemes_of(recipe, checkpoint.architecture)
+    if slots is None:
+        shape = checkpoint.architecture
+        slots = shape.fitting_slots(schemes.bytes(shape), context, machine_memory(), schemes.cache_bits)
     needs = needs_of(checkpoint, schemes, context, slots)
     if needs.download:
         announce(needs.describe(title, checkpoint.source, entry.terms if entry else checkpoint.licence))
@@ -136,13 +139,13 @@ def _build(
         )
 
     progress = Progress(title, report)
-    graph = templates.find(checkpoint.architecture, schemes, slots)
+    graph = templates.find(checkpoint.architecture, schemes)
     if graph is None:
         from .lower import trace
 
         with progress.tracing() as traced:
-            graph = trace(checkpoint.architecture, schemes, slots, traced)
-    graph = stacked(graph, [str(layer) for layer in schemes.layers]).with_context(context)
+            graph = trace(checkpoint.architecture, schemes, traced)
+    graph = stacked(graph, [str(layer) for layer in schemes.layers]).with_caches(slots, context)
     shared = {f"head.{part}": f"embed.{part}" for part in ("weight", "scale") if schemes.shared}
     layout = graph.layout(shared)
     with ProgramFile(folder / PROGRAM, layout, graph.weights) as file:
@@ -159,6 +162,7 @@ def _build(
         recipe=recipe,
         context=context,
         slots=slots,
+        cache_bits=schemes.cache_bits,
         max_tokens=MAX_TOKENS,
         max_rows=MAX_ROWS,
         vocabulary=config.vocab_size,
@@ -178,4 +182,4 @@ def _build(
 def _fitting_recipe(checkpoint: "Checkpoint") -> RecipeName:
     """int4 for what is in 4 bits already, or is so large that its speed is that of memory; else int8."""
     in_4_bits = checkpoint.grid("model.layers.0.mlp.down_proj.weight", slice(1)) is not None
-    return "int4" if in_4_bits or checkpoint.architecture.parameters >= LARGE else "int8"
+    return "int4" if in_4_bits or checkpoint.architecture.large else "int8"

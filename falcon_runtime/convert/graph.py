@@ -31,6 +31,7 @@ from executorch.exir.schema import (
     NamedData,
     OptionalTensorList,
     Program,
+    ScalarType,
     SubsegmentOffsets,
     TensorList,
 )
@@ -114,15 +115,16 @@ class Graph:
         for delegate in self.program.backend_delegate_data:
             delegate.data = rekey(delegate.data, keys)
 
-    def with_context(self, context: int) -> "Graph":
-        """This graph with `context` tokens in every KV cache."""
+    def with_caches(self, slots: int, context: int) -> "Graph":
+        """This graph with KV caches for `slots` sequences of `context` tokens."""
         graph = copy.deepcopy(self)
         end = 0
         for tensor in graph.tensors():
             if tensor.allocation_info and tensor.allocation_info.memory_id == CACHE_ARENA:
-                tensor.sizes[1] = context
+                tensor.sizes[0], tensor.sizes[3] = slots, context
                 tensor.allocation_info = allocation(CACHE_ARENA, end)
-                end = aligned_size(end + math.prod(tensor.sizes) * 4, ALIGNMENT)
+                size = 2 if tensor.scalar_type == ScalarType.HALF else 4
+                end = aligned_size(end + math.prod(tensor.sizes) * size, ALIGNMENT)
             elif graph.constants.get(tensor.data_buffer_idx) in TABLES:
                 tensor.sizes[0] = context
         graph.plan.non_const_buffer_sizes[CACHE_ARENA] = end

@@ -25,16 +25,18 @@ WAYS_TO_STORE: dict[torch.dtype, tuple[Stored, ...]] = {
     torch.float32: ("float32", "bfloat16"),
 }
 TRACED_CONTEXT = 2 * MAX_TOKENS
-"""Tokens of context that a graph is traced with; `Graph.with_context` gives it any other."""
+TRACED_SLOTS = 2
+"""Context and slots that a graph is traced with; `Graph.with_caches` gives it any others."""
 
 
-def trace(architecture: Architecture, schemes: Schemes, slots: int, traced: Callable[[], None] = lambda: None) -> Graph:
-    """The graph of a Llama of this shape and these schemes, its layers shortened, whatever its weights and context.
+def trace(architecture: Architecture, schemes: Schemes, traced: Callable[[], None] = lambda: None) -> Graph:
+    """The graph of a Llama of this shape and these schemes, its layers shortened, whatever its weights, its context and
+    its slots.
 
     Takes half a minute for three layers, and their memory and the output layer's.
     """
     short = replace(schemes, layers=shortened(schemes.layers))
-    model = Llama(architecture, short, slots, TRACED_CONTEXT).eval()
+    model = Llama(architecture, short, TRACED_SLOTS, TRACED_CONTEXT).eval()
     _randomize(model)
     return graph_of(model, lower(model, traced), [str(layer) for layer in short.layers])
 
@@ -44,20 +46,13 @@ def lower(model: Llama, traced: Callable[[], None] = lambda: None) -> Executorch
 
     `traced` is called after torch.export, a small part of the whole way.
     """
-    slots = model.slots
-    n = torch.export.Dim("n", min=slots, max=MAX_TOKENS)
+    n = torch.export.Dim("n", min=1, max=MAX_TOKENS)
     r = torch.export.Dim("r", min=1, max=MAX_ROWS)
-    counts = torch.ones(slots, dtype=torch.long)
-    counts[0] = 3
-    total = int(counts.sum())
-    example = (
-        torch.zeros(1, total, dtype=torch.long),
-        torch.zeros(total, dtype=torch.long),
-        torch.zeros(slots, dtype=torch.long),
-        counts,
-        torch.tensor([0, 1]),
-    )
-    shapes = ({1: n}, {0: n}, None, None, {0: r})
+    # Of sizes other than 0 and 1, which torch.export takes for constants. Each is a tensor of its own: one that occurs
+    # twice would be one input.
+    tokens, positions, sequences = torch.zeros(3, 3, dtype=torch.long).unbind()
+    example = (tokens[None], positions, sequences, torch.zeros(2, dtype=torch.long))
+    shapes = ({1: n}, {0: n}, {0: n}, {0: r})
     with torch.no_grad():
         exported = torch.export.export(model, example, dynamic_shapes=shapes, strict=False)
         traced()

@@ -51,7 +51,7 @@ class Needs:
 def needs_of(checkpoint: Checkpoint, schemes: Schemes, context: int, slots: int) -> Needs:
     """Of converting `checkpoint` so."""
     program = schemes.bytes(checkpoint.architecture)
-    memory = checkpoint.architecture.memory_bytes(program, context, slots)
+    memory = checkpoint.architecture.memory_bytes(program, context, slots, schemes.cache_bits)
     return Needs(checkpoint.download_bytes, checkpoint.download_room, program, memory)
 
 

@@ -12,7 +12,6 @@ from ..manifest import RecipeName
 from ..recipes import Schemes, schemes_of
 from . import templates
 
-SLOTS = (1, 4)
 RECIPES: tuple[RecipeName, ...] = ("int8", "int4")
 
 
@@ -22,7 +21,7 @@ def catalogue_graphs(names: list[str]) -> dict[templates.Key, tuple[Architecture
     for name in names or list(CATALOG):
         shape = CATALOG[name].architecture
         for schemes in (schemes_of(recipe, shape) for recipe in RECIPES):
-            graphs |= {templates.key_of_graph(shape, schemes, slots): (shape, schemes) for slots in SLOTS}
+            graphs[templates.key_of_graph(shape, schemes)] = shape, schemes
     return graphs
 
 
@@ -41,4 +40,4 @@ def prepare_graphs(names: list[str], folder: Path = templates.FOLDER) -> Iterato
 def _prepare(key: templates.Key, shape: Architecture, schemes: Schemes, folder: Path) -> Path:
     from .lower import trace
 
-    return templates.write(trace(shape, schemes, key.slots), key, folder)
+    return templates.write(trace(shape, schemes), key, folder)

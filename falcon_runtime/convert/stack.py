@@ -3,8 +3,8 @@
 Lowering is Python walking a graph: it takes seconds for every layer, though all layers of a kind come out alike. So
 only a short stack is lowered, and the instructions of one layer are repeated in the program that results.
 
-The instructions from one layer's first KV cache update to the next layer's are a period of the program: the layer's
-attention and MLP, and the next one's norm and projections. A period's arguments are compared with those of the period
+The instructions from one layer's attention to the next layer's are a period of the program: the layer's attention and
+MLP, and the next one's norm and projections. A period's arguments are compared with those of the period
 before: an argument that both share is the whole program's (positions, tables), one that the period before has somewhere
 else comes from there (the residual stream), and any other is the layer's own (activations, caches, weights).
 """
@@ -98,15 +98,14 @@ def _repeat(graph: Graph, layer: int, times: int) -> None:
 
 
 def _begins(graph: Graph) -> list[int]:
-    """Index of each layer's first instruction that writes to its KV cache."""
+    """Index of each layer's attention."""
     operators, instructions = graph.plan.operators, graph.plan.chains[0].instructions
-    updates = [
+    return [
         i
         for i, instruction in enumerate(instructions)
         if isinstance(call := instruction.instr_args, KernelCall)
-        and operators[call.op_index].name == "llama::update_cache"
+        and operators[call.op_index].name == "falcon::attention"
     ]
-    return updates[:: len(updates) // len(graph.layers)]
 
 
 def _arguments(graph: Graph, instructions: list[Instruction]) -> list[int]:

@@ -1,7 +1,8 @@
 """Graph templates: traced graphs kept in files, so that a known architecture converts without any tracing.
 
 A template is an xz-compressed file under `models/graphs/`: a line of JSON (what it is for and made by, every weight's
-storage and shape, check sum) and the program's flatbuffer. One template serves every depth and every context.
+storage and shape, check sum) and the program's flatbuffer. One template serves every depth, every context and any
+number of slots.
 `python -m falcon_runtime graphs` makes those of the catalogue.
 """
 
@@ -28,7 +29,7 @@ GRAPH_VERSION = 2
 
 
 class Key(BaseModel):
-    """What a graph depends on, but for the number of equal layers in a row and the context."""
+    """What a graph depends on, but for the number of equal layers in a row, the context and the slots."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,14 +44,14 @@ class Key(BaseModel):
     embedding: str
     head: str
     layers: tuple[str, ...]
-    slots: int
+    cache_bits: int
     max_tokens: int = MAX_TOKENS
     max_rows: int = MAX_ROWS
 
     @property
     def file_name(self) -> str:
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()
-        return f"llama-{self.hidden}x{self.intermediate}-v{self.vocabulary}-s{self.slots}-{digest[:8]}.xz"
+        return f"llama-{self.hidden}x{self.intermediate}-v{self.vocabulary}-{digest[:8]}.xz"
 
 
 class Header(BaseModel):
@@ -67,7 +68,7 @@ class Header(BaseModel):
     """Of the program."""
 
 
-def key_of_graph(architecture: Architecture, schemes: Schemes, slots: int) -> Key:
+def key_of_graph(architecture: Architecture, schemes: Schemes) -> Key:
     shape = {name: value for name, value in asdict(architecture).items() if name in Key.model_fields}
     return Key.model_validate(
         shape
@@ -75,17 +76,17 @@ def key_of_graph(architecture: Architecture, schemes: Schemes, slots: int) -> Ke
             "embedding": str(schemes.embedding),
             "head": str(schemes.head),
             "layers": shortened([str(layer) for layer in schemes.layers]),
-            "slots": slots,
+            "cache_bits": schemes.cache_bits,
         }
     )
 
 
-def find(architecture: Architecture, schemes: Schemes, slots: int, folder: Path = FOLDER) -> Graph | None:
+def find(architecture: Architecture, schemes: Schemes, folder: Path = FOLDER) -> Graph | None:
     """The graph of a Llama of this shape and these schemes, its layers shortened, if there is a template of it.
 
     Errors: ConversionFailed where the template is damaged or another version of executorch has made it.
     """
-    key = key_of_graph(architecture, schemes, slots)
+    key = key_of_graph(architecture, schemes)
     path = folder / key.file_name
     return read(path, key) if path.is_file() else None
 

@@ -1,7 +1,6 @@
 """From a checkpoint into a .pte: every tensor a few rows at a time, quantized and written where it belongs."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from ..errors import ConversionFailed
 from ..recipes import FP32, INT4_TABLE, Scheme, Schemes
-from .checkpoint import EMBEDDING, HEAD, Checkpoint
+from .checkpoint import EMBEDDING, HEAD, Checkpoint, tensor_shapes
 from .quantize import quantize, two_in_a_byte
 
 BLOCK = 1 << 22
@@ -24,23 +23,11 @@ Write = Callable[[str, int, Tensor], None]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor of a checkpoint goes: the weight of a module, from a row on. Where only `run` rows stay together,
-    the next such run follows `stride` rows later."""
+    """Where a tensor of a checkpoint goes: the weight of a module, from a row on."""
 
     module: str
     row: int
     scheme: Scheme
-    run: int = sys.maxsize
-    stride: int = 0
-
-    def runs(self, rows: slice) -> Iterator[tuple[int, slice]]:
-        """Where these rows of the tensor go: row of the weight, and the ones that lie there, counted within `rows`."""
-        first = rows.start
-        while first < rows.stop:
-            run, within = divmod(first, self.run)
-            end = min(first - within + self.run, rows.stop)
-            yield self.row + run * self.stride + within, slice(first - rows.start, end - rows.start)
-            first = end
 
 
 def stream(
@@ -89,9 +76,8 @@ def _convert(checkpoint: Checkpoint, name: str, rows: slice, places: list[Place]
             )
         if place.scheme == INT4_TABLE:
             parts["weight"] = two_in_a_byte(parts["weight"])
-        for row, run in place.runs(rows):
-            for part, values in parts.items():
-                write(f"{place.module}.{part}", row, values[run])
+        for part, values in parts.items():
+            write(f"{place.module}.{part}", place.row + rows.start, values)
     return numbers.numel()
 
 
@@ -102,25 +88,25 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
 
 def places_of(checkpoint: Checkpoint, schemes: Schemes) -> dict[str, list[Place]]:
     """Where each tensor that the checkpoint stores goes; a tied embedding goes to two places unless they are one."""
-    architecture = checkpoint.architecture
-    head, group = architecture.head_dim, architecture.heads // architecture.kv_heads * architecture.head_dim
-    stride = group + 2 * head
+    shapes = tensor_shapes(checkpoint.config)
     places = {
         EMBEDDING: [Place("embed", 0, schemes.embedding)],
         HEAD: [Place("head", 0, schemes.head)],
         "model.norm.weight": [Place("norm", 0, FP32)],
     }
-    if architecture.tied:
-        output = places.pop(HEAD)
-        places[EMBEDDING] = output if schemes.shared else places[EMBEDDING] + output
+    if checkpoint.architecture.tied:
+        head = places.pop(HEAD)
+        places[EMBEDDING] = head if schemes.shared else places[EMBEDDING] + head
     for i, layer in enumerate(schemes.layers):
         prefix, ours = f"model.layers.{i}.", f"layers.{i}."
-        qkv, hidden = f"{ours}attention.qkv", architecture.intermediate
+        queries, keys, hidden = (
+            shapes[f"{prefix}{part}.weight"][0] for part in ("self_attn.q_proj", "self_attn.k_proj", "mlp.gate_proj")
+        )
         parts = {
             "input_layernorm": Place(f"{ours}attention_norm", 0, FP32),
-            "self_attn.q_proj": Place(qkv, 0, layer.qkv, group, stride),
-            "self_attn.k_proj": Place(qkv, group, layer.qkv, head, stride),
-            "self_attn.v_proj": Place(qkv, group + head, layer.qkv, head, stride),
+            "self_attn.q_proj": Place(f"{ours}attention.qkv", 0, layer.qkv),
+            "self_attn.k_proj": Place(f"{ours}attention.qkv", queries, layer.qkv),
+            "self_attn.v_proj": Place(f"{ours}attention.qkv", queries + keys, layer.qkv),
             "self_attn.o_proj": Place(f"{ours}attention.out", 0, layer.out),
             "post_attention_layernorm": Place(f"{ours}mlp_norm", 0, FP32),
             "mlp.gate_proj": Place(f"{ours}gate_up", 0, layer.gate_up),

@@ -1,6 +1,5 @@
 """A loaded .pte: one ragged forward over the slots' new tokens."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelDamaged
+from ..machine import default_threads
 from ..manifest import PROGRAM, Manifest
+from . import attention
+from .attention import MAX_THREADS
 
 Logits = NDArray[np.float32]
 
@@ -25,8 +27,8 @@ class ForwardProgram(Protocol):
     def forward(self, tokens: Sequence[Sequence[int]], starts: Sequence[int], rows: Sequence[int]) -> Logits:
         """Logits [len(rows), vocabulary] of the batch rows `rows`, valid until the next call.
 
-        `tokens` holds each slot's new tokens (at least one each), `starts` the position of each slot's first; a row
-        is an index into the slots' tokens laid end to end.
+        `tokens` holds each slot's new tokens, at least one in all, and `starts` the position of each slot's first. A
+        row is an index into the slots' tokens laid end to end.
         """
 
 
@@ -39,27 +41,27 @@ class Program:
         import torch
         from executorch.extension.pybindings import _C as runtime
 
-        _load_operators(torch)
-        runtime._unsafe_reset_threadpool(threads or default_threads())
+        runtime._unsafe_reset_threadpool(min(threads or default_threads(), MAX_THREADS))
+        _load_kernels(torch, manifest)
         self.slots, self.context = manifest.slots, manifest.context
         self.max_tokens, self.max_rows = manifest.max_tokens, manifest.max_rows
+        self._tensor = torch.tensor
         try:
             self._module = runtime._load_for_executorch(str(folder / PROGRAM))
             self._check(manifest)
+            # Loads the method, packs the weights, and fails if the caches are smaller than the manifest says.
+            self.forward([[]] * (self.slots - 1) + [[0]], [self.context - 1] * self.slots, [0])
         except RuntimeError as error:
             raise ModelDamaged(
                 f"ExecuTorch cannot load {folder / PROGRAM} ({error}). Convert the model again."
             ) from error
-        self._tensor = torch.tensor
-        self.forward([[0]] * self.slots, [0] * self.slots, [0])  # Loads the method, packs the weights.
 
     def _check(self, manifest: Manifest) -> None:
         """That the program has the signature its manifest describes: calling another one would abort the process."""
         expected = [
             [1, manifest.max_tokens],
             [manifest.max_tokens],
-            [manifest.slots],
-            [manifest.slots],
+            [manifest.max_tokens],
             [manifest.max_rows],
             [1, manifest.max_rows, manifest.vocabulary],
         ]
@@ -75,33 +77,23 @@ class Program:
             )
 
     def forward(self, tokens: Sequence[Sequence[int]], starts: Sequence[int], rows: Sequence[int]) -> Logits:
-        counts = [len(part) for part in tokens]
-        positions = [start + i for start, count in zip(starts, counts, strict=True) for i in range(count)]
-        batch = [token for part in tokens for token in part]
-        inputs = tuple(self._tensor(values) for values in ([batch], positions, starts, counts, rows))
+        batch, positions, sequences = list[int](), list[int](), list[int]()
+        for slot, (new, start) in enumerate(zip(tokens, starts, strict=True)):
+            batch += new
+            positions += range(start, start + len(new))
+            sequences += [slot] * len(new)
+        inputs = tuple(map(self._tensor, ([batch], positions, sequences, rows)))
         logits = self._module.forward(inputs, clone_outputs=False)[0]
         result: Logits = logits[0].numpy()
         return result
 
 
-def _load_operators(torch: Any) -> None:
-    """Registers the kernels that the programs call beyond ExecuTorch's own: llama.* and quantized embeddings."""
+def _load_kernels(torch: Any, manifest: Manifest) -> None:
+    """Registers the kernels that the programs call beyond ExecuTorch's own: quantized embeddings and attention."""
     import executorch
 
-    root = Path(next(iter(executorch.__path__)))
-    for pattern in (
-        "extension/llm/custom_ops/*custom_ops_aot_lib.*",
-        "kernels/quantized/*quantized_ops_aot_lib.*",
-    ):
-        (library,) = root.glob(pattern)
-        torch.ops.load_library(library)
-
-
-def default_threads() -> int:
-    """The CPUs that this process may really use: a container's share, not the host's count."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cpus
-    return cpus if quota == "max" else max(1, min(cpus, round(int(quota) / int(period))))
+    root, shape = Path(next(iter(executorch.__path__))), manifest.shape
+    (library,) = root.glob("kernels/quantized/*quantized_ops_aot_lib.*")
+    torch.ops.load_library(library)
+    heads = attention.Heads(shape.heads // shape.kv_heads, shape.kv_heads, shape.head_dim, manifest.cache_bits)
+    attention.register(root / "lib", heads)

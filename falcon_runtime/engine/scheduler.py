@@ -156,7 +156,7 @@ class Scheduler:
         decoding = [request for request in running if request.decodes]
         reading = [request for request in running if not request.decodes]
         reads = self._reads(reading, self.pace.beside if decoding else self.pace.alone)
-        rows = len(self.slots) - len(reading) + sum(reads.values())
+        rows = len(decoding) + sum(reads.values())
         drafts = [self._draft(request) for request in decoding]
         guesses = {
             request: draft.first(count)
@@ -168,9 +168,7 @@ class Scheduler:
         for slot in self.slots:
             request = slot.request
             if request is None:
-                # A slot must not be empty. Its first token again is the cheapest row: it attends to itself alone, and
-                # what it writes is there already.
-                parts.append(Part(slot, slot.cached[:1] or [0], 0, range(0)))
+                parts.append(Part(slot, [], 0, range(0)))
             elif request in guesses:
                 draft = guesses[request]
                 new = [request.tokens[-1], *draft.tokens]

@@ -18,9 +18,8 @@ from .request import Request
 from .scheduler import Pace, Scheduler
 from .speculation import interpolate
 
-LARGE_MODEL = 1_000_000_000
-"""Parameters from which a slice of 128 tokens takes seconds on two cores, and one of 32 is as fast per token."""
 SMALL_PACE, LARGE_PACE = Pace(alone=128, beside=32), Pace(alone=32, beside=8)
+"""Of a large model a slice of 128 tokens takes seconds on two cores, and one of 32 is as fast per token."""
 
 
 def serve(connection: Connection, scheduler: Scheduler) -> None:
@@ -45,17 +44,16 @@ def measure_costs(program: ForwardProgram) -> list[float]:
     """
     idle, start = program.slots - 1, program.context // 4
     seconds = {}
-    for extra in (0, 1, 3, 7, 15, 31):
-        count = extra + 1
-        if idle + count > program.max_tokens or start + count > program.context:
+    for count in (1, 2, 4, 8, 16, 32):
+        if count > program.max_tokens or start + count > program.context:
             break
-        tokens, starts = [[0] * count] + [[0]] * idle, [start] + [0] * idle
+        tokens, starts = [[0] * count] + [[]] * idle, [start] + [0] * idle
         times = []
         for _ in range(3):
             began = time.perf_counter()
             program.forward(tokens, starts, range(min(count, program.max_rows)))
             times.append(time.perf_counter() - began)
-        seconds[idle + count] = min(times)  # The first one also prepares the kernels for so many rows.
+        seconds[count] = min(times)  # The first one also prepares the kernels for so many rows.
     return interpolate(seconds)
 
 
@@ -72,7 +70,7 @@ def main() -> None:
             connection.send(error)
             return
         connection.send(Ready())
-        pace = LARGE_PACE if manifest.parameters >= LARGE_MODEL else SMALL_PACE
+        pace = LARGE_PACE if manifest.shape.large else SMALL_PACE
         serve(connection, Scheduler(program, manifest.end_tokens, pace, costs))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # The parent has closed the engine or is gone.

@@ -148,6 +148,14 @@ def test_a_gguf_of_4_bits_stays_at_4(tmp_path: Path, kind: GGMLQuantizationType,
     assert sum(manifest.parts.values()) == manifest.program_bytes == (folder / "model.pte").stat().st_size
 
 
+@pytest.mark.parametrize(("memory", "slots"), [(64_000_000_000, 4), (500_000_000, 1)])
+def test_slots_are_as_many_as_fit_the_machine(
+    small_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int, slots: int
+) -> None:
+    monkeypatch.setattr("falcon_runtime.convert.conversion.machine_memory", lambda: memory)
+    assert read_manifest(convert(str(small_checkpoint), tmp_path)).slots == slots
+
+
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConversionFailed, match=r"nothing\.gguf"):
         convert(str(tmp_path / "nothing.gguf"), tmp_path)

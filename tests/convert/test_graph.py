@@ -72,8 +72,8 @@ def answers(program: Program, slots: int) -> list[np.ndarray]:
 
 def test_the_shipped_template_is_what_tracing_makes_today(tmp_path: Path) -> None:
     schemes = schemes_of("int8", STARTER.architecture)
-    key = templates.key_of_graph(STARTER.architecture, schemes, slots=1)
-    made = templates.write(trace(STARTER.architecture, schemes, slots=1), key, tmp_path)
+    key = templates.key_of_graph(STARTER.architecture, schemes)
+    made = templates.write(trace(STARTER.architecture, schemes), key, tmp_path)
     shipped = templates.FOLDER / key.file_name
     assert shipped.is_file(), "raise no version without: python -m falcon_runtime graphs"
     assert lzma.decompress(made.read_bytes()) == lzma.decompress(shipped.read_bytes())
@@ -93,14 +93,14 @@ def test_one_template_serves_every_depth() -> None:
     shallow = STARTER.architecture
     for recipe in ("int8", "int4"):
         deep = replace(shallow, layers=50)
-        keys = [templates.key_of_graph(shape, schemes_of(recipe, shape), 1) for shape in (shallow, deep)]
+        keys = [templates.key_of_graph(shape, schemes_of(recipe, shape)) for shape in (shallow, deep)]
         assert keys[0] == keys[1]
     assert shortened("aaaaabbccccc") == tuple("aaabbccc")
 
 
 @pytest.fixture
 def template(tmp_path: Path) -> tuple[Path, templates.Key]:
-    key = templates.key_of_graph(STARTER.architecture, schemes_of("int4", STARTER.architecture), 1)
+    key = templates.key_of_graph(STARTER.architecture, schemes_of("int4", STARTER.architecture))
     path = tmp_path / key.file_name
     path.write_bytes((templates.FOLDER / key.file_name).read_bytes())
     return path, key

@@ -307,7 +307,7 @@ def test_a_conversion_from_the_hub(
     hub: StandInHub, files: Files, shards: list[str], small_model: Path, tmp_path: Path
 ) -> None:
     hub.card, hub.token = {"license": "apache-2.0"}, "hf_secret"
-    done = convert(hub, tmp_path, NAME, "--recipe", "fp32", "--delete-shards", HF_TOKEN="hf_secret")
+    done = convert(hub, tmp_path, NAME, "--recipe", "fp32", "--slots", "1", "--delete-shards", HF_TOKEN="hf_secret")
     assert done.returncode == 0, done.stderr
     model = tmp_path / "small-1.5-llama"
     manifest = read_manifest(model)

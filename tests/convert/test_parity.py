@@ -8,13 +8,14 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
+from falcon_runtime.convert import convert
 from falcon_runtime.engine.program import Program
 from falcon_runtime.engine.request import Request
 from falcon_runtime.engine.scheduler import Pace, Scheduler
-from falcon_runtime.manifest import read_manifest
+from falcon_runtime.manifest import RecipeName, read_manifest
 from falcon_runtime.sampling import SamplingParams
 
-from ..conftest import small_llama
+from ..conftest import small_llama, small_tokenizer
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [200, 3], [17] * 30, [*range(40, 90)]]
 
@@ -64,6 +65,34 @@ def test_the_last_position_of_the_context_is_right(program: Program, reference: 
     program.forward([tokens[:-1]], [0], [0])
     found = program.forward([tokens[-1:]], [program.context - 1], [0])
     np.testing.assert_allclose(found[0], logits_of(reference, tokens)[-1], atol=1e-4)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(6, 2, 64), (4, 4, 32)])
+@pytest.mark.parametrize("recipe", ["fp32", "int8"])
+def test_a_long_past(tmp_path: Path, heads: int, kv_heads: int, head_dim: int, recipe: RecipeName) -> None:
+    """Over several blocks and pieces of keys, with few new rows and with many, in both kinds of cache."""
+    shape = {"num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": head_dim}
+    reference = small_llama(hidden_size=96, max_position_embeddings=1024, num_hidden_layers=1, **shape)
+    reference.save_pretrained(tmp_path / "checkpoint")
+    small_tokenizer().save_pretrained(tmp_path / "checkpoint")
+    folder = convert(str(tmp_path / "checkpoint"), tmp_path, recipe, slots=2, context=1024, output=tmp_path / "model")
+    program = Program(folder, read_manifest(folder), threads=2)
+    tokens = [i * i % 251 for i in range(1000)]
+    expected = logits_of(reference, tokens)
+
+    def check(found: np.ndarray, rows: Sequence[int]) -> None:
+        if recipe == "fp32":
+            np.testing.assert_allclose(found, expected[rows], atol=1e-4)
+        else:
+            assert np.corrcoef(found.ravel(), expected[rows].ravel())[0, 1] > 0.98
+
+    for start in range(0, 900, 90):
+        other = start // 9  # The other sequence has rows in the same forward, and another past.
+        new = tokens[start : start + 90], tokens[other : other + 10]
+        check(program.forward(new, [start, other], [89, 99]), [start + 89, other + 9])
+    for start, count in ((900, 1), (901, 3), (904, 9), (913, 40)):
+        rows = range(start, start + count)
+        check(program.forward([tokens[start : start + count], []], [start, 0], range(count)), rows)
 
 
 def test_slots_are_independent(program_slots: Program, reference: LlamaForCausalLM) -> None:

@@ -27,7 +27,7 @@ TOKENS = [5, 6, 7, 8, 9, 10, 11, 200, 3, 17]
 def test_program_computes_its_recipe(
     small_checkpoint: Path, tmp_path: Path, recipe: RecipeName, least_correlation: float
 ) -> None:
-    folder = convert(str(small_checkpoint), tmp_path, recipe=recipe)
+    folder = convert(str(small_checkpoint), tmp_path, recipe=recipe, slots=1)
     program = Program(folder, read_manifest(folder), threads=2)
     found = program.forward([TOKENS], [0], range(len(TOKENS)))
 

@@ -1,0 +1,192 @@
+"""What a model does on this machine: loading, reading, writing, and the memory that it takes.
+
+Rates are in tokens per second and the engine's own (`Stats`), so they leave out this process, except that of several
+streams together, which is taken here.
+"""
+
+import statistics
+import time
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from .library import default_models_dir, find_model
+from .machine import cpu_name, default_threads, proc_value
+from .manifest import Backend, Manifest, read_manifest
+from .runtime import FalconRuntime
+from .sampling import SamplingParams
+from .status import Status
+
+READ = 500
+"""Tokens of the prompt whose reading is measured, where the context holds them."""
+WRITTEN = 64
+"""Tokens of every answer whose writing is measured."""
+CONTEXTS = (16, 512, 1024, 1900, 4000)
+"""Tokens after which answers are written, where they fit the context."""
+STREAMS = (1, 2, 4, 8)
+
+TEXT = """The river comes down from the hills in the north and runs past the old town to the sea . In the spring the
+water is high and brown , and the people who live near it watch the bank at night . In the summer it is slow and clear ,
+and the children stand in it to the knee and look for small fish under the stones . A man with a boat will take you to
+the other side for a coin , and he will tell you about the year when there was no bridge and no road . """
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Rates are medians, in tokens per second."""
+
+    model: str
+    recipe: str
+    context: int
+    slots: int
+    machine: str
+    """The CPU's name."""
+    threads: int
+    load_s: float
+    """From the beginning of `load` until the engine is ready, tokenizer included, download and conversion not."""
+    program_bytes: int
+    """Size of the .pte file."""
+    kv_cache_bytes: int
+    peak_rss_bytes: int | None
+    """Of the engine's process after all measurements; None where the system does not tell."""
+    prefill_tokens: int
+    prefill_tokens_per_second: float
+    decode_tokens_per_second: dict[int, float]
+    """By tokens of context before the answer."""
+    streams_tokens_per_second: dict[int, float]
+    """Of all answers together, by how many are asked for at once; those beyond `slots` wait for their turn."""
+
+    def __str__(self) -> str:
+        slots = f"{self.slots} slot{'s' * (self.slots > 1)}"
+        figures = {
+            "load": f"{self.load_s:7.1f} s",
+            "program": f"{self.program_bytes / 1e6:7,.0f} MB",
+            "KV cache": f"{self.kv_cache_bytes / 1e6:7,.0f} MB",
+            "peak RSS": f"{self.peak_rss_bytes / 1e6:7,.0f} MB" if self.peak_rss_bytes else "unknown",
+            "read": f"{self.prefill_tokens_per_second:7.1f} tok/s, {self.prefill_tokens} tokens",
+        }
+        for tokens, rate in self.decode_tokens_per_second.items():
+            figures[f"write after {tokens:,}"] = f"{rate:7.1f} tok/s"
+        for count, rate in self.streams_tokens_per_second.items():
+            figures[f"write {count} at once"] = f"{rate:7.1f} tok/s together"
+        return "\n".join(
+            [
+                f"{self.model}, {self.recipe}, {self.context:,} tokens of context in {slots}",
+                f"{self.machine}, {self.threads} thread{'s' * (self.threads > 1)}",
+                *(f"  {name:18}{figure}" for name, figure in figures.items()),
+            ]
+        )
+
+
+def measure(
+    model: str | None = None,
+    backend: Backend = "xnnpack",
+    threads: int | None = None,
+    rounds: int = 3,
+    on_status: Callable[[Status], None] | None = None,
+    announce: Callable[[str], None] = lambda text: None,
+) -> Benchmark:
+    """Medians of `rounds`. `announce` is told what is measured next. Errors: those of `FalconRuntime.load`."""
+    began = time.perf_counter()
+
+    def report(status: Status) -> None:
+        nonlocal began
+        if status.state == "loading":
+            began = time.perf_counter()
+        if on_status:
+            on_status(status)
+
+    with FalconRuntime(model, backend=backend, threads=threads) as runtime:
+        runtime.load(on_status=report)
+        load_s = time.perf_counter() - began
+        manifest = read_manifest(find_model(model, default_models_dir()).folder)
+        meter = Meter(runtime, manifest)
+
+        def median(what: str, rate: Callable[[], float]) -> float:
+            announce(f"Measuring {what}")
+            return statistics.median(rate() for _ in range(rounds))
+
+        return Benchmark(
+            model=runtime.title,
+            recipe=manifest.recipe,
+            context=manifest.context,
+            slots=manifest.slots,
+            machine=cpu_name(),
+            threads=threads or default_threads(),
+            load_s=load_s,
+            program_bytes=manifest.program_bytes,
+            kv_cache_bytes=manifest.shape.kv_cache_bytes(manifest.context, manifest.slots, manifest.cache_bits),
+            prefill_tokens=len(runtime.tokenize(meter.prompt(READ))),
+            prefill_tokens_per_second=median("how fast a prompt is read", meter.prefill),
+            decode_tokens_per_second={
+                tokens: median(f"how fast an answer is written after {tokens:,} tokens", partial(meter.decode, tokens))
+                for tokens in meter.contexts
+            },
+            streams_tokens_per_second={
+                count: median(f"how fast answers are written, {count} at once", partial(meter.streams, count))
+                for count in STREAMS
+            },
+            peak_rss_bytes=meter.peak_rss_bytes(),  # Last: arguments are evaluated in this order.
+        )
+
+
+class Meter:
+    """Takes one measurement at a time on a loaded model. Answers are greedy, of `WRITTEN` tokens."""
+
+    def __init__(self, runtime: FalconRuntime, manifest: Manifest):
+        self.runtime = runtime
+        self.contexts = [tokens for tokens in CONTEXTS if tokens + WRITTEN <= manifest.context]
+        """Of `CONTEXTS`, what the model holds."""
+        self._longest = manifest.context - 1
+        # An answer must not end before it is measured. And it takes no token that stands in the text already, so that
+        # the engine, which looks there, has nothing to guess: a forward for each token, whatever the text.
+        self.answer = SamplingParams(
+            temperature=0,
+            max_new_tokens=WRITTEN,
+            logit_bias=dict.fromkeys(manifest.end_tokens, -100),
+            repetition_penalty=5,
+        )
+
+    def prompt(self, tokens: int) -> str:
+        """A text of so many tokens, or what fits the context; a few less where a word takes several. Shorter ones are
+        beginnings of longer ones."""
+        limit = min(tokens, self._longest)
+        words = TEXT.split()
+        words *= limit // len(words) + 1
+
+        def length(count: int) -> int:
+            return len(self.runtime.tokenize(" ".join(words[:count])))
+
+        return " ".join(words[: bisect_right(range(1, len(words) + 1), limit, key=length)])
+
+    def prefill(self) -> float:
+        """Rate at which a prompt of `READ` tokens is read."""
+        # With a seed nothing is taken from the KV cache.
+        params = SamplingParams(temperature=0, max_new_tokens=1, seed=0)
+        *_, last = self.runtime.generate(self.prompt(READ), params)
+        return last.stats.prefill_tokens_per_second or 0.0
+
+    def decode(self, tokens: int) -> float:
+        """Rate at which an answer to a prompt of `tokens` is written. What the cache has of the prompt is not read
+        again: asked for in ascending order, long contexts are cheap."""
+        *_, last = self.runtime.generate(self.prompt(tokens), self.answer)
+        return last.stats.decode_tokens_per_second or 0.0
+
+    def streams(self, count: int) -> float:
+        """Rate at which `count` answers to short prompts are written together, from the first token on."""
+        prompt = self.prompt(CONTEXTS[0])
+        # They run in the engine from here on, whether anyone is reading or not.
+        generations = [self.runtime.generate(f"{i} {prompt}", self.answer) for i in range(count)]
+        next(chunk for chunk in generations[0] if chunk.token_ids)
+        began = time.perf_counter()
+        written = 0
+        for generation in generations:
+            *_, last = generation
+            written += last.stats.generated_tokens - 1  # The first one comes from the prompt.
+        return written / (time.perf_counter() - began)
+
+    def peak_rss_bytes(self) -> int | None:
+        """The most memory that the engine's process has had; None where the system has no /proc."""
+        peak = proc_value(f"{self.runtime.engine_pid}/status", "VmHWM")
+        return int(peak.removesuffix("kB")) * 1024 if peak else None

@@ -1,0 +1,87 @@
+"""The benchmark of one model; what is measured depends on the machine and is only looked at for being there."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from falcon_runtime.bench import CONTEXTS, READ, STREAMS, WRITTEN, Benchmark, Meter, machine, measure
+from falcon_runtime.manifest import read_manifest
+from falcon_runtime.runtime import FalconRuntime
+
+from .test_cli import run
+
+
+def test_every_figure_is_measured(small_model_slots: Path) -> None:
+    announced: list[str] = []
+    result = measure(str(small_model_slots), threads=2, rounds=1, announce=announced.append)
+    manifest = read_manifest(small_model_slots)
+    assert set(result.decode_tokens_per_second) == {16}  # 128 tokens of context hold no other, with an answer of 64.
+    assert set(result.streams_tokens_per_second) == set(STREAMS)
+    assert all(rate > 0 for rate in result.decode_tokens_per_second.values())
+    assert all(rate > 0 for rate in result.streams_tokens_per_second.values())
+    assert result.prefill_tokens_per_second > 0
+    assert result.load_s > 0
+    assert 0 < result.prefill_tokens < 128
+    assert result.program_bytes == (small_model_slots / "model.pte").stat().st_size
+    assert result.kv_cache_bytes == manifest.shape.kv_cache_bytes(128, 3)
+    assert result.peak_rss_bytes is None or result.peak_rss_bytes > result.program_bytes
+    assert (result.recipe, result.context, result.slots, result.threads) == ("fp32", 128, 3, 2)
+    assert result.machine == machine() != ""
+    assert len(announced) == 2 + len(STREAMS)
+
+
+def test_no_token_that_ends_an_answer_is_chosen(small_model: Path) -> None:
+    manifest = read_manifest(small_model)
+    with FalconRuntime(str(small_model)) as runtime:
+        answers = []
+        for _ in range(2):
+            meter = Meter(runtime, manifest)
+            answers.append([t for chunk in runtime.generate("once", meter.answer) for t in chunk.token_ids])
+            manifest = manifest.model_copy(update={"end_tokens": tuple(set(answers[0]))})
+    assert len(answers[0]) == len(answers[1]) == WRITTEN
+    assert not set(answers[0]) & set(answers[1])
+
+
+def test_prompts_have_the_wanted_length_and_begin_alike(small_model: Path) -> None:
+    with FalconRuntime(str(small_model)) as runtime:
+        meter = Meter(runtime, read_manifest(small_model))
+        short, long = meter.prompt(16), meter.prompt(200)
+        assert long.startswith(short)
+        for text, wanted in ((short, 16), (long, 200), (meter.prompt(READ), 255)):  # The context is 256.
+            assert wanted - 10 < len(runtime.tokenize(text)) <= wanted
+        assert meter.contexts == [tokens for tokens in CONTEXTS if tokens + WRITTEN <= 256]
+
+
+def test_a_prompt_is_read_afresh_each_time(small_model: Path) -> None:
+    with FalconRuntime(str(small_model)) as runtime:
+        meter = Meter(runtime, read_manifest(small_model))
+        assert meter.prefill() > 0
+        assert meter.prefill() > 0  # With all of it in the cache but the last slice, too.
+
+
+def test_the_command_prints_json_or_a_table(small_model: Path) -> None:
+    flags = ["bench", "--model", str(small_model), "--rounds", "1"]
+    done = run(*flags, "--json", models_dir=small_model.parent)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert set(result) == {field.name for field in fields(Benchmark)}
+    assert result["decode_tokens_per_second"].keys() == {"16"}
+    table = str(Benchmark(**result | {"decode_tokens_per_second": {16: 12.34}, "peak_rss_bytes": None}))
+    for words in ("fp32, 256 tokens of context in 1 slot", "12.3 tok/s", "unknown", result["machine"]):
+        assert words in table
+
+
+def test_a_token_costs_a_forward(small_model: Path) -> None:
+    """However much the text repeats itself: guessed tokens would make rates hang on the text."""
+    with FalconRuntime(str(small_model)) as runtime:
+        *_, last = runtime.generate("and on and on and on", Meter(runtime, read_manifest(small_model)).answer)
+    assert last.stats.accepted_tokens == 0
+
+
+@pytest.mark.parametrize("rounds", ["0", "-1"])
+def test_rounds_must_be_positive(small_model: Path, rounds: str) -> None:
+    done = run("bench", "--model", str(small_model), "--rounds", rounds, models_dir=small_model.parent)
+    assert done.returncode == 1
+    assert "At least one round" in done.stderr
