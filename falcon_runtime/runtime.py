@@ -6,6 +6,7 @@ Thin: it obtains and loads, renders the prompt, hands it to the engine and turns
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -257,9 +258,12 @@ class FalconRuntime:
                 report(Status("loading", f"Loading {self._model.title}"))
                 manifest = read_manifest(self._model.folder)
                 check_backend(self._backend, manifest)
-                self._tokenizer = self._tokenizer or load_tokenizer(self._model.folder, manifest)
+                # Each takes seconds, the engine mostly in its own process.
+                with ThreadPoolExecutor(1, "falcon-engine-start") as starter:
+                    started = starter.submit(self._engine.start)
+                    self._tokenizer = self._tokenizer or load_tokenizer(self._model.folder, manifest)
+                    started.result()
                 self._transcripts = self._transcripts or Transcripts(self._tokenizer)
-                self._engine.start()
                 self._manifest = manifest
             except FalconError as error:
                 report(Status("failed", str(error)))

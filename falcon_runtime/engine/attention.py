@@ -103,28 +103,28 @@ def _call(typing: Any, address: Any, context: Any, arguments: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), code
 
 
-@njit(inline="always")
+@njit
 def _number(address: Any) -> Any:
     return carray(_pointer(address), 1, np.int64)[0]
 
 
-@njit(inline="always")
+@njit
 def _tensor(arguments: Any, index: Any) -> Any:
     """Address of an argument's TensorImpl."""
     return _number(_number(arguments + 8 * index))
 
 
-@njit(inline="always")
+@njit
 def _size(impl: Any, dimension: Any) -> Any:
     return np.int64(carray(_pointer(_number(impl + SIZES)), 8, np.int32)[dimension])
 
 
-@njit(inline="always")
+@njit
 def _same(number: Any) -> Any:
     return number
 
 
-@njit(fastmath=True, inline="always")
+@njit(fastmath=True)
 def _exp2(x: Any) -> Any:
     """2**x for x <= 0."""
     x = max(x, F(-120))
@@ -215,7 +215,7 @@ def _compile(heads: Heads, parallelize: Any) -> Any:
                     for d in range(size):
                         sums[i, d] += w0 * wide[0, d] + w1 * wide[1, d] + w2 * wide[2, d] + w3 * wide[3, d]
 
-    @njit(inline="always")
+    @njit
     def cache_of(call: Any, sequence: Any, which: Any, head: Any) -> Any:
         """Keys (0) or values (1) [context, size] of a head of a sequence."""
         context = call[7]
@@ -255,10 +255,10 @@ def _compile(heads: Heads, parallelize: Any) -> Any:
         call = carray(_pointer(a_call), 16, np.int64)
         pieces, piece_size = call[9], call[10]
         piece, head, block = unit % pieces, unit // pieces % kv, unit // pieces // kv
-        row, rows, sequence, position = carray(_pointer(a_blocks), (MAX_ROWS, 4), np.int64)[block]
+        mine = carray(_pointer(a_blocks), (MAX_ROWS, 4), np.int64)[block]
+        row, rows, sequence, position = mine[0], mine[1], mine[2], mine[3]
         count = rows * queries
-        q = carray(_pointer(a_rotated), (kv, MAX_ROWS, queries, size), np.float32)[head, row : row + rows]
-        q = q.reshape(count, size)
+        q = carray(_pointer(a_rotated), (kv, MAX_ROWS * queries, size), np.float32)[head, row * queries :]
         keys, values = cache_of(call, sequence, 0, head), cache_of(call, sequence, 1, head)
         scores = carray(_pointer(a_scores), (threads, most, BLOCK), np.float32)[thread]
         wide = carray(_pointer(a_wide), (threads, 4, size), np.float32)[thread]
@@ -341,7 +341,9 @@ def _compile(heads: Heads, parallelize: Any) -> Any:
                 or sequences[row] != sequences[row - 1]
                 or positions[row] != positions[row - 1] + 1
             ):
-                blocks[used] = row, 0, sequences[row], positions[row]
+                # One by one: compiling the assignment of a tuple, and what it may raise, takes three seconds.
+                blocks[used, 0], blocks[used, 1] = row, 0
+                blocks[used, 2], blocks[used, 3] = sequences[row], positions[row]
                 used += 1
             blocks[used - 1, 1] += 1
         call[9], call[10] = 1, longest

@@ -4,6 +4,7 @@ A forward holds the GIL, and a wrong shape or a lack of memory ends the whole pr
 Messages go over the inherited socket: `Submit` and `Cancel` come in; `Ready` or an error, then `Step`s go out.
 """
 
+import gc
 import signal
 import sys
 import time
@@ -69,6 +70,7 @@ def main() -> None:
         except FalconError as error:
             connection.send(error)
             return
+        gc.freeze()  # What the imports made stays: looking through it took a tenth of a millisecond of every step.
         connection.send(Ready())
         pace = LARGE_PACE if manifest.shape.large else SMALL_PACE
         serve(connection, Scheduler(program, manifest.end_tokens, pace, costs))
