@@ -31,8 +31,8 @@ import llama_cpp
 import numpy as np
 
 from falcon_runtime import FalconRuntime
-from falcon_runtime.bench import CONTEXTS, READ, WRITTEN, Meter, machine
-from falcon_runtime.engine.program import default_threads
+from falcon_runtime.bench import CONTEXTS, READ, WRITTEN, Meter
+from falcon_runtime.machine import cpu_name, default_threads
 from falcon_runtime.manifest import Manifest, read_manifest
 from falcon_runtime.perplexity import measure as our_perplexity
 
@@ -185,7 +185,7 @@ def compare(
             row.perplexity = their_perplexity(file, threads, tokens)
     for runtime in runtimes:
         runtime.close()
-    return Comparison(machine(), threads, rounds, streams, rows)
+    return Comparison(cpu_name(), threads, rounds, streams, rows)
 
 
 def streams_gain(meter: Meter, manifest: Manifest, streams: int, rounds: int) -> float | None:

@@ -1,6 +1,8 @@
-"""The operator `falcon::attention`, as tracing knows it. What computes it is engine/attention.py."""
+"""The operator `falcon::attention`, as tracing knows it and in plain torch. The engine has a kernel of its own for it,
+engine/attention.py."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 LIBRARY = torch.library.Library("falcon", "DEF")  # type: ignore[no-untyped-call]
@@ -25,3 +27,20 @@ def attention_out(
     qkv: Tensor, positions: Tensor, sequences: Tensor, cos: Tensor, sin: Tensor, cache: Tensor, *, out: Tensor
 ) -> Tensor:
     return out
+
+
+@torch.library.impl(LIBRARY, "attention", "CPU")
+def attention_in_torch(
+    qkv: Tensor, positions: Tensor, sequences: Tensor, cos: Tensor, sin: Tensor, cache: Tensor
+) -> Tensor:
+    kv_heads, size = cache.shape[2], cache.shape[4]
+    heads = qkv.view(len(positions), -1, size)
+    q, k, v = heads.split([heads.shape[1] - 2 * kv_heads, kv_heads, kv_heads], 1)  # type: ignore[no-untyped-call]
+    q, k = (x * cos[positions, None] + x.roll(size // 2, -1) * sin[positions, None] for x in (q, k))
+    cache[sequences, 0, :, positions] = k.to(cache.dtype)
+    cache[sequences, 1, :, positions] = v.to(cache.dtype)
+    rows = []
+    for row, (sequence, position) in enumerate(zip(sequences.tolist(), positions.tolist(), strict=True)):
+        keys, values = cache[sequence, :, :, : position + 1].float()
+        rows.append(F.scaled_dot_product_attention(q[row, :, None], keys, values, enable_gqa=True).flatten())
+    return torch.stack(rows)[None]

@@ -148,7 +148,7 @@ def test_a_gguf_of_4_bits_stays_at_4(tmp_path: Path, kind: GGMLQuantizationType,
     assert sum(manifest.parts.values()) == manifest.program_bytes == (folder / "model.pte").stat().st_size
 
 
-@pytest.mark.parametrize(("memory", "slots"), [(64_000_000_000, 4), (500_000_000, 1)])
+@pytest.mark.parametrize(("memory", "slots"), [(64_000_000_000, 8), (500_000_000, 1)])
 def test_slots_are_as_many_as_fit_the_machine(
     small_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int, slots: int
 ) -> None:

@@ -23,10 +23,9 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
 
 
 def logits(model: Llama, tokens: list[int]) -> Tensor:
-    count = torch.tensor([len(tokens)])
     positions = torch.arange(len(tokens))
     with torch.no_grad():
-        result: Tensor = model(torch.tensor([tokens]), positions, torch.tensor([0]), count, positions)
+        result: Tensor = model(torch.tensor([tokens]), positions, torch.zeros_like(positions), positions)
     return result
 
 

@@ -1,0 +1,90 @@
+"""What guessing ahead gains and costs: the same answers with it and without, in turns.
+
+    python -m benchmarks.guessing MODEL_FOLDER [--rounds 5] [--threads 2]
+
+Some of the questions make the model repeat what it was given, others leave it nothing to copy.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from falcon_runtime.child import environment
+from falcon_runtime.engine.client import ENVIRONMENT
+from falcon_runtime.machine import cpu_name, default_threads
+from falcon_runtime.manifest import read_manifest
+from falcon_runtime.prompt import encode_chat
+from falcon_runtime.sampling import SamplingParams
+from falcon_runtime.tokenizer import load_tokenizer
+
+TEXT = """In the old town of Harwick there lived a fox named Rolo, who kept a small shop by the harbour. Every morning \
+the fox opened the shutters, swept the floor, and set out three baskets of apples. The fishermen came by after dawn \
+and bought what they needed. In the evening the fox counted the coins, closed the shop, and walked home."""
+RECORD = """name: Ada Bergmann\nstreet: 14 Mill Lane\ncity: Harwick\nphone: 555 0137\nsince: 12 March 2019\n\
+order: three baskets of apples, one jar of honey\npaid: yes"""
+QUESTIONS = {
+    "rewrite": f"Rewrite this text, and change the name Rolo to Max:\n\n{TEXT}",
+    "repeat": f"Repeat this text word for word:\n\n{TEXT}",
+    "extract": f"Give this record as JSON, with all of its fields:\n\n{RECORD}",
+    "story": "Write a short story about a lighthouse keeper who finds a letter.",
+    "explain": "Explain how rain forms.",
+    "list": "Name ten animals and say one thing about each.",
+}
+PARAMS = SamplingParams(temperature=0, max_new_tokens=160)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="folder of a converted model")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=default_threads())
+    options = parser.parse_args()
+    if os.environ.get("GLIBC_TUNABLES") != ENVIRONMENT["GLIBC_TUNABLES"]:
+        # The engine lives in this very process, which therefore needs the engine's environment from the start.
+        raise SystemExit(subprocess.call([sys.executable, "-m", __spec__.name, *sys.argv[1:]],
+                                         env=environment(**ENVIRONMENT)))  # fmt: skip
+
+    from falcon_runtime.engine.program import Program
+    from falcon_runtime.engine.request import Request
+    from falcon_runtime.engine.scheduler import Scheduler
+    from falcon_runtime.engine.worker import SMALL_PACE, measure_costs
+
+    manifest = read_manifest(options.model)
+    tokenizer = load_tokenizer(options.model, manifest)
+    program = Program(options.model, manifest, options.threads)
+    costs = measure_costs(program)
+
+    def answer(tokens: list[int], costs: list[float]) -> tuple[float, list[int], int, int]:
+        """Tokens per second after the first, the tokens, and how many were guessed and right."""
+        scheduler = Scheduler(program, manifest.end_tokens, SMALL_PACE, costs)
+        scheduler.submit(Request(0, tokens, PARAMS))
+        steps = []
+        while scheduler.busy:
+            steps += [(time.perf_counter(), step) for step in scheduler.step()]
+        first = next(at for at, step in steps if step.token_ids)
+        written = [token for _, step in steps for token in step.token_ids]
+        last, stats = steps[-1][0], steps[-1][1].stats
+        return (len(written) - 1) / (last - first), written, stats.drafted_tokens, stats.accepted_tokens
+
+    print("| | tokens | without | with guesses | gain | guessed | right | same tokens |")
+    print("|---" * 8 + "|")
+    for name, question in QUESTIONS.items():
+        tokens = encode_chat(tokenizer, [{"role": "user", "content": question}], manifest.context, 1).tokens
+        plain, guessing = [], []
+        for _ in range(options.rounds):
+            plain.append(answer(tokens, [1.0]))
+            guessing.append(answer(tokens, costs))
+        rates = [statistics.median(run[0] for run in runs) for runs in (plain, guessing)]
+        _, written, guessed, right = guessing[0]
+        same = next((i for i, (a, b) in enumerate(zip(plain[0][1], written, strict=False)) if a != b), len(written))
+        print(f"| {name} | {len(written)} | {rates[0]:.0f} | {rates[1]:.0f} | {rates[1] / rates[0]:.2f} | {guessed} | "
+              f"{right} | {same} |", flush=True)  # fmt: skip
+    print(f"\n{cpu_name()}, {options.threads} threads, medians of {options.rounds} rounds")
+
+
+if __name__ == "__main__":
+    main()
