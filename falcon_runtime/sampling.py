@@ -213,7 +213,7 @@ def _leading(logits: Array, weights: Array, amount: float, among: NDArray[np.boo
     if np.count_nonzero(among) > SORTABLE:
         # The upper half of a float32's bits, a bfloat16, is ordered as the numbers are if these are not negative. A
         # histogram over it tells in which bin the amount is reached: what is before it is in, and it must be sorted.
-        bins = ((logits.max() - logits).view(np.uint32) >> 16).astype(np.int64)
+        bins = (np.abs(logits.max() - logits).view(np.uint32) >> 16).astype(np.int64)  # Of 0 - 0 the sign may be set.
         reached = np.cumsum(np.bincount(bins, weights))
         last = int(np.searchsorted(reached, amount))
         sure, among = (bins < last) & among, (bins == last) & among

@@ -166,11 +166,12 @@ class EngineProcess:
     def _receive(self) -> None:
         try:
             while True:
-                step: Step = self._connection.recv()
-                stream = self._streams[step.request]
-                if step.finish_reason:
-                    del self._streams[step.request]
-                stream.inbox.put(step)
+                steps: tuple[Step, ...] = self._connection.recv()
+                for step in steps:
+                    stream = self._streams[step.request]
+                    if step.finish_reason:
+                        del self._streams[step.request]
+                    stream.inbox.put(step)
         except (EOFError, OSError):
             self.alive = False
             self._fail_all()

@@ -1,7 +1,7 @@
 """The engine's process: `python -m falcon_runtime.engine.worker SOCKET FOLDER THREADS`, started by `client.Engine`.
 
 A forward holds the GIL, and a wrong shape or a lack of memory ends the whole process; here neither touches the page.
-Messages go over the inherited socket: `Submit` and `Cancel` come in; `Ready` or an error, then `Step`s go out.
+Messages go over the inherited socket: `Submit` and `Cancel` come in; `Ready` or an error, then tuples of `Step`s go out.
 """
 
 import gc
@@ -29,12 +29,12 @@ def serve(connection: Connection, scheduler: Scheduler) -> None:
         while connection.poll(0 if scheduler.busy else None):
             match connection.recv():
                 case Submit(request, tokens, params):
-                    connection.send(scheduler.submit(Request(request, tokens, params)))
+                    connection.send((scheduler.submit(Request(request, tokens, params)),))
                 case Cancel(request):
                     if step := scheduler.cancel(request):
-                        connection.send(step)
-        for step in scheduler.step():
-            connection.send(step)
+                        connection.send((step,))
+        # All of a forward in one message: each one wakes the parent, which takes a core from the next forward.
+        connection.send(tuple(scheduler.step()))
 
 
 def measure_costs(program: ForwardProgram) -> list[float]:
