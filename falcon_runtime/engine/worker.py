@@ -1,7 +1,7 @@
 """The engine's process: `python -m falcon_runtime.engine.worker SOCKET FOLDER THREADS`, started by `client.Engine`.
 
 A forward holds the GIL, and a wrong shape or a lack of memory ends the whole process; here neither touches the page.
-Messages go over the inherited socket: `Submit` and `Cancel` come in; `Ready` or an error, then tuples of `Step`s go out.
+Messages go over the inherited socket: `Submit` and `Cancel` come in; `Ready` or an error, then tuples of `Step`s, out.
 """
 
 import gc
