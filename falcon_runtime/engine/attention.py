@@ -42,6 +42,8 @@ F = np.float32
 # Offsets of TensorImpl's members, and of KernelRuntimeContext's.
 SIZES, STRIDES, DATA, NUMEL, TYPE = 0, 16, 24, 40, 56
 FAILURE, INVALID_ARGUMENT = 16, 0x12
+# What the parts of a call tell each other: addresses of tensors' data, and numbers.
+QKV, POSITIONS, SEQUENCES, COS, SIN, CACHE, COUNT, CONTEXT, OUT, PIECE_COUNT, PIECE_SIZE = range(11)
 MAX_ROWS = 256
 """As many as a batch has, graph.MAX_TOKENS."""
 MAX_KERNELS = 16
@@ -143,7 +145,7 @@ def _compile(heads: Heads, parallelize: Any) -> Any:
     item, threads = np.dtype(kind).itemsize, MAX_THREADS
 
     # Memory to work in, at addresses that the code knows.
-    call = np.zeros(16, np.int64)
+    call = np.zeros(11, np.int64)
     blocks = np.zeros((MAX_ROWS, 4), np.int64)  # First row, rows, sequence, position of the first row.
     rotated = np.zeros((kv, MAX_ROWS, queries, size), np.float32)
     scores = np.zeros((threads, most, BLOCK), np.float32)
@@ -218,19 +220,19 @@ def _compile(heads: Heads, parallelize: Any) -> Any:
     @njit
     def cache_of(call: Any, sequence: Any, which: Any, head: Any) -> Any:
         """Keys (0) or values (1) [context, size] of a head of a sequence."""
-        context = call[7]
+        context = call[CONTEXT]
         place = ((sequence * 2 + which) * kv + head) * context * size * item
-        return carray(_pointer(call[5] + place), (context, size), kind)
+        return carray(_pointer(call[CACHE] + place), (context, size), kind)
 
     @cfunc(types.void(types.uint64, types.uint64), fastmath=True)
     def rotate(_: Any, row: Any) -> None:
         """RoPE of a row's queries and key; its key and value go into the cache."""
-        call = carray(_pointer(a_call), 16, np.int64)
-        qkv = carray(_pointer(call[0]), (call[6], all_heads + 2 * kv, size), np.float32)
-        position = carray(_pointer(call[1]), call[6], np.int64)[row]
-        sequence = carray(_pointer(call[2]), call[6], np.int64)[row]
-        cos = carray(_pointer(call[3]), (call[7], size), np.float32)
-        sin = carray(_pointer(call[4]), (call[7], size), np.float32)
+        call = carray(_pointer(a_call), 11, np.int64)
+        qkv = carray(_pointer(call[QKV]), (call[COUNT], all_heads + 2 * kv, size), np.float32)
+        position = carray(_pointer(call[POSITIONS]), call[COUNT], np.int64)[row]
+        sequence = carray(_pointer(call[SEQUENCES]), call[COUNT], np.int64)[row]
+        cos = carray(_pointer(call[COS]), (call[CONTEXT], size), np.float32)
+        sin = carray(_pointer(call[SIN]), (call[CONTEXT], size), np.float32)
         rotated = carray(_pointer(a_rotated), (kv, MAX_ROWS, queries, size), np.float32)
         middle = size // 2
         for head in range(all_heads):
@@ -252,8 +254,8 @@ def _compile(heads: Heads, parallelize: Any) -> Any:
     @cfunc(types.void(types.uint64, types.uint64, types.uint64), fastmath=True)
     def compute(_: Any, thread: Any, unit: Any) -> None:
         """A block of rows, for one key-value head and one piece of the past."""
-        call = carray(_pointer(a_call), 16, np.int64)
-        pieces, piece_size = call[9], call[10]
+        call = carray(_pointer(a_call), 11, np.int64)
+        pieces, piece_size = call[PIECE_COUNT], call[PIECE_SIZE]
         piece, head, block = unit % pieces, unit // pieces % kv, unit // pieces // kv
         mine = carray(_pointer(a_blocks), (MAX_ROWS, 4), np.int64)[block]
         row, rows, sequence, position = mine[0], mine[1], mine[2], mine[3]
@@ -269,7 +271,7 @@ def _compile(heads: Heads, parallelize: Any) -> Any:
         first, last = min(piece * piece_size, end), min((piece + 1) * piece_size, end)
         attend(q, rows, position, keys, values, first, last, scores, wide, sums, tops, totals)
         if pieces == 1:
-            out = carray(_pointer(call[8]), (call[6], all_heads, size), np.float32)
+            out = carray(_pointer(call[OUT]), (call[COUNT], all_heads, size), np.float32)
             for i in range(count):
                 target = out[row + i // queries, head * queries + i % queries]
                 for d in range(size):
@@ -287,20 +289,20 @@ def _compile(heads: Heads, parallelize: Any) -> Any:
     @cfunc(types.void(types.uint64, types.uint64), fastmath=True)
     def merge(_: Any, row: Any) -> None:
         """A row's result from those of the pieces."""
-        call = carray(_pointer(a_call), 16, np.int64)
+        call = carray(_pointer(a_call), 11, np.int64)
         piece_sums = carray(_pointer(a_psums), (PIECES, FEW, all_heads, size), np.float32)
         piece_tops = carray(_pointer(a_ptops), (PIECES, FEW, all_heads), np.float32)
         piece_totals = carray(_pointer(a_ptotals), (PIECES, FEW, all_heads), np.float32)
-        out = carray(_pointer(call[8]), (call[6], all_heads, size), np.float32)[row]
+        out = carray(_pointer(call[OUT]), (call[COUNT], all_heads, size), np.float32)[row]
         for h in range(all_heads):
             top = piece_tops[0, row, h]
-            for piece in range(1, call[9]):
+            for piece in range(1, call[PIECE_COUNT]):
                 if piece_totals[piece, row, h] > F(0):
                     top = max(top, piece_tops[piece, row, h])
             total = F(0)
             for d in range(size):
                 out[h, d] = F(0)
-            for piece in range(call[9]):
+            for piece in range(call[PIECE_COUNT]):
                 if piece_totals[piece, row, h] > F(0):
                     weight = _exp2(F(piece_tops[piece, row, h] - top))
                     total += weight * piece_totals[piece, row, h]
@@ -315,23 +317,23 @@ def _compile(heads: Heads, parallelize: Any) -> Any:
     @cfunc(types.void(types.int64, types.int64))
     def kernel(context: Any, arguments: Any) -> None:
         """Arguments: qkv, positions, sequences, cos, sin, cache, out."""
-        call = carray(_pointer(a_call), 16, np.int64)
+        call = carray(_pointer(a_call), 11, np.int64)
         blocks = carray(_pointer(a_blocks), (MAX_ROWS, 4), np.int64)
-        for i in range(6):
+        for i in range(COUNT):
             call[i] = _number(_tensor(arguments, i) + DATA)
         rows, slots = _size(_tensor(arguments, 0), 1), _size(_tensor(arguments, 5), 0)
-        call[6], call[7] = rows, _size(_tensor(arguments, 5), 3)
+        call[COUNT], call[CONTEXT] = rows, _size(_tensor(arguments, 5), 3)
         out = _tensor(arguments, 6)
-        call[8] = _number(out + DATA)
+        call[OUT] = _number(out + DATA)
         carray(_pointer(_number(out + SIZES)), 3, np.int32)[1] = rows
         carray(_pointer(_number(out + STRIDES)), 3, np.int32)[0] = rows * all_heads * size
         carray(_pointer(out + NUMEL), 1, np.int64)[0] = rows * all_heads * size
 
-        positions = carray(_pointer(call[1]), rows, np.int64)
-        sequences = carray(_pointer(call[2]), rows, np.int64)
+        positions = carray(_pointer(call[POSITIONS]), rows, np.int64)
+        sequences = carray(_pointer(call[SEQUENCES]), rows, np.int64)
         used, longest = 0, np.int64(0)
         for row in range(rows):
-            if not (0 <= sequences[row] < slots and 0 <= positions[row] < call[7]) or rows > MAX_ROWS:
+            if not (0 <= sequences[row] < slots and 0 <= positions[row] < call[CONTEXT]) or rows > MAX_ROWS:
                 carray(_pointer(context + FAILURE), 1, np.int32)[0] = INVALID_ARGUMENT
                 return
             longest = max(longest, positions[row] + 1)
@@ -341,19 +343,19 @@ def _compile(heads: Heads, parallelize: Any) -> Any:
                 or sequences[row] != sequences[row - 1]
                 or positions[row] != positions[row - 1] + 1
             ):
-                # One by one: compiling the assignment of a tuple, and what it may raise, takes three seconds.
+                # One by one: compiling the assignment of a tuple, and what it may raise, takes two seconds.
                 blocks[used, 0], blocks[used, 1] = row, 0
                 blocks[used, 2], blocks[used, 3] = sequences[row], positions[row]
                 used += 1
             blocks[used - 1, 1] += 1
-        call[9], call[10] = 1, longest
+        call[PIECE_COUNT], call[PIECE_SIZE] = 1, longest
         if rows <= FEW and longest > PIECE:
-            call[10] = max(PIECE, (longest + PIECES - 1) // PIECES)
-            call[9] = (longest + call[10] - 1) // call[10]
+            call[PIECE_SIZE] = max(PIECE, (longest + PIECES - 1) // PIECES)
+            call[PIECE_COUNT] = (longest + call[PIECE_SIZE] - 1) // call[PIECE_SIZE]
         pool = _number(a_pool)
         run(pool, a_rotate, 0, rows, 1)
-        run_with_thread(pool, a_compute, 0, used * kv * call[9], 1)
-        if call[9] > 1:
+        run_with_thread(pool, a_compute, 0, used * kv * call[PIECE_COUNT], 1)
+        if call[PIECE_COUNT] > 1:
             run(pool, a_merge, 0, rows, 1)
 
     return kernel, (memory, rotate, compute, merge, parallelize)
@@ -396,7 +398,7 @@ _registered: dict[Heads, Any] = {}
 
 
 def register(libraries: Path, heads: Heads) -> None:
-    """Compiles the kernel for `heads`, about two seconds, and makes it known to ExecuTorch.
+    """Compiles the kernel for `heads`, about four seconds, and makes it known to ExecuTorch.
 
     `libraries` is executorch's folder of shared libraries, whose thread pool has its size by now: at most MAX_THREADS.
     """

@@ -40,8 +40,8 @@ def serve(connection: Connection, scheduler: Scheduler) -> None:
 def measure_costs(program: ForwardProgram) -> list[float]:
     """Seconds that a forward of 1, 2, 3, ... rows takes here and now, a quarter of the context being filled.
 
-    What rows cost hangs on the model, the processor and its kernels: from one to eight rows anything from nothing to
-    half as much again, sometimes less than nothing.
+    What rows cost hangs on the model, the processor, its kernels and the context: two may take less than one, eight
+    half as much again or three times as much.
     """
     idle, start = program.slots - 1, program.context // 4
     seconds = {}
@@ -70,7 +70,7 @@ def main() -> None:
         except FalconError as error:
             connection.send(error)
             return
-        gc.freeze()  # What the imports made stays: looking through it took a tenth of a millisecond of every step.
+        gc.freeze()  # What the imports made stays, and need not be looked through again and again.
         connection.send(Ready())
         pace = LARGE_PACE if manifest.shape.large else SMALL_PACE
         serve(connection, Scheduler(program, manifest.end_tokens, pace, costs))
