@@ -1,12 +1,12 @@
 """The models this project knows by name: where they come from, how they are converted, under what licence."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .architecture import Architecture
 from .machine import machine_memory
 from .manifest import RecipeName
-from .recipes import schemes_of
+from .recipes import Schemes, schemes_of
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,16 @@ class CatalogEntry:
     architecture: Architecture
     source: Wheel | HubRepository
     recipe: RecipeName
-    """The recipe that it is converted with unless another is asked for."""
+    """The recipe that it is converted with; `with_recipe` gives the same model in another."""
     context: int
     """The context in tokens that it is converted with unless another is asked for."""
     licence: str
     licence_url: str
     licence_summary: str
     """What the licence asks for, in a sentence."""
+
+    def with_recipe(self, recipe: RecipeName) -> "CatalogEntry":
+        return replace(self, recipe=recipe)
 
     @property
     def terms(self) -> str:
@@ -80,17 +83,23 @@ class CatalogEntry:
     @property
     def program_bytes(self) -> int:
         """About what the converted model takes on disk, in its recipe."""
-        return schemes_of(self.recipe, self.architecture).bytes(self.architecture)
+        return self._schemes.bytes(self.architecture)
 
     @property
     def slots(self) -> int:
         """Sequences that it keeps at once when it is converted on this machine, unless others are asked for."""
-        return self.architecture.fitting_slots(self.program_bytes, self.context, machine_memory())
+        bits = self._schemes.cache_bits
+        return self.architecture.fitting_slots(self.program_bytes, self.context, machine_memory(), bits)
 
     @property
     def memory_bytes(self) -> int:
         """About what it takes to run, in its recipe and context and with its slots."""
-        return self.architecture.memory_bytes(self.program_bytes, self.context, self.slots)
+        bits = self._schemes.cache_bits
+        return self.architecture.memory_bytes(self.program_bytes, self.context, self.slots, bits)
+
+    @property
+    def _schemes(self) -> Schemes:
+        return schemes_of(self.recipe, self.architecture)
 
 
 _HUB_SOURCE = re.compile(

@@ -38,6 +38,10 @@ class PromptTooLong(InvalidRequest):
     """The prompt leaves no room for a single new token in the model's context."""
 
 
+class NotEnoughMemory(FalconError):
+    """This machine has not the memory that a model needs beside what runs."""
+
+
 class EngineDied(FalconError):
     """The engine's process ended while it was working. The next request starts a new one."""
 

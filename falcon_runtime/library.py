@@ -1,12 +1,14 @@
 """The models at hand: the catalogue's, and the converted ones in the models folder."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from .catalog import CATALOG, STARTER, CatalogEntry
-from .errors import UnknownModel
-from .manifest import is_converted
+from .errors import FalconError, UnknownModel
+from .manifest import Manifest, RecipeName, is_converted, read_manifest
 
 
 @dataclass(frozen=True)
@@ -14,11 +16,46 @@ class Model:
     name: str
     folder: Path
     entry: CatalogEntry | None = None
-    """The catalogue's, where the model is one of its own."""
+    """The catalogue's, where the model is one of its own, in the model's recipe."""
+    recipe: RecipeName | None = None
+    """Where another recipe than the catalogue's was asked for."""
 
     @property
     def title(self) -> str:
-        return self.entry.title if self.entry else self.name
+        if not self.entry:
+            return self.name
+        return f"{self.entry.title} {self.recipe}" if self.recipe else self.entry.title
+
+    def manifest(self) -> Manifest | None:
+        """None where the model is not converted, or damaged."""
+        try:
+            return read_manifest(self.folder)
+        except FalconError:
+            return None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What there is to know of a model before it is chosen."""
+
+    name: str
+    title: str
+    recipe: RecipeName
+    context: int
+    """Tokens of prompt and answer together."""
+    slots: int
+    """Requests that run at once."""
+    parameters: int
+    converted: bool
+    download_bytes: int
+    """0 if it is converted; like the other sizes, about."""
+    program_bytes: int
+    memory_bytes: int
+    """What it takes when it is loaded."""
+    licence: str
+    licence_url: str
+    licence_summary: str
+    """All three empty where the catalogue does not know the model."""
 
 
 def default_models_dir() -> Path:
@@ -28,16 +65,21 @@ def default_models_dir() -> Path:
 
 
 def find_model(model: str | None, models_dir: Path) -> Model:
-    """The model of a catalogue name, of a converted model's name in `models_dir`, or of its folder anywhere.
+    """The model of a catalogue name, alone or with a recipe (`NAME:int4`), of a converted model's name in `models_dir`,
+    or of its folder anywhere.
 
     None stands for FALCON_MODEL, else the starter model. Errors: UnknownModel.
     """
     model = model or os.environ.get("FALCON_MODEL") or STARTER.name
-    if entry := CATALOG.get(model):
-        return Model(entry.name, models_dir / entry.name, entry)
+    name, _, recipe = model.partition(":")
+    if entry := CATALOG.get(name):
+        for known in _models_of(entry, models_dir):
+            if known.name == model.removesuffix(f":{entry.recipe}"):
+                return known
+        raise UnknownModel(f"There is no recipe {recipe!r} of {name}; there are {', '.join(get_args(RecipeName))}.")
     for folder in (Path(model), models_dir / model):
         if folder.is_dir():
-            return Model(folder.resolve().name, folder)
+            return _catalogued(models_dir).get(folder) or Model(folder.resolve().name, folder)
     raise UnknownModel(
         f"There is no model {model!r}. Give the folder of a converted model, or a name: "
         f"{', '.join(sorted(set(CATALOG) | set(converted_models(models_dir))))}."
@@ -45,7 +87,52 @@ def find_model(model: str | None, models_dir: Path) -> Model:
 
 
 def converted_models(models_dir: Path) -> list[str]:
-    """Names of the converted models in `models_dir`."""
+    """Names of the folders of the converted models in `models_dir`."""
     if not models_dir.is_dir():
         return []
     return sorted(folder.name for folder in models_dir.iterdir() if is_converted(folder))
+
+
+def choices(models_dir: Path) -> list[Choice]:
+    """Every model of the catalogue and every converted one in `models_dir`, those of the catalogue first and in its
+    order. A damaged one counts as not converted, and only if the catalogue can tell what it would be."""
+    converted, known = converted_models(models_dir), _catalogued(models_dir)
+    models = [model for model in known.values() if not model.recipe or model.folder.name in converted]
+    others = [Model(name, models_dir / name) for name in converted if models_dir / name not in known]
+    return [choice for model in [*models, *others] if (choice := _choice(model))]
+
+
+def _choice(model: Model) -> Choice | None:
+    manifest, entry = model.manifest(), model.entry
+    facts = manifest or entry
+    if not facts:
+        return None
+    return Choice(
+        name=model.name,
+        title=model.title,
+        recipe=facts.recipe,
+        context=facts.context,
+        slots=facts.slots,
+        parameters=facts.parameters,
+        converted=manifest is not None,
+        download_bytes=entry.download_bytes if entry and not manifest else 0,
+        program_bytes=facts.program_bytes,
+        memory_bytes=facts.memory_bytes,
+        licence=entry.licence if entry else "",
+        licence_url=entry.licence_url if entry else "",
+        licence_summary=entry.licence_summary if entry else "",
+    )
+
+
+def _models_of(entry: CatalogEntry, models_dir: Path) -> Iterator[Model]:
+    """One for each recipe; the plain name is the model in the catalogue's recipe."""
+    yield Model(entry.name, models_dir / entry.name, entry)
+    for recipe in get_args(RecipeName):
+        if recipe != entry.recipe:
+            folder = models_dir / f"{entry.name}-{recipe}"
+            yield Model(f"{entry.name}:{recipe}", folder, entry.with_recipe(recipe), recipe)
+
+
+def _catalogued(models_dir: Path) -> dict[Path, Model]:
+    """The catalogue's models in every recipe, by their folders."""
+    return {model.folder: model for entry in CATALOG.values() for model in _models_of(entry, models_dir)}

@@ -4,7 +4,9 @@ import os
 import platform
 from pathlib import Path
 
+PROC = Path("/proc")
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""A container's, with `memory.current` and `memory.stat` beside it."""
 
 
 def machine_memory() -> int:
@@ -14,6 +16,20 @@ def machine_memory() -> int:
         return min(memory, int(MEMORY_LIMIT.read_text()))
     except (OSError, ValueError):  # There is no such file, or no limit: "max".
         return memory
+
+
+def available_memory() -> int:
+    """Bytes of memory that can be taken now: what the system can give, no more than a container's limit leaves."""
+    available = proc_value("meminfo", "MemAvailable")  # "24061340 kB"
+    memory = int(available.split()[0]) * 1024 if available else machine_memory()
+    try:
+        used = int(MEMORY_LIMIT.with_name("memory.current").read_text())
+        stat = dict(line.split() for line in MEMORY_LIMIT.with_name("memory.stat").read_text().splitlines())
+        # Files that were read count as used, though the system drops them as soon as memory is wanted.
+        left = int(MEMORY_LIMIT.read_text()) - used + int(stat.get("inactive_file", 0))
+    except (OSError, ValueError):
+        return memory
+    return max(0, min(memory, left))
 
 
 def default_threads() -> int:
@@ -33,7 +49,7 @@ def cpu_name() -> str:
 def proc_value(file: str, key: str) -> str | None:
     """The value in the first line `key: value` of a file below /proc; None where there is no such file or line."""
     try:
-        lines = Path("/proc", file).read_text().splitlines()
+        lines = (PROC / file).read_text().splitlines()
     except OSError:
         return None
     pairs = (line.partition(":") for line in lines)

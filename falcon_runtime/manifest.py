@@ -57,6 +57,11 @@ class Manifest(BaseModel):
     versions: dict[str, str]
     """Of executorch, torch and transformers at conversion."""
 
+    @property
+    def memory_bytes(self) -> int:
+        """About what the engine takes when it has loaded the model."""
+        return self.shape.memory_bytes(self.program_bytes, self.context, self.slots, self.cache_bits)
+
     def save(self, folder: Path) -> None:
         (folder / MANIFEST).write_text(self.model_dump_json(indent=2) + "\n")
 

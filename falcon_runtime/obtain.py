@@ -22,13 +22,15 @@ def obtain(
     report: Callable[[Status], None],
     on_start: Callable[[subprocess.Popen[str]], None] = lambda process: None,
 ) -> None:
-    """Downloads and converts `entry` into `folder`; `on_start` gets the process that does, for ending it early.
+    """Downloads `entry` and converts it, in its recipe, into `folder`; `on_start` gets the process that does, for
+    ending it early.
 
     Errors: DownloadFailed, ConversionFailed.
     """
     report(Status("downloading", f"Downloading {entry.title}"))
+    conversion = ["convert", entry.name, "--recipe", entry.recipe, "--output", str(folder), "--json"]
     process = subprocess.Popen(
-        [sys.executable, "-m", __package__, "convert", entry.name, "--output", str(folder), "--json"],
+        [sys.executable, "-m", __package__, *conversion],
         env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

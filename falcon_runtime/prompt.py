@@ -36,6 +36,20 @@ def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str, context: int) -
     return tokens
 
 
+def check_tokens(tokens: Sequence[int], vocabulary: int, context: int) -> list[int]:
+    """Token ids, special ones included, as the prompt that they are. Errors: InvalidRequest unless the model, which has
+    `vocabulary` tokens, knows each of them; PromptTooLong unless a new token fits behind them into `context`."""
+    if not tokens:
+        raise InvalidRequest("The prompt is empty. Give at least one token.")
+    _check_length(tokens, context)
+    for token in tokens:
+        if type(token) is not int or not 0 <= token < vocabulary:
+            raise InvalidRequest(
+                f"The model has no token {token!r:.200}; its tokens are the whole numbers from 0 to {vocabulary - 1:,}."
+            )
+    return list(tokens)
+
+
 @dataclass(frozen=True)
 class ChatPrompt:
     """A conversation up to where the assistant goes on: as rendered by the template, and in tokens."""

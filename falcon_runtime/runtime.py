@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .backends import check_backend, check_convertible
+from .catalog import CatalogEntry
 from .chunk import Chunk
 from .engine.client import Engine, StepStream
 from .errors import FalconError, InvalidRequest, RuntimeClosed
 from .library import Model, default_models_dir, find_model
-from .manifest import Backend, Manifest, is_converted, read_manifest
+from .manifest import Backend, Manifest, RecipeName, is_converted, read_manifest
 from .obtain import obtain
-from .prompt import Message, encode_chat, encode_text, instruction_messages
+from .prompt import Message, check_tokens, encode_chat, encode_text, instruction_messages
 from .sampling import SamplingParams
 from .status import Status
-from .tokenizer import Detokenizer, load_tokenizer
+from .tokenizer import Decoder, Detokenizer, load_tokenizer
 from .transcripts import Record, Transcripts
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Generation:
         dropped_messages: int = 0,
         record: Record | None = None,
     ):
+        self.prompt = tuple(prompt)
+        """The prompt's token ids as the engine got them."""
         self._steps = steps
         self._detokenizer = Detokenizer(tokenizer, prompt)
         self._stop = stop
@@ -88,9 +91,11 @@ class Generation:
 class FalconRuntime:
     """One model. Making one is instant; the model is obtained (downloaded, converted) and loaded at first use.
 
-    `model` is a name of the catalogue or the folder of a converted model (None: FALCON_MODEL, else the embedded
-    starter model), `models_dir` where converted models are kept (None: FALCON_MODELS_DIR, else `models` beside the
-    package), `threads` how many the engine uses (None: the CPUs it may use). Safe to use from several threads.
+    `model` is a name of the catalogue, alone or with a recipe (`NAME:int4`), or the folder of a converted model (None:
+    FALCON_MODEL, else the embedded starter model), `models_dir` where converted models are kept (None:
+    FALCON_MODELS_DIR, else `models` beside the package), `threads` how many the engine uses (None: the CPUs it may
+    use). `before_start` is called when all is there and the engine is about to start, with the runtime and with what
+    takes a status; it may wait, or refuse with a FalconError. Safe to use from several threads.
 
     Errors: UnknownModel; the others come with `load` or the first request.
     """
@@ -101,14 +106,17 @@ class FalconRuntime:
         models_dir: str | Path | None = None,
         backend: Backend = "xnnpack",
         threads: int | None = None,
+        before_start: "Callable[[FalconRuntime, Callable[[Status], None]], None] | None" = None,
     ):
         self._model: Model = find_model(model, Path(models_dir) if models_dir else default_models_dir())
         self._backend: Backend = backend
         self._engine = Engine(self._model.folder, threads)
+        self._before_start = before_start
         self._status = Status()
         self._loading = threading.Lock()
         self._manifest: Manifest | None = None
         self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._decoder: Decoder | None = None
         self._transcripts: Transcripts | None = None
         self._obtaining: subprocess.Popen[str] | None = None
         self._closed = False
@@ -136,14 +144,36 @@ class FalconRuntime:
         return f"{m.recipe} · {m.context:,} tokens of context" + f" · {m.slots} at once" * (m.slots > 1)
 
     @property
+    def recipe(self) -> RecipeName | None:
+        """How the model's weights are stored, or will be; None where the folder is no converted model."""
+        facts = self._facts
+        return facts.recipe if facts else None
+
+    @property
+    def memory_bytes(self) -> int:
+        """About what the model takes when it is loaded; 0 where the folder is no converted model."""
+        facts = self._facts
+        return facts.memory_bytes if facts else 0
+
+    @property
     def slots(self) -> int | None:
         """How many requests run at once, the others waiting; None until the model is loaded."""
         return self._manifest.slots if self._manifest else None
 
     @property
+    def context(self) -> int | None:
+        """Tokens that prompt and answer have together; None until the model is loaded."""
+        return self._manifest.context if self._manifest else None
+
+    @property
     def engine_pid(self) -> int | None:
         """The id of the engine's process, which may have ended; None before its first start."""
         return self._engine.pid
+
+    @property
+    def restarted_at(self) -> float | None:
+        """`time.time()` when the engine was last started again after it had ended; None if never."""
+        return self._engine.restarted_at
 
     @property
     def needs_obtaining(self) -> bool:
@@ -168,10 +198,17 @@ class FalconRuntime:
         else:
             threading.Thread(target=self._load_quietly, args=(on_status,), name="falcon-load", daemon=True).start()
 
-    def generate(self, prompt: str, params: SamplingParams | None = None) -> Generation:
-        """Continues a text. Errors: InvalidRequest, PromptTooLong, and those of `load`."""
+    def generate(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Generation:
+        """Continues a text, or tokens, which are taken as they are, special ones included.
+
+        Errors: InvalidRequest, PromptTooLong, and those of `load`.
+        """
         manifest, tokenizer = self._ready()
-        return self._start(encode_text(tokenizer, prompt, manifest.context), params or SamplingParams())
+        if isinstance(prompt, str):
+            tokens = encode_text(tokenizer, prompt, manifest.context)
+        else:
+            tokens = check_tokens(prompt, manifest.vocabulary, manifest.context)
+        return self._start(tokens, params or SamplingParams())
 
     def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
         """Answers the last of `messages`: `[{"role": "user", "content": "…"}, …]`. Where the last one is the
@@ -200,6 +237,14 @@ class FalconRuntime:
         _, tokenizer = self._ready()
         return list(tokenizer.encode(text, add_special_tokens=False))
 
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens as it stands behind other text, so that a first one keeps its space. Special tokens have
+        none; bytes that are no whole character give U+FFFD. Needs no engine once the model was loaded."""
+        if not self._decoder:
+            self._load(None)
+            assert self._decoder
+        return self._decoder(tokens)
+
     def score(self, tokens: Sequence[int]) -> list[float]:
         """The model's log-probability, in nats, of each token but the first, given those before it."""
         manifest, _ = self._ready()
@@ -225,6 +270,11 @@ class FalconRuntime:
             )
         steps = self._engine.submit(tokens, params)
         return Generation(steps, tokenizer, tokens, params.stop, dropped_messages, record)
+
+    @property
+    def _facts(self) -> Manifest | CatalogEntry | None:
+        """What tells of the model: its manifest where it is converted and whole, else the catalogue."""
+        return self._manifest or self._model.manifest() or self._model.entry
 
     def _ready(self) -> tuple[Manifest, "PreTrainedTokenizerBase"]:
         self._load(None)
@@ -255,14 +305,17 @@ class FalconRuntime:
                 if self._model.entry and self.needs_obtaining:
                     check_convertible(self._backend, self._model.title)
                     obtain(self._model.entry, self._model.folder, report, on_start=self._keep_obtaining)
-                report(Status("loading", f"Loading {self._model.title}"))
                 manifest = read_manifest(self._model.folder)
                 check_backend(self._backend, manifest)
+                if self._before_start:
+                    self._before_start(self, report)
+                report(Status("loading", f"Loading {self._model.title}"))
                 # Each takes seconds, the engine mostly in its own process.
                 with ThreadPoolExecutor(1, "falcon-engine-start") as starter:
                     started = starter.submit(self._engine.start)
                     self._tokenizer = self._tokenizer or load_tokenizer(self._model.folder, manifest)
                     started.result()
+                self._decoder = self._decoder or Decoder(self._tokenizer)
                 self._transcripts = self._transcripts or Transcripts(self._tokenizer)
                 self._manifest = manifest
             except FalconError as error:

@@ -1,6 +1,7 @@
 """The tokenizer of a converted model, and the detokenizer that streams."""
 
 from collections.abc import Sequence
+from os.path import commonprefix
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,28 @@ class Detokenizer:
         them, since a part could begin within a character."""
         self._tokenizer = tokenizer.backend_tokenizer
         self._stream = DecodeStream(ids=list(prompt), skip_special_tokens=True)
+        text = self._tokenizer.decode(list(prompt), skip_special_tokens=True)
+        self._repeated = text if text.endswith("\N{REPLACEMENT CHARACTER}") else ""
+        """The prompt's text, if the stream will repeat it: it takes one that ends within a character for unread."""
 
     def add(self, token: int) -> str:
         """The text that this token completes."""
-        return self._stream.step(self._tokenizer, token) or ""
+        text = self._stream.step(self._tokenizer, token) or ""
+        if text and self._repeated:
+            repeated = commonprefix([text, self._repeated])  # noqa: RUF071  Of characters is meant.
+            text, self._repeated = text[len(repeated) :], ""
+        return text
+
+
+class Decoder:
+    """Token ids to text as it stands behind other text: a first token keeps its space. Special tokens have no text;
+    bytes that are no whole character give U+FFFD."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase"):
+        self._tokenizer = tokenizer.backend_tokenizer
+        self._before = list(tokenizer.encode("a", add_special_tokens=False))
+        self._start = len(self._tokenizer.decode(self._before))
+
+    def __call__(self, tokens: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode([*self._before, *tokens], skip_special_tokens=True)
+        return text[self._start :]

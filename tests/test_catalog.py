@@ -1,5 +1,6 @@
 """What the catalogue says of its models follows from their shapes, and agrees with what conversion makes of them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,10 @@ import pytest
 from falcon_runtime.catalog import CATALOG, STARTER, HubRepository, hub_repository
 from falcon_runtime.convert.checkpoint import open_checkpoint
 from falcon_runtime.convert.needs import Needs
-from falcon_runtime.machine import machine_memory
-from falcon_runtime.manifest import read_manifest
+from falcon_runtime.errors import UnknownModel
+from falcon_runtime.library import Model, choices, find_model
+from falcon_runtime.machine import available_memory, machine_memory
+from falcon_runtime.manifest import MANIFEST, read_manifest
 
 from .conftest import small_llama
 from .convert.conftest import write_gguf
@@ -61,6 +64,72 @@ def test_the_memory_of_a_container_is_its_limit(tmp_path: Path, monkeypatch: pyt
     for text, memory in (("1000000\n", 1_000_000), ("max\n", host), (f"{2 * host}\n", host)):
         limit.write_text(text)
         assert machine_memory() == memory
+
+
+def test_available_memory_is_the_systems_and_within_the_containers_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("falcon_runtime.machine.PROC", tmp_path)
+    monkeypatch.setattr("falcon_runtime.machine.MEMORY_LIMIT", tmp_path / "memory.max")
+    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    5000 kB\n")
+    assert available_memory() == 5_120_000
+    (tmp_path / "memory.current").write_text("3000000\n")
+    (tmp_path / "memory.stat").write_text("anon 1000000\ninactive_file 500000\nactive_file 7\n")
+    for limit, available in (("4000000", 1_500_000), ("2000000", 0), ("max", 5_120_000), ("90000000", 5_120_000)):
+        (tmp_path / "memory.max").write_text(limit + "\n")
+        assert available_memory() == available
+
+
+def test_available_memory_of_this_machine() -> None:
+    assert 0 < available_memory() <= machine_memory()
+
+
+@pytest.mark.parametrize("name", [STARTER.name, "falcon3-7b-instruct"])
+def test_another_recipe_is_another_size(name: str) -> None:
+    entry = CATALOG[name]
+    int4, int8, fp32 = (entry.with_recipe(recipe) for recipe in ("int4", "int8", "fp32"))
+    assert entry.with_recipe(entry.recipe) == entry
+    assert int4.program_bytes < int8.program_bytes < fp32.program_bytes
+    assert fp32.slots <= int8.slots
+    cache = entry.architecture.kv_cache_bytes(entry.context, fp32.slots, bits=32)
+    assert fp32.memory_bytes == pytest.approx(fp32.program_bytes + cache, abs=1e9)
+
+
+def test_a_recipe_is_asked_for_by_name(tmp_path: Path) -> None:
+    plain = find_model(STARTER.name, tmp_path)
+    assert plain == Model(STARTER.name, tmp_path / STARTER.name, STARTER)
+    assert find_model(f"{STARTER.name}:int8", tmp_path) == plain
+    other = find_model(f"{STARTER.name}:int4", tmp_path)
+    assert (other.name, other.title, other.recipe) == (f"{STARTER.name}:int4", "SmolLM2-135M-Instruct int4", "int4")
+    assert other.folder == tmp_path / "smollm2-135m-instruct-int4"
+    assert other.entry == STARTER.with_recipe("int4")
+    other.folder.mkdir()
+    assert find_model("smollm2-135m-instruct-int4", tmp_path) == other
+    for recipe in ("int5", ""):
+        with pytest.raises(UnknownModel, match=rf"no recipe '{recipe}' of smollm2.*int8, int4, fp32"):
+            find_model(f"{STARTER.name}:{recipe}", tmp_path)
+    with pytest.raises(UnknownModel, match="no model 'other:int4'"):
+        find_model("other:int4", tmp_path)
+
+
+def test_choices_are_the_catalogue_and_what_is_converted(tmp_path: Path, small_model: Path) -> None:
+    for name in ("a-model", f"{STARTER.name}-int4", "damaged"):
+        shutil.copytree(small_model, tmp_path / name)
+    (tmp_path / "damaged" / MANIFEST).write_text("{}")
+    (tmp_path / "nothing").mkdir()
+    found = choices(tmp_path)
+    falcons = [name for name in CATALOG if name != STARTER.name]
+    assert [choice.name for choice in found] == [STARTER.name, f"{STARTER.name}:int4", *falcons, "a-model"]
+    starter, variant, *_, other = found
+    assert (starter.converted, starter.recipe, starter.licence) == (False, "int8", "Apache-2.0")
+    assert (starter.download_bytes, starter.memory_bytes) == (STARTER.download_bytes, STARTER.memory_bytes)
+    manifest = read_manifest(small_model)
+    for choice in (variant, other):
+        assert (choice.converted, choice.download_bytes) == (True, 0)
+        assert (choice.program_bytes, choice.memory_bytes) == (manifest.program_bytes, manifest.memory_bytes)
+        assert (choice.recipe, choice.context, choice.slots, choice.parameters) == ("fp32", 256, 1, manifest.parameters)
+    assert (other.title, other.licence, variant.title) == ("a-model", "", "SmolLM2-135M-Instruct int4")
+    assert choices(tmp_path / "no-folder")[0] == starter
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -4,7 +4,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from itertools import takewhile
 from pathlib import Path
 
@@ -12,8 +13,11 @@ import psutil
 import pytest
 
 from falcon_runtime import Chunk, FalconRuntime, SamplingParams
-from falcon_runtime.errors import EngineDied, RuntimeClosed
+from falcon_runtime.catalog import STARTER
+from falcon_runtime.errors import EngineDied, InvalidRequest, NotEnoughMemory, PromptTooLong, RuntimeClosed
+from falcon_runtime.manifest import read_manifest
 from falcon_runtime.prompt import encode_chat
+from falcon_runtime.status import Status
 from falcon_runtime.tokenizer import Detokenizer
 
 from .conftest import small_tokenizer
@@ -146,6 +150,78 @@ def test_text_held_back_for_a_stop_text_comes_when_it_does_not(runtime: FalconRu
     assert text_of(list(runtime.generate("Once upon", GREEDY.model_copy(update={"stop": (never,)})))) == whole
 
 
+def test_a_prompt_may_be_tokens(runtime: FalconRuntime) -> None:
+    text = runtime.generate("Once upon", GREEDY)
+    assert text.prompt == tuple(runtime.tokenize("Once upon"))
+    expected = tokens_of(list(text))
+    generation = runtime.generate(text.prompt, GREEDY)
+    assert generation.prompt == text.prompt
+    assert tokens_of(list(generation)) == expected
+    end = small_tokenizer().eos_token_id
+    assert runtime.generate([end, *text.prompt], GREEDY).prompt == (end, *text.prompt)
+    within = small_tokenizer().encode("at é")[:-1]
+    assert "at" not in text_of(list(runtime.generate(within, GREEDY)))[:4]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "error", "words"),
+    [
+        ([], InvalidRequest, "empty"),
+        ([1, 320], InvalidRequest, "no token 320; its tokens are the whole numbers from 0 to 319"),
+        ([-1], InvalidRequest, "no token -1"),
+        ([1.0], InvalidRequest, "no token 1.0"),
+        (["1"], InvalidRequest, "no token '1'"),
+        ([True], InvalidRequest, "no token True"),
+        ([1] * 256, PromptTooLong, "has 256 tokens, and the model's context holds 256"),
+    ],
+)
+def test_tokens_that_are_no_prompt(runtime: FalconRuntime, tokens: list[int], error: type, words: str) -> None:
+    with pytest.raises(error, match=words):
+        runtime.generate(tokens, GREEDY)
+
+
+def test_the_prompt_of_a_chat_is_told(runtime: FalconRuntime) -> None:
+    prompt = runtime.chat(MESSAGES, GREEDY).prompt
+    assert list(prompt) == encode_chat(small_tokenizer(), MESSAGES, 256, 24).tokens
+
+
+def test_tokens_have_text(runtime: FalconRuntime) -> None:
+    tokens = runtime.tokenize(" é")
+    assert runtime.decode(tokens) == " é"
+    assert runtime.decode(tokens[:1]) == " "
+    assert runtime.decode(tokens[1:2]) == "\N{REPLACEMENT CHARACTER}"
+    assert runtime.decode([small_tokenizer().eos_token_id]) == ""
+    assert runtime.decode([319]) == ""  # The model's vocabulary is wider than the tokenizer's.
+
+
+def test_what_a_model_takes_is_known_before_it_is_loaded(small_model: Path, tmp_path: Path) -> None:
+    with FalconRuntime(str(small_model)) as runtime:
+        assert runtime.memory_bytes == read_manifest(small_model).memory_bytes
+        assert (runtime.recipe, runtime.context) == ("fp32", None)
+    with FalconRuntime(f"{STARTER.name}:int4", tmp_path) as runtime:
+        assert runtime.memory_bytes == STARTER.with_recipe("int4").memory_bytes < STARTER.memory_bytes
+        assert (runtime.name, runtime.recipe) == (f"{STARTER.name}:int4", "int4")
+        assert runtime.needs_obtaining
+    with FalconRuntime(str(tmp_path)) as runtime:
+        assert (runtime.memory_bytes, runtime.recipe) == (0, None)
+
+
+def test_what_comes_before_the_start_may_wait_and_refuse(small_model: Path) -> None:
+    seen: list[Status] = []
+
+    def refuse(runtime: FalconRuntime, report: Callable[[Status], None]) -> None:
+        report(Status("loading", "Waiting"))
+        seen.append(runtime.status)
+        raise NotEnoughMemory("No room.")
+
+    with FalconRuntime(str(small_model), before_start=refuse) as runtime:
+        with pytest.raises(NotEnoughMemory):
+            runtime.load()
+        assert seen == [Status("loading", "Waiting")]
+        assert runtime.status == Status("failed", "No room.")
+        assert runtime.engine_pid is None
+
+
 def test_closing_stops_the_engine_within_a_step(runtime: FalconRuntime) -> None:
     generation = runtime.generate("A", SamplingParams(temperature=0, max_new_tokens=200))
     next(chunk for chunk in generation if chunk.text)
@@ -207,8 +283,11 @@ def test_a_killed_engine_is_one_clear_error_and_the_next_request_works(small_mod
         with pytest.raises(EngineDied, match=r"SIGKILL.*send it again"):
             list(generation)
         assert runtime.status.state == "idle"
+        assert runtime.decode([65])  # Without an engine.
+        assert runtime.restarted_at is None
         assert len(tokens_of(list(runtime.generate("A", GREEDY)))) == 24
         assert newest_worker().pid != worker.pid
+        assert runtime.restarted_at == pytest.approx(time.time(), abs=60)
 
 
 def test_the_parent_never_imports_executorch(small_model: Path) -> None:

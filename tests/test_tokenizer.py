@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from falcon_runtime.tokenizer import Detokenizer
+from falcon_runtime.tokenizer import Decoder, Detokenizer
 
 from .conftest import small_tokenizer
 
@@ -82,3 +82,27 @@ def test_bytes_that_are_no_character_do_not_hold_up_what_follows() -> None:
     detokenizer = Detokenizer(tokenizer, [])
     pieces = [detokenizer.add(token) for token in [*broken, *tokenizer.encode("ok")]]
     assert "".join(pieces) == "\N{REPLACEMENT CHARACTER}ok"
+
+
+@pytest.mark.parametrize("make", [byte_level, byte_fallback])
+def test_a_prompt_that_ends_within_a_character_is_not_repeated(make: object) -> None:
+    tokenizer = make()  # type: ignore[operator]
+    for before, text, after in (("at é", "é", "e"), ("at 👍", "👍", "e")):
+        *prompt, last = tokenizer.encode(before, add_special_tokens=False)
+        detokenizer = Detokenizer(tokenizer, prompt)
+        assert detokenizer.add(last) == text
+        assert detokenizer.add(tokenizer.encode(after, add_special_tokens=False)[-1]).strip() == after
+    detokenizer = Detokenizer(tokenizer, tokenizer.encode("at \N{REPLACEMENT CHARACTER}", add_special_tokens=False))
+    assert detokenizer.add(tokenizer.encode("e", add_special_tokens=False)[-1]).strip() == "e"
+
+
+@pytest.mark.parametrize("make", [byte_level, byte_fallback])
+def test_the_text_of_single_tokens(make: object) -> None:
+    tokenizer = make()  # type: ignore[operator]
+    decode = Decoder(tokenizer)
+    assert decode([]) == decode([tokenizer.eos_token_id]) == ""
+    assert decode(tokenizer.encode("é", add_special_tokens=False)[-1:]) == "\N{REPLACEMENT CHARACTER}"
+    tokens = tokenizer.encode("at tea, 👍", add_special_tokens=False)
+    assert decode(tokens).lstrip() == "at tea, 👍"
+    space = " " if make is byte_level else " t"
+    assert space in [decode([token]) for token in tokens]

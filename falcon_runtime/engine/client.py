@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from itertools import count
 from multiprocessing.connection import Connection
@@ -72,6 +73,8 @@ class Engine:
         self._lock = threading.Lock()
         self._process: EngineProcess | None = None
         self._closed = False
+        self.restarted_at: float | None = None
+        """`time.time()` when the process was last started again after one had ended; None if never."""
 
     @property
     def alive(self) -> bool:
@@ -103,7 +106,10 @@ class Engine:
         if self._closed:
             raise RuntimeClosed("The runtime is closed. Make a new FalconRuntime.")
         if self._process is None or not self._process.alive:
+            again = self._process is not None
             self._process = EngineProcess(self._folder, self._threads)
+            if again:
+                self.restarted_at = time.time()
         return self._process
 
 

@@ -1,0 +1,285 @@
+"""The models of one server: the one that answers, one that is on its way to take over, and one to compare with."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import FalconError, InvalidRequest, NotEnoughMemory, RuntimeClosed, UnknownModel
+from .library import Choice, choices, default_models_dir, find_model
+from .machine import available_memory
+from .manifest import Backend
+from .runtime import FalconRuntime
+from .status import Status
+
+IDLE_S = 60
+"""Seconds for which a second model is kept when its last lease has ended."""
+
+
+class Fleet:
+    """The runtimes of one server: `current`, to which `switch` makes another one the successor, and while it is leased
+    by name a second one beside it. Thread-safe.
+
+    Arguments and errors are those of `FalconRuntime`; nothing is loaded before it is used. A runtime that has no part
+    any more is closed when its last lease has ended. Names are those of `choices`, or a catalogue name with a recipe.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        models_dir: str | Path | None = None,
+        backend: Backend = "xnnpack",
+        threads: int | None = None,
+    ):
+        self._models_dir = Path(models_dir) if models_dir else default_models_dir()
+        self._backend, self._threads = backend, threads
+        # Reentrant, as the garbage collector may end a lease in a thread that holds it.
+        self._changed = threading.Condition(threading.RLock())
+        self._current = self._make(model)
+        self._open: dict[FalconRuntime, str | None] = {self._current: model}
+        """The runtimes that are not closed, and what each was made with."""
+        self._leases: Counter[FalconRuntime] = Counter()
+        self._next: FalconRuntime | None = None
+        """The runtime of the latest switch, unless that has succeeded."""
+        self._switching = False
+        self._second: FalconRuntime | None = None
+        self._idle: threading.Timer | None = None
+        """Runs while the second one is not leased."""
+        self._closed = False
+
+    def __enter__(self) -> "Fleet":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def current(self) -> FalconRuntime:
+        """The one that new requests are answered by."""
+        return self._current
+
+    @property
+    def preparing(self) -> FalconRuntime | None:
+        """The one that is to become current, whose status tells how far it is; or, until the next switch, one that
+        could not: its status is "failed"."""
+        coming = self._next
+        if not coming or coming is self._current:
+            return None
+        return coming if self._switching or coming.status.state == "failed" else None
+
+    @property
+    def answering(self) -> int:
+        """Leases at this moment, of all runtimes."""
+        with self._changed:
+            return self._leases.total()
+
+    @contextmanager
+    def lease(self, name: str | None = None) -> Iterator[FalconRuntime]:
+        """The current runtime for one request or, with the name of another model, a second one beside it, which all
+        leases of that name share. It loads at first use.
+
+        There is one second model at a time; it is closed `IDLE_S` seconds after its last lease, or when another one is
+        wanted. Errors: UnknownModel; NotEnoughMemory, also while another second model is leased; InvalidRequest for the
+        one that is being prepared to become current.
+        """
+        with self._changed:
+            self._check_open()
+            runtime = self._current if name is None else self._named(name)
+            self._leases[runtime] += 1
+        try:
+            self._settle()
+            yield runtime
+        finally:
+            with self._changed:
+                self._leases[runtime] -= 1
+            self._settle()
+
+    def switch(self, name: str) -> None:
+        """Begins to make another model current, and returns at once; `preparing` tells how far it is.
+
+        The current one answers until the other is loaded. If memory is too short for both, the other is obtained, takes
+        the requests, and is loaded when the last lease of the former has ended. If it cannot be, the former stays.
+        Errors: UnknownModel; InvalidRequest while another one is being prepared; NotEnoughMemory if there is too little
+        even without the current one.
+        """
+        with self._changed:
+            self._check_open()
+            name = self._find(name)
+            if self._switching:
+                if name == self._current.name:
+                    return
+                assert self._next
+                raise InvalidRequest(f"{self._next.title} is being prepared. Switch again when that is done.")
+            self._next = None
+            if name == self._current.name:
+                return
+            if self._second and self._second.name == name:
+                coming = self._second
+            else:
+                coming = self._make(name, before_start=self._make_room)
+                self._check_fits(coming, self._others(coming))
+                self._open[coming] = name
+            self._next, self._switching = coming, True
+        threading.Thread(target=self._prepare, args=(coming,), name="falcon-switch", daemon=True).start()
+
+    def choices(self) -> list[Choice]:
+        """The models that can be switched to: the catalogue's, and the other converted ones in the models folder."""
+        return choices(self._models_dir)
+
+    def close(self) -> None:
+        """Closes every runtime; running generations end with an error. Nothing can be started afterwards."""
+        with self._changed:
+            self._closed = True
+            self._stop_idling()
+            self._changed.notify_all()
+            still_open = list(self._open)
+        for runtime in still_open:
+            runtime.close()
+
+    def _make(
+        self,
+        name: str | None,
+        before_start: Callable[[FalconRuntime, Callable[[Status], None]], None] | None = None,
+    ) -> FalconRuntime:
+        return FalconRuntime(name, self._models_dir, self._backend, self._threads, before_start)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeClosed("The fleet is closed. Make a new Fleet.")
+
+    def _find(self, name: str) -> str:
+        """The name of the model that `name` stands for. Errors: UnknownModel, also for folders elsewhere: names may
+        come from the page, and a visitor shall not run what is somewhere on the disk."""
+        if name == self._current.name:
+            return name
+        model = find_model(name, self._models_dir)
+        if not model.entry and model.folder.absolute().parent != self._models_dir.absolute():
+            names = ", ".join(choice.name for choice in self.choices())
+            raise UnknownModel(f"There is no model {name!r} in the models folder. Choose one of: {names}.")
+        return model.name
+
+    def _named(self, name: str) -> FalconRuntime:
+        """The runtime for a lease by name, which becomes the second one unless it is current."""
+        name = self._find(name)
+        if name == self._current.name:
+            return self._current
+        second = self._second
+        if second and second.name == name:
+            self._check_fits(second)
+            return second
+        if self._switching and self._next and self._next.name == name:
+            raise InvalidRequest(f"{self._next.title} is being prepared. Ask it again when that is done.")
+        if second and self._is_held(second):
+            raise NotEnoughMemory(
+                f"{second.title} is in use beside {self._current.title}, and one model at a time can be. Ask again "
+                "when its answers have ended."
+            )
+        runtime = self._make(name)
+        self._check_fits(runtime, [second] if second else [])
+        self._open[runtime] = name
+        self._second = runtime
+        return runtime
+
+    def _is_held(self, runtime: FalconRuntime) -> bool:
+        return self._leases[runtime] > 0 or (self._switching and runtime is self._next)
+
+    def _others(self, coming: FalconRuntime) -> list[FalconRuntime]:
+        """Those that are closed for `coming` if memory is short: all but a second one that is in use."""
+        kept = [coming, self._second if self._second and self._is_held(self._second) else None]
+        return [runtime for runtime in self._open if runtime not in kept]
+
+    def _room(self, without: Sequence[FalconRuntime]) -> int:
+        """Bytes that can be taken when the runtimes in `without` are closed."""
+        return available_memory() + sum(map(_takes, without))
+
+    def _check_fits(self, runtime: FalconRuntime, without: Sequence[FalconRuntime] = ()) -> None:
+        """Errors: NotEnoughMemory unless the runtime is loaded, or can be when those in `without` are closed."""
+        needed, room = runtime.memory_bytes, self._room(without)
+        if needed > room and not _takes(runtime):
+            included = f", that of {' and '.join(other.title for other in without)} included" if without else ""
+            raise NotEnoughMemory(
+                f"{runtime.title} needs {needed / 1e9:.1f} GB of memory, and {room / 1e9:.1f} GB can be had{included}. "
+                "Choose a smaller model or another recipe, or end other programs on this machine."
+            )
+
+    def _prepare(self, coming: FalconRuntime) -> None:
+        """Loads the runtime of a switch and makes it current."""
+        former, loaded = self._open[self._current], False
+        try:
+            coming.load()
+            loaded = True
+        except FalconError:
+            pass  # Its status tells it.
+        finally:
+            with self._changed:
+                self._switching = False
+                if loaded:
+                    self._current, self._next = coming, None
+                    self._second = None if self._second is coming else self._second
+                elif self._current is coming:
+                    # The former one was closed for its sake. A new one of the same model loads with the next request.
+                    self._current = self._make(former)
+                    self._open[self._current] = former
+            self._settle()
+
+    def _make_room(self, coming: FalconRuntime, report: Callable[[Status], None]) -> None:
+        """Returns when there is memory for the runtime of a switch, which is about to load; closes for it what must be.
+        Errors: NotEnoughMemory."""
+        with self._changed:
+            if not self._switching or coming is not self._next:
+                return  # It was loaded before, and its engine starts again.
+            idle = [self._second] if self._second and not self._is_held(self._second) else []
+            needed = coming.memory_bytes
+            if needed <= self._room([]):
+                return
+            closed = idle
+            if needed > self._room(idle):
+                closed = self._others(coming)
+                self._check_fits(coming, closed)
+                self._current = coming
+                report(Status("loading", "Waiting for running answers to end"))
+            self._second = None if idle else self._second
+        self._settle()
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or not self._open.keys() & closed)
+            self._check_open()
+
+    def _settle(self) -> None:
+        """After any change: closes what has no part any more, and looks after the second one's time."""
+        with self._changed:
+            idle = self._second is not None and not self._is_held(self._second)
+            if not idle or self._closed:
+                self._stop_idling()
+            elif not self._idle:
+                timer = threading.Timer(IDLE_S, lambda: self._drop_second(timer))
+                timer.daemon, self._idle = True, timer
+                timer.start()
+            parts = [self._current, self._second, self._next if self._switching else None]
+            over = [runtime for runtime in list(self._open) if runtime not in parts and not self._leases[runtime]]
+        for runtime in over:
+            runtime.close()  # Not under the lock: it waits for an engine that is just starting.
+        with self._changed:
+            for runtime in over:
+                self._open.pop(runtime, None)
+                self._leases.pop(runtime, None)
+            self._changed.notify_all()
+
+    def _drop_second(self, timer: threading.Timer) -> None:
+        with self._changed:
+            if self._idle is not timer:
+                return  # It was leased meanwhile.
+            self._idle = None
+            if self._second and not self._is_held(self._second):
+                self._second = None
+        self._settle()
+
+    def _stop_idling(self) -> None:
+        if self._idle:
+            self._idle.cancel()
+            self._idle = None
+
+
+def _takes(runtime: FalconRuntime) -> int:
+    """Bytes of memory that it has taken, about; 0 if it is not loaded."""
+    return runtime.memory_bytes if runtime.status.state in ("loading", "ready") else 0
