@@ -1,0 +1,346 @@
+"""The conversations of one visitor: what the browser keeps, and what an exported file holds.
+
+The messages of a conversation form a tree: another wording of a question and another answer to it stand beside the
+earlier ones, and one path through the tree is shown. Nothing here changes an object; every function returns a new one.
+What comes from a browser or a file may have been edited by hand: it is checked before it becomes an object.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, Self
+from uuid import uuid4
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from falcon_runtime.errors import InvalidRequest
+
+FORMAT, VERSION = "falcon-conversation", 1
+MAX_CONVERSATIONS = 30
+MAX_FILE_BYTES = 2_000_000
+MAX_ID = 2**31
+"""Far from the numbers that a browser cannot hold."""
+TITLE_LENGTH = 40
+UNTITLED = "New conversation"
+SPEAKERS = {"user": "You", "assistant": "Model"}
+RATINGS = {"Like": "liked", "Dislike": "disliked"}
+
+Role = Literal["user", "assistant"]
+Feedback = Literal["Like", "Dislike"]
+
+
+def _whole(text: str) -> str:
+    """The text with no halves of characters, which JSON can hold and UTF-8 cannot."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _new_id() -> str:
+    return uuid4().hex
+
+
+Text = Annotated[str, AfterValidator(_whole)]
+Id = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_whole)]
+
+
+class Checked(BaseModel):
+    """A model that neither changes nor takes fields that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Message(Checked):
+    """One message and the one that it follows."""
+
+    id: Annotated[int, Field(ge=0, le=MAX_ID)]
+    parent: int | None
+    role: Role
+    content: Text
+    feedback: Feedback | None = None
+
+
+class Conversation(Checked):
+    """A tree of messages, in order of their creation. Functions that take a message's id raise InvalidRequest if there
+    is no such message."""
+
+    id: Id = Field(default_factory=_new_id)
+    system: Text = ""
+    messages: tuple[Message, ...] = ()
+    current: int | None = None
+    """The last message of the path that is shown."""
+
+    @model_validator(mode="after")
+    def _is_tree(self) -> Self:
+        check_tree(self.messages, self.current)
+        return self
+
+    @property
+    def path(self) -> list[Message]:
+        """The messages that are shown: from the first one to the current one."""
+        return self._path_to(self.current)
+
+    @property
+    def title(self) -> str:
+        """The first words of the first question that is shown."""
+        questions = (message.content for message in self.path if message.role == "user")
+        return shortened(next(questions, "")) or UNTITLED
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing would be lost with it."""
+        return not self.messages and not self.system.strip()
+
+    def message(self, id: int) -> Message:
+        """The message with this id."""
+        for message in self.messages:
+            if message.id == id:
+                return message
+        raise InvalidRequest("This message is no longer in the conversation. Reload the page.")
+
+    def add(self, role: Role, content: str) -> Conversation:
+        """With a message behind the current one, which becomes current."""
+        return self._with_new(self.current, role, content)
+
+    def revise(self, id: int, content: str) -> Conversation:
+        """With another version of a message beside it, which becomes current."""
+        message = self.message(id)
+        return self._with_new(message.parent, message.role, content)
+
+    def replace(self, id: int, content: str) -> Conversation:
+        """With another content in the place of a message's."""
+        return self._with(self.message(id).model_copy(update={"content": content}))
+
+    def rate(self, id: int, feedback: Feedback | None) -> Conversation:
+        """With a rating of a message, or without the one that it had."""
+        return self._with(self.message(id).model_copy(update={"feedback": feedback}))
+
+    def back_to(self, id: int | None) -> Conversation:
+        """With this message as the current one, or none. What follows it is kept."""
+        return self.model_copy(update={"current": None if id is None else self.message(id).id})
+
+    def remove(self, id: int) -> Conversation:
+        """Without a message and all that follow it. The one before it becomes current."""
+        gone = _below(self.messages, id)
+        kept = tuple(message for message in self.messages if message.id not in gone)
+        return self.model_copy(update={"messages": kept, "current": self.message(id).parent})
+
+    def versions(self, id: int) -> list[int]:
+        """The ids of a message and those beside it, the oldest first."""
+        parent = self.message(id).parent
+        return [message.id for message in self.messages if message.parent == parent]
+
+    def show(self, id: int) -> Conversation:
+        """With the path through a message that goes on with the newest one at each step."""
+        newest = {message.parent: message.id for message in self.messages}
+        last = self.message(id).id
+        while last in newest:
+            last = newest[last]
+        return self.back_to(last)
+
+    def _path_to(self, id: int | None) -> list[Message]:
+        by_id = {message.id: message for message in self.messages}
+        path = []
+        while id is not None:
+            path.append(by_id[id])
+            id = by_id[id].parent
+        return path[::-1]
+
+    def _with(self, changed: Message) -> Conversation:
+        messages = tuple(changed if message.id == changed.id else message for message in self.messages)
+        return self.model_copy(update={"messages": messages})
+
+    def _with_new(self, parent: int | None, role: Role, content: str) -> Conversation:
+        id = max((message.id for message in self.messages), default=-1) + 1
+        message = Message(id=id, parent=parent, role=role, content=content)
+        return self.model_copy(update={"messages": (*self.messages, message), "current": id})
+
+
+class Conversations(Checked):
+    """All conversations of a visitor, the newest first, one of which is shown. Functions that take a conversation's id
+    raise InvalidRequest if there is no such conversation."""
+
+    items: Annotated[tuple[Conversation, ...], Field(min_length=1, max_length=MAX_CONVERSATIONS)]
+    open: str
+    """The id of the one that is shown."""
+
+    @model_validator(mode="after")
+    def _ids_fit(self) -> Self:
+        ids = [item.id for item in self.items]
+        if len(set(ids)) < len(ids) or self.open not in ids:
+            raise ValueError("the conversations' ids do not fit together")
+        return self
+
+    @classmethod
+    def new(cls) -> Conversations:
+        """One empty conversation."""
+        first = Conversation()
+        return cls(items=(first,), open=first.id)
+
+    @property
+    def shown(self) -> Conversation:
+        """The conversation that is shown."""
+        return self.items[self._place(self.open)]
+
+    def with_shown(self, conversation: Conversation) -> Conversations:
+        """With another state of the conversation that is shown."""
+        place = self._place(self.open)
+        items = (*self.items[:place], conversation, *self.items[place + 1 :])
+        return self.model_copy(update={"items": items, "open": conversation.id})
+
+    def begin(self) -> Conversations:
+        """With an empty conversation shown: one that is there already, or a new one."""
+        for item in self.items:
+            if item.is_empty:
+                return self.select(item.id)
+        return self.include(Conversation())
+
+    def include(self, conversation: Conversation) -> Conversations:
+        """With one more conversation, in front and shown. The oldest leave where there are too many."""
+        items = (conversation, *self.items)[:MAX_CONVERSATIONS]
+        return self.model_copy(update={"items": items, "open": conversation.id})
+
+    def select(self, id: str) -> Conversations:
+        """With this conversation shown."""
+        return self.model_copy(update={"open": self.items[self._place(id)].id})
+
+    def delete(self, id: str) -> Conversations:
+        """Without this conversation. If it was shown, the one that takes its place is."""
+        place = self._place(id)
+        items = (*self.items[:place], *self.items[place + 1 :])
+        if not items:
+            return self.new()
+        open = items[min(place, len(items) - 1)].id if id == self.open else self.open
+        return self.model_copy(update={"items": items, "open": open})
+
+    def _place(self, id: str) -> int:
+        for place, item in enumerate(self.items):
+            if item.id == id:
+                return place
+        raise InvalidRequest("This conversation is no longer there. Reload the page.")
+
+
+def load(data: object) -> Conversations:
+    """What a browser kept, the result of `model_dump(mode="json")`. Anything unreadable gives an empty conversation."""
+    try:
+        return Conversations.model_validate(data)
+    except (ValidationError, InvalidRequest):
+        return Conversations.new()
+
+
+def to_json(conversation: Conversation) -> str:
+    """A conversation as a file, which `from_json` reads."""
+    content = conversation.model_dump(mode="json", exclude={"id"})
+    return json.dumps({"format": FORMAT, "version": VERSION, **content}, ensure_ascii=False, indent=2) + "\n"
+
+
+def from_json(text: str | bytes) -> Conversation:
+    """The conversation in a file of `to_json`, or in a list of messages as OpenAI's API has them. Its id is new.
+
+    Errors: InvalidRequest if the file is too large, no JSON, of another format, or its messages do not fit together.
+    """
+    content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    if len(content) > MAX_FILE_BYTES:
+        raise InvalidRequest(
+            f"The file has {len(content):,} bytes; a conversation may have {MAX_FILE_BYTES:,}. Choose a smaller one."
+        )
+    try:
+        data = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest("The file is not JSON. Choose a conversation that was exported as JSON.") from error
+    try:
+        return Conversation.model_validate(_from_list(data) if isinstance(data, list) else _from_file(data))
+    except ValidationError as error:
+        raise _damaged(_problem(error)) from error
+
+
+def to_markdown(conversation: Conversation) -> str:
+    """The path that is shown, to be read by people."""
+    parts = [f"# {conversation.title}"]
+    if system := conversation.system.strip():
+        parts.append("\n".join(f"> {line}".rstrip() for line in system.splitlines()))
+    for message in conversation.path:
+        rating = f" ({RATINGS[message.feedback]})" if message.feedback else ""
+        parts += [f"**{SPEAKERS[message.role]}**{rating}", message.content.strip()]
+    return "\n\n".join(parts) + "\n"
+
+
+def shortened(text: str, length: int = TITLE_LENGTH) -> str:
+    """The text on one line, cut behind a word if it is longer than `length` characters."""
+    line = " ".join(text.split())
+    if len(line) <= length:
+        return line
+    beginning, _, rest = line[:length].rpartition(" ")
+    return (beginning or rest[:-1]) + "…"
+
+
+def check_tree(messages: Sequence[Message], current: int | None) -> None:
+    """Errors: InvalidRequest unless the messages form a tree, or several, and `current` is one of them."""
+    ids = {message.id for message in messages}
+    if len(ids) < len(messages):
+        raise _damaged("two of its messages have the same id")
+    for message in messages:
+        if message.parent is not None and message.parent not in ids:
+            raise _damaged(f"message {message.id} follows message {message.parent}, which is not there")
+    if lost := ids - _below(messages, None):
+        raise _damaged(f"message {min(lost)} follows itself")
+    if current is not None and current not in ids:
+        raise _damaged(f"message {current}, which is to be shown, is not there")
+
+
+def _damaged(problem: str) -> InvalidRequest:
+    return InvalidRequest(f"The conversation is damaged: {problem}. Export it again, or mend the file.")
+
+
+def _below(messages: Sequence[Message], id: int | None) -> set[int | None]:
+    """The ids of a message and of all that follow it; None stands before the first ones."""
+    children: dict[int | None, list[int]] = {}
+    for message in messages:
+        children.setdefault(message.parent, []).append(message.id)
+    found, waiting = {id}, [id]
+    while waiting:
+        following = children.get(waiting.pop(), [])
+        found.update(following)
+        waiting += following
+    return found
+
+
+def _from_file(data: Any) -> dict[str, Any]:
+    """The fields of a conversation in the content of a file of ours."""
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise InvalidRequest(
+            "The file holds no conversation. Choose one that was exported here, or a list of messages with role and "
+            "content."
+        )
+    if data.get("version") != VERSION:
+        raise InvalidRequest(
+            f"The file is of version {data.get('version')!r:.20} of its format; this page reads version {VERSION}. "
+            f"Export it again from here."
+        )
+    return {key: value for key, value in data.items() if key not in ("format", "version", "id")}
+
+
+def _from_list(data: list[Any]) -> dict[str, Any]:
+    """The fields of a conversation in a list of messages, each of which follows the one before it."""
+    turns = list(_turns(data))
+    system = turns.pop(0)[1] if turns and turns[0][0] == "system" else ""
+    messages = [
+        {"id": i, "parent": i - 1 if i else None, "role": role, "content": content}
+        for i, (role, content) in enumerate(turns)
+    ]
+    return {"system": system, "messages": messages, "current": len(messages) - 1 if messages else None}
+
+
+def _turns(data: list[Any]) -> Iterator[tuple[Any, Any]]:
+    for message in data:
+        if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
+            raise InvalidRequest(
+                f"Each message in the file must have a role and a content; {message!r:.100} has not. Mend the file."
+            )
+        yield message["role"], message["content"]
+
+
+def _problem(error: ValidationError) -> str:
+    """The first problem that pydantic found: where it is and what is wrong."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}"
