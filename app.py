@@ -5,10 +5,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import get_args
 
 import ui
-from falcon_runtime import FalconRuntime
 from falcon_runtime.errors import FalconError
+from falcon_runtime.fleet import Fleet
 from falcon_runtime.status import Status
 
 
@@ -22,8 +23,8 @@ def main() -> int:
     # Containers and Spaces end a program with SIGTERM: leave as after Ctrl-C, so that the engine's process ends too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with FalconRuntime(options.model, backend=options.backend) as runtime:
-            serve(runtime, options.host, options.port, options.share)
+        with Fleet(options.model, backend=options.backend) as fleet:
+            serve(fleet, options)
     except FalconError as error:
         print(error, file=sys.stderr)
         return 1
@@ -40,13 +41,22 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--host", default=env("GRADIO_SERVER_NAME", "127.0.0.1"), help="address to listen on")
     parser.add_argument("--port", type=int, default=env("GRADIO_SERVER_PORT", "7860"), help="port to listen on")
     parser.add_argument("--share", action="store_true", default=None, help="also open a public link through Gradio")
+    parser.add_argument(
+        "--offer",
+        choices=get_args(ui.Offer),
+        default=env("FALCON_OFFER"),
+        help="which models visitors may switch to (default: all on a page that only this machine sees, else converted)",
+    )
     parser.add_argument("--backend", default="xnnpack", help="ExecuTorch backend that the model was lowered for")
     return parser.parse_args()
 
 
-def serve(runtime: FalconRuntime, host: str, port: int, share: bool | None) -> None:
+def serve(fleet: Fleet, options: argparse.Namespace) -> None:
     """Opens the page, then obtains the model, then serves until interrupted."""
-    demo = ui.build(runtime)
+    host, port, share = options.host, options.port, options.share
+    # No stranger shall make this machine download gigabytes.
+    private = host in ("127.0.0.1", "localhost", "::1") and not share
+    demo = ui.build(fleet, options.offer or ("all" if private else "converted"))
     try:
         demo.launch(server_name=host, server_port=port, share=share, prevent_thread_lock=True, **ui.launch_options())
     except OSError as error:
@@ -56,7 +66,7 @@ def serve(runtime: FalconRuntime, host: str, port: int, share: bool | None) -> N
         ) from error
     try:
         print(f"The page is at {demo.local_url}", flush=True)
-        runtime.load(wait=False, on_status=status_printer())
+        fleet.current.load(wait=False, on_status=status_printer())
         demo.block_thread()
     finally:
         demo.close(verbose=False)

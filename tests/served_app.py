@@ -27,11 +27,15 @@ class ServedApp:
         """The engine's process, as soon as there is one."""
         deadline = time.monotonic() + STARTS_WITHIN_S
         while time.monotonic() < deadline:
-            for child in self.process.children(recursive=True):
-                if "falcon_runtime.engine.worker" in child.cmdline():
-                    return child
+            if workers := self.workers():
+                return workers[0]
             time.sleep(0.02)
         raise AssertionError(f"The app started no engine within {STARTS_WITHIN_S} s.")
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes of all engines that run now."""
+        children = self.process.children(recursive=True)
+        return [child for child in children if "falcon_runtime.engine.worker" in child.cmdline()]
 
 
 @contextmanager

@@ -5,28 +5,42 @@ from typing import Any
 
 import gradio as gr
 
-from falcon_runtime import FalconRuntime
+from falcon_runtime.fleet import Fleet
 
-from . import api, chat, controls, footer, generate, header, instruct, theme
+from . import api, chat, compare, footer, generate, header, instruct, link, models, theme
+from .controls import Sampling
+from .link import Opening
+from .models import Offer
 
 HERE = Path(__file__).parent
 WAITING_REQUESTS = 64
 
 
-def build(runtime: FalconRuntime) -> gr.Blocks:
-    """The page and its API endpoints, to be launched with `launch_options()`."""
+def build(fleet: Fleet, offer: Offer = "all") -> gr.Blocks:
+    """The page and its API endpoints, to be launched with `launch_options()`.
+
+    Visitors may switch to the models of `offer`.
+    """
     with gr.Blocks(title=header.TITLE, analytics_enabled=False, fill_width=True) as demo:
-        header.build(demo, runtime)
+        opening = Opening(demo)
+        header.build(demo, fleet)
+        models.build(fleet, offer)
         with gr.Row(elem_id="body"):
-            with gr.Column(scale=5, min_width=320), gr.Tabs(elem_id="tabs"):
-                tabs = [gr.Tab(label, id=label.lower()) for label in ("Generate", "Chat", "Instruct")]
+            with gr.Column(scale=5, min_width=320), gr.Tabs(elem_id="tabs") as tabs:
+                places = [gr.Tab(name.capitalize(), id=name) for name in link.TABS]
             with gr.Column(scale=2, min_width=280):
-                sampling = controls.build()
-        for tab, content in zip(tabs, (generate, chat, instruct), strict=True):
-            with tab:
-                content.build(runtime, sampling)
-        footer.build(runtime)
-        api.build(runtime)
+                sampling = Sampling()
+        with places[0]:
+            generate.build(fleet, sampling, opening)
+        with places[1]:
+            chat.build(fleet, sampling, opening)
+        with places[2]:
+            instruct.build(fleet, sampling, opening)
+        with places[3]:
+            compare.build(fleet, sampling, opening, offer)
+        opening.restore(tabs, sampling)
+        footer.build(fleet)
+        api.build(fleet)
     return demo.queue(max_size=WAITING_REQUESTS)
 
 
@@ -35,6 +49,7 @@ def launch_options() -> dict[str, Any]:
     return {
         "theme": theme.build(),
         "css_paths": sorted(HERE.glob("style/*.css")),
+        "head": f"<script>{(HERE / 'script' / 'page.js').read_text()}</script>",
         "favicon_path": HERE / "falcon.svg",
         "footer_links": ["api"],
         "ssr_mode": False,

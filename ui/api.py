@@ -9,8 +9,9 @@ from typing import Any
 import gradio as gr
 
 from falcon_runtime import FalconRuntime
-from falcon_runtime.chunk import Chunk
 from falcon_runtime.errors import FalconError, InvalidRequest
+from falcon_runtime.fleet import Fleet
+from falcon_runtime.runtime import Generation
 from falcon_runtime.sampling import SamplingParams
 
 from .runs import CONCURRENT_RUNS
@@ -19,7 +20,7 @@ from .streaming import Call, updates
 Endpoint = Callable[..., Iterator[str]]
 
 
-def build(runtime: FalconRuntime) -> None:
+def build(fleet: Fleet) -> None:
     """Adds the endpoints to the Blocks that is being built."""
 
     @with_sampling
@@ -29,7 +30,7 @@ def build(runtime: FalconRuntime) -> None:
         Args:
             prompt: The text to continue, word for word.
         """
-        yield from texts(runtime, lambda params: runtime.generate(prompt, params), sampling)
+        yield from texts(fleet, lambda runtime, params: runtime.generate(prompt, params), sampling)
 
     @with_sampling
     def chat(
@@ -43,13 +44,13 @@ def build(runtime: FalconRuntime) -> None:
             system: Who the model should be and how it should answer.
         """
 
-        def call(params: SamplingParams) -> Iterator[Chunk]:
+        def call(runtime: FalconRuntime, params: SamplingParams) -> Generation:
             if not isinstance(history, list | None):
                 raise InvalidRequest(f"history must be a list of messages, not {history!r:.200}.")
             opening = [{"role": "system", "content": system}] if system else []
             return runtime.chat([*opening, *(history or []), {"role": "user", "content": message}], params)
 
-        yield from texts(runtime, call, sampling)
+        yield from texts(fleet, call, sampling)
 
     @with_sampling
     def instruct(instruction: str, context: str = "", *, system: str = "", **sampling: Any) -> Iterator[str]:
@@ -61,17 +62,17 @@ def build(runtime: FalconRuntime) -> None:
             system: Who the model should be and how it should answer.
         """
         yield from texts(
-            runtime, lambda params: runtime.instruct(instruction, context, system or None, params), sampling
+            fleet, lambda runtime, params: runtime.instruct(instruction, context, system or None, params), sampling
         )
 
     for endpoint in (generate, chat, instruct):
         gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=CONCURRENT_RUNS)
 
 
-def texts(runtime: FalconRuntime, call: Call, sampling: Mapping[str, Any]) -> Iterator[str]:
+def texts(fleet: Fleet, call: Call, sampling: Mapping[str, Any]) -> Iterator[str]:
     """The text so far, again and again; an error reaches the caller as its sentence."""
     try:
-        with closing(updates(runtime, call, sampling)) as source:
+        with closing(updates(fleet, call, sampling)) as source:
             for update in source:
                 yield update.text
     except FalconError as error:

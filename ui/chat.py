@@ -1,18 +1,23 @@
-"""The Chat tab: a conversation, which lives in the visitor's page alone."""
+"""The Chat tab: conversations, which live in the visitor's browser alone."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import gradio as gr
-from gradio.components import Component
 
 from falcon_runtime import FalconRuntime
-from falcon_runtime.chunk import Chunk
 from falcon_runtime.errors import InvalidRequest
+from falcon_runtime.fleet import Fleet
+from falcon_runtime.runtime import Generation
 from falcon_runtime.sampling import SamplingParams
 
-from . import controls, stats, streaming
-from .runs import INSTANT, Runs, Start, submit_with
+from . import controls, link, stats, streaming
+from .controls import Sampling
+from .conversations import Conversation, Conversations, Message, from_json, load, to_json, to_markdown
+from .link import Opening
+from .runs import INSTANT, Keep, Runs, Start, submit_with
+from .streaming import Update
 from .theme import LATEX
 
 EXAMPLES = [
@@ -21,30 +26,63 @@ EXAMPLES = [
     "Why is the sky blue?",
     "Write a short poem about the desert.",
 ]
-Message = dict[str, Any]
+PERSONAS = {
+    "Nobody in particular": "",
+    "A helpful assistant": "You are a helpful assistant.",
+    "A patient teacher": "You are a patient teacher. Explain in simple words, with one example.",
+    "A brief expert": "You are an expert. Answer in one or two sentences.",
+    "A pirate": "You are a pirate. Talk like one.",
+}
+SWITCH = """element.addEventListener('click', event => {
+  const button = event.target.closest('button[data-message]')
+  if (button) trigger('click', {message: +button.dataset.message})
+})"""
+"""Tells the server which version of a message was asked for."""
+SET_SYSTEM = """(store, system) => store && {
+  ...store, items: store.items.map(item => item.id === store.open ? {...item, system} : item)
+}"""
+"""Keeps the system prompt with its conversation. In the browser, where it is done before what is clicked next."""
 
 
-def build(runtime: FalconRuntime, sampling: Sequence[Component]) -> None:
+class Task(NamedTuple):
+    """What a run is to write."""
+
+    message: int
+    """The question to answer, or the answer to continue."""
+    beginning: str = ""
+    """What of the answer is there already."""
+    continues: bool = False
+
+
+def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
     """Lays the tab out and connects its events."""
-    gr.Markdown("Talk with the model. Enter sends, Shift + Enter breaks the line.", elem_classes="hint")
+    store = page_opening.conversations
+    task = gr.State(None)
+    with gr.Row(elem_classes="conversations"):
+        menu = gr.Dropdown(
+            [], label="Conversation", show_label=False, scale=5, min_width=160, elem_id="conversation-menu"
+        )
+        new = gr.Button("New", size="sm", scale=0, min_width=80)
+        delete = gr.Button("Delete", size="sm", scale=0, min_width=80)
     chatbot = gr.Chatbot(
         label="Conversation",
         show_label=False,
         height="clamp(300px, 46vh, 560px)",
-        placeholder="### Ask anything\nThe conversation stays on this page until you clear it or leave.",
+        placeholder="### Ask anything\nYour conversations stay in this browser, on no server.",
         examples=[{"text": example} for example in EXAMPLES],
         latex_delimiters=LATEX,
         buttons=["copy"],
-        feedback_options=None,
+        editable="user",
         elem_id="conversation",
     )
+    versions = gr.HTML("", elem_id="versions", js_on_load=SWITCH)
     line = gr.HTML(stats.IDLE)
     with gr.Row(elem_classes="ask"):
         box = gr.Textbox(
             "",
             label="Message",
             show_label=False,
-            placeholder="Message the model",
+            placeholder="Message the model. Enter sends, Shift + Enter breaks the line.",
             lines=1,
             max_lines=6,
             scale=5,
@@ -52,91 +90,248 @@ def build(runtime: FalconRuntime, sampling: Sequence[Component]) -> None:
             html_attributes=gr.InputHTMLAttributes(enterkeyhint="send"),
         )
         send = gr.Button("Send", variant="primary", scale=1, min_width=96, elem_id="chat-send")
-        stop = gr.Button("Stop", variant="stop", scale=1, min_width=96, visible=False)
+        stop = gr.Button("Stop", variant="stop", scale=1, min_width=96, visible=False, elem_classes="stop-run")
     with gr.Row(elem_classes="actions"):
         retry = gr.Button("Retry", size="sm")
+        resume = gr.Button("Continue", size="sm")
         undo = gr.Button("Undo", size="sm")
         clear = gr.Button("Clear", size="sm")
-    with gr.Accordion("System prompt", open=False):
+        share = gr.Button("Link", size="sm")
+    linked = gr.HTML("")
+    with gr.Accordion("Who answers, and how", open=False):
+        persona = gr.Dropdown(list(PERSONAS), label="Persona", info="Fills the system prompt.")
         system = gr.Textbox(
             "",
             label="System prompt",
-            show_label=False,
-            placeholder="Who the model should be and how it should answer, such as: You answer in one short sentence.",
+            placeholder="Who the model should be and how it should answer.",
             lines=2,
         )
-
-    def answer(history: list[Message], system: str, *values: Any) -> Iterator[tuple[Any, ...]]:
-        def call(params: SamplingParams) -> Iterator[Chunk]:
-            if not history or history[-1]["role"] != "user":
-                raise InvalidRequest("There is no message to answer: write one first.")
-            return runtime.chat(messages(history, system), params)
-
-        yield from streaming.to_page(
-            runtime,
-            call,
-            controls.values(*values),
-            lambda text: [*history, {"role": "assistant", "content": text}] if text else history,
+        opening = gr.Textbox(
+            "",
+            label="Start the reply with",
+            info="The next answer begins with these words, and goes on from them.",
         )
+    with gr.Accordion("Keep this conversation", open=False), gr.Row(elem_classes="actions"):
+        export = gr.Button("Export as JSON", size="sm")
+        download = gr.Button("Download as Markdown", size="sm")
+        upload = gr.UploadButton("Import JSON", size="sm", file_types=[".json"], elem_id="import")
+    file = gr.Textbox(visible="hidden")
 
-    Runs(send, stop, line, locked=[retry, undo, clear]).wire(
+    def answer(store: Any, task: Task | None, *values: Any) -> Iterator[tuple[Any, ...]]:
+        conversation = load(store).shown
+
+        def call(runtime: FalconRuntime, params: SamplingParams) -> Generation:
+            if task is None:
+                raise InvalidRequest("There is no message to answer: write one first.")
+            return runtime.chat(turns(conversation, task), params)
+
+        def show(update: Update) -> tuple[Any]:
+            shown = [as_shown(message) for message in conversation.path]
+            if task is None or not (update.text or task.continues):
+                return (shown,)
+            content = task.beginning + update.text
+            return ([*(shown[:-1] if task.continues else shown), {"role": "assistant", "content": content}],)
+
+        yield from streaming.to_page(fleet, call, controls.values(*values), show)
+
+    page = [store, chatbot, versions, menu, system]
+    begun = [*page, box, task]
+    Runs(send, stop, line, locked=[retry, resume, undo, clear, new, delete, menu]).wire(
         answer,
-        [chatbot, system, *sampling],
-        chatbot,
+        [store, task, *sampling.components],
+        [chatbot],
         [
-            Start([send.click], ask, [box, chatbot], [box, chatbot]),
-            Start([retry.click], ask_again, [chatbot], [chatbot]),
-            Start([chatbot.example_select], ask_example, [], [chatbot]),
+            Start([send.click], ask, [box, opening, store, system], begun),
+            Start([chatbot.example_select], ask_example, [opening, store, system], begun),
+            Start([chatbot.edit], ask_edited, [box, opening, store, system], begun),
+            Start([retry.click], ask_again, [box, opening, store, system], begun),
+            Start([resume.click], go_on, [box, store, system], begun),
         ],
+        Keep(keep, [task, store], [store, chatbot, versions, menu]),
     )
     submit_with(box, send)
-    undo.click(take_back, [box, chatbot], [box, chatbot], **INSTANT)
-    clear.click(lambda: ([], stats.IDLE), None, [chatbot, line], **INSTANT)
+    undo.click(take_back, [box, store], [*page, box], **INSTANT)
+    clear.click(empty, store, page, **INSTANT).then(lambda: stats.IDLE, None, line, **INSTANT)
+    new.click(lambda store: show(load(store).begin()), store, page, **INSTANT)
+    delete.click(lambda store: show((all := load(store)).delete(all.open)), store, page, **INSTANT)
+    menu.input(lambda id, store: show(load(store).select(id)), [menu, store], page, **INSTANT)
+    versions.click(show_version, store, page, **INSTANT)
+    chatbot.like(rate, store, store, **INSTANT)
+    chosen = persona.input(lambda persona: PERSONAS[persona], persona, system, **INSTANT)
+    for set_system in (system.blur, chosen.then):
+        set_system(None, [store, system], store, js=SET_SYSTEM, **INSTANT)
+    for button, name, write in ((export, "conversation.json", to_json), (download, "conversation.md", to_markdown)):
+        button.click(lambda store, write=write: write(load(store).shown), store, file, **INSTANT).then(
+            None, file, js=f"text => falcon.save('{name}', text)", **INSTANT
+        )
+    upload.upload(take_in, [upload, store], [*page, line], **INSTANT)
+    link.wire(share, linked, "chat", {"text": box, "system": system}, sampling)
+    page_opening.opened.then(restore, [store, page_opening.fragment], [*page, box], **INSTANT)
 
 
-def ask(message: str, history: list[Message]) -> tuple[str, list[Message]]:
-    """Moves the message from the box into the conversation."""
-    if not message.strip():
-        return message, history
-    return "", [*history, {"role": "user", "content": message}]
+def show(conversations: Conversations) -> tuple[Any, ...]:
+    """All that the tab shows of the conversations: what the browser keeps, messages, versions, menu, system prompt."""
+    conversation = conversations.shown
+    path = conversation.path
+    answers = [message for message in path if message.role == "assistant"]
+    chatbot = gr.Chatbot(
+        [as_shown(message) for message in path], feedback_value=[message.feedback for message in answers]
+    )
+    menu = gr.Dropdown([(item.title, item.id) for item in conversations.items], value=conversations.open)
+    return conversations.model_dump(mode="json"), chatbot, show_versions(conversation), menu, conversation.system
 
 
-def ask_again(history: list[Message]) -> tuple[list[Message]]:
-    """The conversation up to and including its last question."""
-    return (history[: _last_question(history) + 1],)
+def restore(store: Any, fragment: str) -> tuple[Any, ...]:
+    """The conversations that the browser kept; a link opens another one with its system prompt."""
+    conversations = load(store)
+    tab, values = link.read(fragment)
+    if tab != "chat":
+        return *show(conversations), gr.skip()
+    return *show(with_system(conversations.begin(), values.get("system", ""))), values.get("text", "")
 
 
-def ask_example(example: gr.SelectData) -> tuple[list[Message]]:
-    """A conversation that begins with the example that was clicked."""
-    return ([{"role": "user", "content": example.value["text"]}],)
+def show_versions(conversation: Conversation) -> str:
+    """Where the shown path could have gone another way, as HTML with buttons that show it."""
+    parts = []
+    for place, message in enumerate(conversation.path):
+        versions = conversation.versions(message.id)
+        if len(versions) < 2:
+            continue
+        at = versions.index(message.id)
+        name = f"{'Question' if message.role == 'user' else 'Answer'} {place // 2 + 1}"
+        buttons = [
+            f'<button type="button" aria-label="{name}: {word} version"'
+            + (f' data-message="{versions[other]}"' if 0 <= other < len(versions) else " disabled")
+            + f">{sign}</button>"
+            for sign, word, other in (("‹", "earlier", at - 1), ("›", "later", at + 1))
+        ]
+        parts.append(f"<li>{name} {buttons[0]}<span>{at + 1}/{len(versions)}</span>{buttons[1]}</li>")
+    return f'<ul aria-label="Versions">{"".join(parts)}</ul>' if parts else ""
 
 
-def take_back(message: str, history: list[Message]) -> tuple[str, list[Message]]:
-    """Takes the last question and its answer out; the question goes back into the box unless another stands there."""
-    last = _last_question(history)
-    if last < 0:
-        return message, history
-    return message or text_of(history[last]), history[:last]
+def as_shown(message: Message) -> dict[str, str]:
+    return {"role": message.role, "content": message.content}
 
 
-def messages(history: list[Message], system: str = "") -> list[dict[str, str]]:
-    """The page's conversation in the form of the runtime. Questions that were never answered join the one after them,
-    since chat templates want the roles to alternate."""
-    turns = [{"role": "system", "content": system}] if system.strip() else []
-    for message in history:
-        role, text = message["role"], text_of(message)
-        if turns and turns[-1]["role"] == role:
-            turns[-1]["content"] += "\n\n" + text
+def turns(conversation: Conversation, task: Task) -> list[dict[str, str]]:
+    """The shown path in the form of the runtime, with the beginning of the answer where there is one. Questions that
+    were never answered join the one after them, since chat templates want the roles to alternate."""
+    turns = [{"role": "system", "content": conversation.system}] if conversation.system.strip() else []
+    for message in conversation.path:
+        if turns and turns[-1]["role"] == message.role:
+            turns[-1]["content"] += "\n\n" + message.content
         else:
-            turns.append({"role": role, "content": text})
+            turns.append(as_shown(message))
+    if task.beginning and not task.continues:
+        turns.append({"role": "assistant", "content": task.beginning})
     return turns
 
 
-def text_of(message: Message) -> str:
-    """What a message says: its content is text when it comes from here, a list of parts when it comes from the page."""
-    content = message["content"]
-    return content if isinstance(content, str) else "".join(part["text"] for part in content if "text" in part)
+def ask(text: str, opening: str, store: Any, system: str) -> tuple[Any, ...]:
+    """Moves the message from the box into the conversation."""
+    conversations = with_system(load(store), system)
+    if not text.strip():
+        return *show(conversations), text, None
+    return asking(conversations, conversations.shown.add("user", text), opening, "")
 
 
-def _last_question(history: list[Message]) -> int:
-    return max((i for i, message in enumerate(history) if message["role"] == "user"), default=-1)
+def ask_example(opening: str, store: Any, system: str, example: gr.SelectData) -> tuple[Any, ...]:
+    """Asks the example that was clicked."""
+    conversations = with_system(load(store), system)
+    return asking(conversations, conversations.shown.add("user", example.value["text"]), opening, "")
+
+
+def ask_edited(box: str, opening: str, store: Any, system: str, edit: gr.EditData) -> tuple[Any, ...]:
+    """Asks another wording of a question; the earlier one stays reachable."""
+    conversations = with_system(load(store), system)
+    question = conversations.shown.path[edit.index if isinstance(edit.index, int) else edit.index[0]]
+    return asking(conversations, conversations.shown.revise(question.id, str(edit.value)), opening, box)
+
+
+def ask_again(box: str, opening: str, store: Any, system: str) -> tuple[Any, ...]:
+    """Asks for another answer to the last question; the earlier one stays reachable."""
+    conversations = with_system(load(store), system)
+    question = last_question(conversations.shown)
+    if question is None:
+        return *show(conversations), box, None
+    return asking(conversations, conversations.shown.back_to(question.id), opening, box)
+
+
+def asking(conversations: Conversations, conversation: Conversation, opening: str, box: str) -> tuple[Any, ...]:
+    """The tab when the last message of `conversation` is about to be answered."""
+    assert conversation.current is not None
+    task = Task(conversation.current, opening)
+    return *show(conversations.with_shown(conversation)), box, task
+
+
+def go_on(box: str, store: Any, system: str) -> tuple[Any, ...]:
+    """Lets the model go on with its last answer, or answer the question that has none."""
+    conversations = with_system(load(store), system)
+    path = conversations.shown.path
+    if not path:
+        return *show(conversations), box, None
+    last = path[-1]
+    if last.role == "user":
+        return asking(conversations, conversations.shown, "", box)
+    return *show(conversations), box, Task(last.id, last.content, continues=True)
+
+
+def keep(last: Update, task: Task | None, store: Any) -> tuple[Any, ...]:
+    """Puts what a run has written into the conversation. The system prompt may be being typed: it stays as it is."""
+    conversations = load(store)
+    conversation = conversations.shown
+    if task and last.text:
+        content = task.beginning + last.text
+        if task.continues:
+            conversation = conversation.replace(task.message, content)
+        elif conversation.current == task.message:
+            conversation = conversation.add("assistant", content)
+    return show(conversations.with_shown(conversation))[:-1]
+
+
+def take_back(box: str, store: Any) -> tuple[Any, ...]:
+    """Takes the last question and its answers out; the question goes back into the box unless another stands there."""
+    conversations = load(store)
+    question = last_question(conversations.shown)
+    if question is None:
+        return *show(conversations), box
+    return *show(conversations.with_shown(conversations.shown.remove(question.id))), box or question.content
+
+
+def empty(store: Any) -> tuple[Any, ...]:
+    """Takes everything out of the conversation but the system prompt."""
+    conversations = load(store)
+    cleared = conversations.shown.model_copy(update={"messages": (), "current": None})
+    return show(conversations.with_shown(cleared))
+
+
+def show_version(store: Any, event: gr.EventData) -> tuple[Any, ...]:
+    """Shows another version of a message, and what came after it."""
+    conversations = load(store)
+    return show(conversations.with_shown(conversations.shown.show(event.message)))
+
+
+def rate(store: Any, event: gr.LikeData) -> Any:
+    """Keeps a like or dislike with its message."""
+    conversations = load(store)
+    message = conversations.shown.path[event.index if isinstance(event.index, int) else event.index[0]]
+    feedback = {True: "Like", False: "Dislike"}.get(event.liked, event.liked or None)
+    return conversations.with_shown(conversations.shown.rate(message.id, feedback)).model_dump(mode="json")
+
+
+def take_in(path: str, store: Any) -> tuple[Any, ...]:
+    """Adds a conversation from a file."""
+    conversations = load(store)
+    try:
+        conversations = conversations.include(from_json(Path(path).read_bytes()))
+    except InvalidRequest as error:
+        return *show(conversations), stats.line(Update(error=str(error)))
+    return *show(conversations), stats.IDLE
+
+
+def with_system(conversations: Conversations, system: str) -> Conversations:
+    return conversations.with_shown(conversations.shown.model_copy(update={"system": system}))
+
+
+def last_question(conversation: Conversation) -> Message | None:
+    return next((message for message in reversed(conversation.path) if message.role == "user"), None)

@@ -2,16 +2,18 @@
 
 import gradio as gr
 
-from falcon_runtime import FalconRuntime
-from falcon_runtime.catalog import CATALOG
+from falcon_runtime.fleet import Fleet
 
 
-def build(runtime: FalconRuntime) -> None:
+def build(fleet: Fleet) -> None:
     """Lays the footer out."""
-    entry = CATALOG.get(runtime.name)
-    licence = f" {runtime.title} comes under the [{entry.licence}]({entry.licence_url})." if entry else ""
-    gr.Markdown(
-        "Language models make mistakes: check what matters. What you write is computed on this server and not kept."
-        f"{licence}",
-        elem_id="footer",
-    )
+    gr.Markdown(lambda: render(fleet), elem_id="footer")
+
+
+def render(fleet: Fleet) -> str:
+    """The footer for whoever opens the page now."""
+    words = "Language models make mistakes: check what matters. What you write is computed on this server and not kept."
+    for choice in fleet.choices():
+        if choice.name == fleet.current.name and choice.licence:
+            words += f" {choice.title} comes under the [{choice.licence}]({choice.licence_url})."
+    return words

@@ -17,10 +17,24 @@ INSTANT: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visib
 
 
 class Start(NamedTuple):
-    """One way to start a run: what triggers it, and the function that prepares the page for it."""
+    """One way to start a run: what triggers it, and the function that prepares the page for it.
+
+    Raising `gr.Error` is how it says no silently: there is nothing to run.
+    """
 
     triggers: Sequence[Any]
-    prepare: Callable[..., tuple[Any, ...]]
+    prepare: Callable[..., Any]
+    inputs: Sequence[Component]
+    outputs: Sequence[Component]
+
+
+class Keep(NamedTuple):
+    """What is done with a run's last update when it is over: `function(last, *inputs)` gives `outputs`.
+
+    It may be called twice for one run, so calling it again must change nothing.
+    """
+
+    function: Callable[..., Any]
     inputs: Sequence[Component]
     outputs: Sequence[Component]
 
@@ -38,18 +52,24 @@ class Runs:
 
     def wire(
         self,
-        answer: Callable[..., Iterator[tuple[Any, str, Update]]],
+        answer: Callable[..., Iterator[tuple[Any, ...]]],
         inputs: Sequence[Component],
-        output: Component,
+        outputs: Sequence[Component],
         starts: Sequence[Start],
+        keep: Keep | None = None,
     ) -> None:
         """Connects each start with `answer`, a generator as made by `streaming.to_page`, and all of them with Stop."""
-        running = [self._wire_start(start, answer, inputs, output) for start in starts]
+        running = [self._wire_start(start, answer, inputs, outputs, keep) for start in starts]
         # Gradio waits for the function before it cancels, so that `_settle` knows why there is no more to come.
         self._stop.click(lambda: True, None, self._stopping, cancels=running, **INSTANT)
 
     def _wire_start(
-        self, start: Start, answer: Callable[..., Any], inputs: Sequence[Component], output: Component
+        self,
+        start: Start,
+        answer: Callable[..., Any],
+        inputs: Sequence[Component],
+        outputs: Sequence[Component],
+        keep: Keep | None,
     ) -> gr.events.Dependency:
         @wraps(start.prepare)
         def begin(*values: Any) -> tuple[Any, ...]:
@@ -61,14 +81,17 @@ class Runs:
         run = begun.success(
             answer,
             inputs,
-            [output, self._line, self._last],
+            [*outputs, self._line, self._last],
             concurrency_limit=CONCURRENT_RUNS,
             show_progress="hidden",
             api_visibility="private",
         )
         # Gradio calls `then` after a run that succeeded, `failure` after one that failed, both after one cancelled.
         for over in (run.then, run.failure):
-            over(self._settle, [self._last, self._stopping], self._shown(), **INSTANT)
+            settled = over(self._settle, [self._last, self._stopping], self._shown(), **INSTANT)
+            if keep:
+                over(keep.function, [self._last, *keep.inputs], keep.outputs, **INSTANT)
+            settled.then(None, js=f"() => falcon.focusAgain('{self._start.elem_id}')", **INSTANT)
         return run
 
     def _shown(self) -> list[Component]:

@@ -25,7 +25,10 @@ def line(update: Update) -> str:
     """One update as HTML. The state alone is announced to screen readers: the figures change too often."""
     kind, words = _state(update)
     figures = "".join(f'<span class="figure">{figure}</span>' for figure in _figures(update.stats))
-    return f'<div class="line {kind}"><span class="state" role="status">{escape(words)}</span>{figures}</div>'
+    return (
+        f'<div class="line {kind}"><span class="state" role="status">{escape(words)}</span>{figures}'
+        f"{_gauge(update.stats)}{_dropped(update.stats)}</div>"
+    )
 
 
 def ended(last: Update, stopped: bool) -> Update:
@@ -55,7 +58,7 @@ def _state(update: Update) -> tuple[str, str]:
         return "busy", f"{stats.queue_position} ahead of you"
     if stats.generated_tokens == 0:
         share = stats.prefilled_tokens / stats.prompt_tokens if stats.prompt_tokens else 0
-        return "busy", f"Reading the prompt {share:.0%}"
+        return "busy", f"Reading the prompt {share:.0%}{_time_left(stats)}"
     return "busy", "Writing"
 
 
@@ -72,9 +75,45 @@ def _figures(stats: Stats | None) -> list[str]:
         figures.append(f"Guessed {_number(stats.accepted_tokens)} of {_number(stats.drafted_tokens)} right")
     if stats.time_to_first_token_s is not None:
         figures.append(f"First token {_number(stats.time_to_first_token_s, 2)} s")
-    if dropped := stats.dropped_messages:
-        figures.append(f"Left out the {_number(dropped)} oldest message{'s' if dropped > 1 else ''}")
     return figures
+
+
+def _time_left(stats: Stats) -> str:
+    """How long the rest of the prompt takes, where that is worth a word."""
+    unread = stats.prompt_tokens - stats.prefilled_tokens
+    seconds = unread / stats.prefill_tokens_per_second if stats.prefill_tokens_per_second else 0
+    return f", about {seconds:.0f} s left" if seconds >= 1 else ""
+
+
+def _gauge(stats: Stats | None) -> str:
+    """How much of the context is used, and by what."""
+    if stats is None or not stats.context or not stats.prompt_tokens:
+        return ""
+    parts = {
+        "cached": min(stats.cached_tokens, stats.prefilled_tokens),
+        "read": stats.prefilled_tokens - min(stats.cached_tokens, stats.prefilled_tokens),
+        "written": stats.generated_tokens,
+    }
+    used = stats.prompt_tokens + stats.generated_tokens
+    words = ", ".join(f"{count:,} {kind}" for kind, count in parts.items() if count)
+    bars = "".join(
+        f'<i class="{kind}" style="width:{count / stats.context:.2%}"></i>' for kind, count in parts.items() if count
+    )
+    return (
+        f'<span class="figure">Context {_number(used)} of {stats.context:,}'
+        f'<span class="gauge" role="img" aria-label="Of the context: {words}" title="{words}">{bars}</span></span>'
+    )
+
+
+def _dropped(stats: Stats | None) -> str:
+    """What no longer fits the context, said so that it is not overlooked."""
+    if stats is None or not stats.dropped_messages:
+        return ""
+    count = stats.dropped_messages
+    return (
+        f'<span class="notice">The conversation is longer than the model\'s context: the {count:,} oldest '
+        f"message{'s were' if count > 1 else ' was'} left out of this answer.</span>"
+    )
 
 
 def _rate(tokens_per_second: float | None) -> str:

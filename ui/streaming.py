@@ -2,14 +2,17 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 from typing import Any
 
 from falcon_runtime import FalconRuntime
-from falcon_runtime.chunk import Chunk, FinishReason, Stats
+from falcon_runtime.chunk import FinishReason, Stats, TokenLogprobs
 from falcon_runtime.errors import FalconError
+from falcon_runtime.fleet import Fleet
+from falcon_runtime.runtime import Generation
 from falcon_runtime.sampling import SamplingParams
 from falcon_runtime.status import Status
 
@@ -19,7 +22,9 @@ UPDATE_INTERVAL_S = 0.03
 """A model faster than a token in this time is shown several at once: eyes lose nothing, the server gains much."""
 STATUS_INTERVAL_S = 0.25
 
-Call = Callable[[SamplingParams], Iterator[Chunk]]
+Updates = Generator["Update", None, None]
+Call = Callable[[FalconRuntime, SamplingParams], Generation]
+"""Asks a runtime for an answer."""
 
 
 @dataclass(frozen=True)
@@ -35,24 +40,39 @@ class Update:
     """The model's status while the request waits for it."""
     error: str = ""
     """The sentence of the error that ended the request."""
+    model: str = ""
+    """The name of the model that answers."""
+    prompt: tuple[int, ...] = ()
+    """The tokens of the prompt."""
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """Of all tokens so far, where the parameters ask for them."""
 
 
-def updates(runtime: FalconRuntime, call: Call, sampling: Mapping[str, Any]) -> Iterator[Update]:
-    """Runs a request: waits visibly for the model, then gives the answer as it grows.
+def updates(fleet: Fleet, call: Call, sampling: Mapping[str, Any], model: str | None = None) -> Updates:
+    """Runs a request on `model` (None: the current one): waits visibly for it, then gives the answer as it grows.
 
     Closing the iterator cancels the request on the engine. Raises a `FalconError` where the request cannot be served.
     """
     params = SamplingParams(**sampling)
     yield Update()  # Gradio can cancel a generator only once it has yielded.
-    yield from _until_ready(runtime)
-    text = ""
-    due = 0.0
-    with closing(call(params)) as chunks:
-        for chunk in chunks:
-            text += chunk.text
-            if chunk.finish_reason or time.monotonic() >= due:
-                yield Update(text, chunk.stats, chunk.finish_reason)
-                due = time.monotonic() + UPDATE_INTERVAL_S
+    with fleet.lease(model) as runtime:
+        yield from _until_ready(runtime)
+        text, logprobs = "", list[TokenLogprobs]()
+        due = 0.0
+        with closing(call(runtime, params)) as chunks:
+            for chunk in chunks:
+                text += chunk.text
+                logprobs += chunk.logprobs
+                if chunk.finish_reason or time.monotonic() >= due:
+                    yield Update(
+                        text,
+                        chunk.stats,
+                        chunk.finish_reason,
+                        model=runtime.name,
+                        prompt=chunks.prompt,
+                        logprobs=tuple(logprobs),
+                    )
+                    due = time.monotonic() + UPDATE_INTERVAL_S
 
 
 def _until_ready(runtime: FalconRuntime) -> Iterator[Update]:
@@ -80,17 +100,62 @@ def _until_ready(runtime: FalconRuntime) -> Iterator[Update]:
 
 
 def to_page(
-    runtime: FalconRuntime, call: Call, sampling: Mapping[str, Any], show: Callable[[str], Any]
-) -> Iterator[tuple[Any, str, Update]]:
-    """Updates as a tab's outputs: `show(text so far)`, the statistics line, and the update itself.
+    fleet: Fleet,
+    call: Call,
+    sampling: Mapping[str, Any],
+    show: Callable[[Update], tuple[Any, ...]],
+) -> Iterator[tuple[Any, ...]]:
+    """Updates as a tab's outputs: what `show` makes of each, the statistics line, and the update itself.
 
     An error becomes the last update's sentence; the text that had come stays.
     """
+    with closing(told(updates(fleet, call, sampling))) as source:
+        for update in source:
+            yield *show(update), stats.line(update), update
+
+
+def told(source: Updates) -> Updates:
+    """The updates of `source`, where an error becomes the sentence of one more update."""
     update = Update()
-    with closing(updates(runtime, call, sampling)) as source:
+    with closing(source):
         try:
             for update in source:
-                yield show(update.text), stats.line(update), update
+                yield update
         except FalconError as error:
-            update = replace(update, error=str(error), waiting_for=None)
-            yield show(update.text), stats.line(update), update
+            yield replace(update, error=str(error), waiting_for=None)
+
+
+def together(sources: Sequence[Updates]) -> Generator[list[Update], None, None]:
+    """Several requests at once: the latest update of each [len(sources)], whenever there are new ones.
+
+    Closing the iterator cancels them all, without waiting.
+    """
+    latest = [Update() for _ in sources]
+    news: SimpleQueue[tuple[int, Update | None]] = SimpleQueue()
+    closed = threading.Event()
+
+    def run(number: int, source: Updates) -> None:
+        try:
+            with closing(source):
+                for update in source:
+                    if closed.is_set():
+                        return
+                    news.put((number, update))
+        finally:
+            news.put((number, None))
+
+    for number, source in enumerate(sources):
+        threading.Thread(target=run, args=(number, told(source)), daemon=True).start()
+    running = len(sources)
+    try:
+        yield list(latest)
+        while running:
+            number, update = news.get()
+            if update is None:
+                running -= 1
+                continue
+            latest[number] = update
+            if news.empty() or update.finish_reason or update.error:
+                yield list(latest)
+    finally:
+        closed.set()

@@ -1,0 +1,86 @@
+"""What visitors do on the page and look at, for the tests and the screenshots."""
+
+import re
+
+from playwright.sync_api import Locator, Page, expect
+
+QUESTION = "What is the capital of France?"
+EXAMPLE = "What is the capital city of Japan?"
+COUNTING = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10,"
+"""A text that the model goes on with for as long as it may."""
+OVER = re.compile("Finished|Stopped at the length limit")
+
+
+def open_tab(page: Page, name: str) -> Locator:
+    page.get_by_role("tab", name=name).click()
+    return page.get_by_role("tabpanel")
+
+
+def state(page: Page) -> Locator:
+    """What the statistics line of the open tab says is going on."""
+    return page.get_by_role("tabpanel").locator(".line .state")
+
+
+def press(page: Page, name: str) -> None:
+    page.get_by_role("tabpanel").get_by_role("button", name=name, exact=True).click()
+
+
+def set_sampling(page: Page, name: str, value: float) -> None:
+    field = page.get_by_label(f"number input for {name}", exact=True)
+    field.fill(str(value))
+    field.blur()
+
+
+def sampling(page: Page, name: str) -> Locator:
+    """The number that a sampling control shows."""
+    return page.get_by_label(f"number input for {name}", exact=True)
+
+
+def choose_preset(page: Page, name: str) -> None:
+    page.locator("#preset").get_by_label(name).check()
+
+
+def text_box(page: Page) -> Locator:
+    return page.get_by_role("textbox", name="Text", exact=True)
+
+
+def generate(page: Page, text: str) -> str:
+    """Has the Generate tab continue a text; all of it when it is over."""
+    text_box(page).fill(text)
+    page.locator("#generate-start").click()
+    expect(state(page)).to_have_text(OVER)
+    return text_box(page).input_value()
+
+
+def wait_for_more(page: Page, beginning: str) -> str:
+    """The text of the Generate tab once it is longer than `beginning`."""
+    page.wait_for_function(
+        "n => document.querySelector('#generate-text textarea').value.length > n", arg=len(beginning)
+    )
+    return text_box(page).input_value()
+
+
+def message_box(page: Page) -> Locator:
+    return page.get_by_role("textbox", name="Message", exact=True)
+
+
+def send(page: Page, message: str) -> None:
+    message_box(page).fill(message)
+    page.wait_for_timeout(200)  # Nobody presses Enter in the instant of pasting; the page could still be redrawing.
+    page.keyboard.press("Enter")
+
+
+def ask(page: Page, message: str) -> None:
+    """Sends a message and waits until it is answered."""
+    answers = answer(page).count()
+    send(page, message)
+    expect(answer(page)).to_have_count(answers + 1)
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+
+
+def question(page: Page) -> Locator:
+    return page.locator("#conversation .user-row")
+
+
+def answer(page: Page) -> Locator:
+    return page.locator("#conversation .bot-row")

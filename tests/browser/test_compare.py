@@ -1,0 +1,104 @@
+"""The Compare tab and the model menu as visitors use them."""
+
+import re
+from pathlib import Path
+
+from playwright.sync_api import Locator, Page, expect
+
+from falcon_runtime.catalog import STARTER
+from tests.served_app import serve
+
+from .actions import OVER, QUESTION, answer, ask, open_tab, press, set_sampling
+from .conftest import OpenPage
+
+
+def sides(page: Page) -> Locator:
+    return page.locator(".compare-answer")
+
+
+def states(page: Page) -> Locator:
+    """What the two sides' lines say is going on."""
+    return page.locator("#sides .line .state")
+
+
+def compare(page: Page, prompt: str) -> None:
+    page.get_by_label("Prompt", exact=True).fill(prompt)
+    page.keyboard.press("Enter")
+    for i in range(2):
+        expect(states(page).nth(i)).to_have_text(OVER)
+
+
+def test_two_temperatures(page: Page) -> None:
+    open_tab(page, "Compare")
+    set_sampling(page, "Max new tokens", 24)
+    compare(page, QUESTION)
+    expect(sides(page).first).to_contain_text("Paris")
+    difference = page.locator("#difference")
+    expect(difference).to_contain_text(re.compile(r"Tokens written.*Tokens per second.*First token after", re.DOTALL))
+
+    set_sampling(page, "Right temperature", 0)
+    compare(page, QUESTION)
+    expect(difference).to_contain_text("Both wrote the same text.")
+    press(page, "Clear")
+    expect(difference).to_have_text("")
+
+
+def test_two_recipes(open_page: OpenPage, starter_models_dir: Path, tmp_path: Path) -> None:
+    """The second engine is there while it is used, and where there is no memory for it the page says so."""
+    with serve(starter_models_dir, tmp_path / "log") as app:
+        page = open_page(app.url)
+        open_tab(page, "Compare")
+        set_sampling(page, "Max new tokens", 24)
+        set_sampling(page, "Right temperature", 0)
+        page.get_by_label("Right model").click()
+        page.get_by_role("option", name=re.compile("int4")).click()
+        compare(page, QUESTION)
+        for i in range(2):
+            expect(sides(page).nth(i)).to_contain_text("Paris")
+        expect(page.locator("#header")).to_contain_text("int8")
+        assert len(app.workers()) == 2
+        page.close()
+
+
+def test_model_menu(open_page: OpenPage, starter_models_dir: Path, tmp_path: Path) -> None:
+    with serve(starter_models_dir, tmp_path / "log", HF_HUB_OFFLINE="1") as app:
+        page = open_page(app.url)
+        page.get_by_role("button", name="Models").click()
+        menu = page.locator("#model-menu")
+        use = page.locator("#use-model")
+        expect(menu.get_by_label(re.compile(f"{STARTER.title} . in use"))).to_be_checked()
+        expect(use).to_be_disabled()
+
+        # What it would take is told before anything happens.
+        menu.get_by_label(re.compile("Falcon3-1B-Instruct")).check()
+        details = page.locator("#model-details")
+        expect(details).to_contain_text(re.compile(r"of memory.*to download.*TII Falcon-LLM License 2.0", re.DOTALL))
+        expect(details.get_by_role("link")).to_have_attribute("href", re.compile("^https://falconllm"))
+        expect(use).to_have_text("Agree to the licence, download and convert")
+        use.click()
+        header = page.locator("#header")
+        expect(header).to_contain_text(re.compile("Falcon3-1B-Instruct could not be prepared: .*hub"))
+        expect(header.get_by_role("status")).to_have_text("Ready")
+
+        # Another recipe of the starter model takes over.
+        page.get_by_role("button", name="Models").click()
+        page.get_by_role("button", name="Models").click()
+        menu.get_by_label(re.compile("int4")).check()
+        expect(use).to_have_text("Use this model")
+        use.click()
+        expect(header).to_contain_text("int4 · 2,048 tokens of context")
+        open_tab(page, "Chat")
+        set_sampling(page, "Temperature", 0)
+        set_sampling(page, "Max new tokens", 16)
+        ask(page, QUESTION)
+        expect(answer(page)).to_contain_text("Paris")
+        page.close()
+
+
+def test_a_public_page_offers_no_downloads(open_page: OpenPage, starter_models_dir: Path, tmp_path: Path) -> None:
+    with serve(starter_models_dir, tmp_path / "log", "--offer", "converted") as app:
+        page = open_page(app.url)
+        page.get_by_role("button", name="Models").click()
+        expect(page.locator("#model-menu").get_by_label(re.compile(STARTER.title)).first).to_be_visible()
+        expect(page.locator("#model-menu")).not_to_contain_text("to download")
+        page.close()

@@ -1,0 +1,154 @@
+"""The Generate tab as its visitors use it."""
+
+import re
+
+from playwright.sync_api import Locator, Page, expect
+
+from .actions import COUNTING, OVER, generate, press, set_sampling, state, text_box, wait_for_more
+from .conftest import OpenPage
+
+
+def tokens(page: Page) -> Locator:
+    return page.locator("#token-view .tokens button")
+
+
+def written(page: Page, count: int) -> str:
+    """The text of the first tokens that were generated."""
+    return "".join(token.text_content() or "" for token in tokens(page).all()[:count]).replace("↵", "")
+
+
+def alternatives(page: Page) -> Locator:
+    return page.locator("#alternatives button")
+
+
+def forks(page: Page) -> Locator:
+    return page.locator("#trail button")
+
+
+def start_greedily(page: Page, length: int) -> None:
+    set_sampling(page, "Temperature", 0)
+    set_sampling(page, "Max new tokens", length)
+
+
+def test_continues_in_place(page: Page) -> None:
+    set_sampling(page, "Max new tokens", 16)
+    first = generate(page, "Once upon a time")
+    assert first.startswith("Once upon a time")
+    assert len(first) > len("Once upon a time")
+    expect(page.get_by_role("tabpanel")).to_contain_text(re.compile(r"Read \d+ tokens.*Wrote 16 at .* tok/s"))
+    expect(page.locator(".gauge").first).to_have_attribute("aria-label", re.compile(r"read.*16 written"))
+
+    edited = first + " But then"
+    text_box(page).fill(edited)
+    press(page, "Continue")
+    assert wait_for_more(page, edited).startswith(edited)
+    expect(state(page)).to_have_text("Stopped at the length limit")
+
+    press(page, "Undo")
+    expect(text_box(page)).to_have_value(edited)
+    press(page, "Undo")
+    expect(text_box(page)).to_have_value("Once upon a time")
+    press(page, "Generate")
+    expect(text_box(page)).not_to_have_value("Once upon a time")
+    press(page, "Clear")
+    expect(text_box(page)).to_have_value("")
+    expect(tokens(page)).to_have_count(0)
+
+
+def test_stop_stops(page: Page) -> None:
+    start_greedily(page, 1600)
+    text_box(page).fill(COUNTING)
+    text_box(page).press("Shift+Enter")
+    wait_for_more(page, COUNTING)
+    expect(state(page)).to_have_text("Writing")
+    page.keyboard.press("Escape")
+    expect(state(page)).to_have_text("Stopped")
+    stopped = text_box(page).input_value()
+    page.wait_for_timeout(1500)
+    assert text_box(page).input_value() == stopped
+    assert page.evaluate("document.activeElement.closest('#generate-start, #generate-text') !== null")
+
+    set_sampling(page, "Max new tokens", 4)
+    press(page, "Continue")
+    expect(state(page)).to_have_text(OVER)
+
+
+def test_one_visitors_stop_leaves_the_others_alone(open_page: OpenPage) -> None:
+    pages = [open_page(), open_page()]
+    for page in pages:
+        start_greedily(page, 600)
+        text_box(page).fill(COUNTING)
+    for page in pages:
+        press(page, "Generate")
+    press(pages[1], "Stop")
+    expect(state(pages[1])).to_have_text("Stopped")
+    expect(state(pages[0])).to_have_text("Stopped at the length limit")
+
+
+def test_a_token_shows_its_alternatives_and_forks(page: Page) -> None:
+    start_greedily(page, 12)
+    first = generate(page, "The capital of France is")
+    expect(tokens(page)).to_have_count(12)
+    assert written(page, 12) == first.removeprefix("The capital of France is")
+    expect(page.locator("#token-view")).to_contain_text(re.compile(r"tokens of prompt, 12 written.*perplexity of"))
+    expect(page.locator("#token-view rect")).to_have_count(12)
+
+    tokens(page).nth(2).click()
+    expect(alternatives(page)).to_have_count(10)
+    shares = [float(share.rstrip("%")) for share in page.locator("#alternatives .share").all_inner_texts()]
+    assert shares == sorted(shares, reverse=True)
+    # At temperature 0 the token that came is the likeliest one.
+    expect(alternatives(page).first).to_have_attribute("aria-current", "true")
+
+    other = alternatives(page).nth(1)
+    word = other.locator(".word").inner_text().replace("␣", " ").replace("↵", "\n")
+    other.click()
+    expect(state(page)).to_have_text(OVER)
+    expect(forks(page)).to_have_count(1)
+    forked = text_box(page).input_value()
+    assert forked.startswith("The capital of France is" + written(page, 2) + word)
+    expect(tokens(page).nth(2)).to_have_class(re.compile("forced"))
+    expect(page.get_by_role("tabpanel")).to_contain_text(re.compile(r"cached"))
+
+    tokens(page).nth(4).click()
+    alternatives(page).nth(2).click()
+    expect(forks(page)).to_have_count(2)
+    expect(state(page)).to_have_text(OVER)
+    forks(page).nth(1).click()
+    expect(text_box(page)).to_have_value(forked)
+    expect(forks(page)).to_have_count(1)
+    press(page, "Undo")
+    expect(text_box(page)).to_have_value(first)
+    expect(forks(page)).to_have_count(0)
+    expect(tokens(page)).to_have_count(12)
+
+
+def test_what_engineers_want(page: Page) -> None:
+    start_greedily(page, 24)
+    page.get_by_role("button", name="For engineers").click()
+    page.get_by_role("textbox", name=re.compile("^Stop")).fill("15")
+    text = generate(page, COUNTING)
+    assert "14" in text
+    assert "15" not in text
+
+    press(page, "Clear")
+    page.get_by_role("textbox", name=re.compile("^Stop")).fill("")
+    page.get_by_role("textbox", name=re.compile("^Logit bias")).fill("' Paris' = -100")
+    assert "Paris" not in generate(page, "The capital of France is")
+    page.get_by_role("textbox", name=re.compile("^Logit bias")).fill("very much")
+    press(page, "Continue")
+    expect(state(page)).to_contain_text("'very much' is not of the form")
+
+    page.get_by_role("textbox", name=re.compile("^Logit bias")).fill("")
+    set_sampling(page, "Temperature", 1)
+    set_sampling(page, "Completions", 3)
+    press(page, "Clear")
+    best = generate(page, "My favourite animal is")
+    others = page.locator("#completions button")
+    expect(others).to_have_count(2)
+    other = others.first.inner_text().partition("\n")[2] or others.first.inner_text()
+    others.first.click()
+    expect(text_box(page)).not_to_have_value(best)
+    assert other.split()[-1] in text_box(page).input_value()
+    press(page, "Undo")
+    expect(text_box(page)).to_have_value(best)

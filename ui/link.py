@@ -1,0 +1,69 @@
+"""A link that reopens the page with the same prompt and settings.
+
+They stand behind its #, which browsers send to no server.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import gradio as gr
+from gradio.components import Component
+
+from . import controls
+from .controls import Sampling
+from .runs import INSTANT
+
+TABS = ("generate", "chat", "instruct", "compare")
+
+
+class Opening:
+    """The moment in which a visitor opens the page: what stands behind the link's #, and what the browser kept."""
+
+    def __init__(self, demo: gr.Blocks) -> None:
+        self.fragment = gr.Textbox(visible="hidden")
+        # In a tab that is not open, Gradio would not read it.
+        self.conversations = gr.BrowserState(None, storage_key="falcon-conversations", secret="falcon")
+        self.opened = demo.load(None, None, self.fragment, js="() => location.hash", **INSTANT)
+
+    def fill(self, tab: str, texts: Mapping[str, Component]) -> None:
+        """Fills `texts` of a tab with what the link says."""
+
+        def given(fragment: str) -> list[Any]:
+            opened, values = read(fragment)
+            return [values.get(name, gr.skip()) if opened == tab else gr.skip() for name in texts]
+
+        # One output gets a value and several a list of them.
+        components = list(texts.values())
+        self.opened.then(lambda fragment: given(fragment) if len(components) > 1 else given(fragment)[0],
+                         self.fragment, components, **INSTANT)  # fmt: skip
+
+    def restore(self, tabs: gr.Tabs, sampling: Sampling) -> None:
+        """Opens the link's tab and sets the sampling: as the browser kept it, then as the link says."""
+
+        def restored(saved: Any, fragment: str) -> list[Any]:
+            tab, values = read(fragment)
+            kept = saved if isinstance(saved, dict) else {}
+            return [gr.Tabs(selected=tab) if tab else gr.skip(), *controls.restored(kept, values)]
+
+        self.opened.then(restored, [sampling.saved, self.fragment], [tabs, *sampling.components], **INSTANT)
+
+
+def wire(button: gr.Button, notice: gr.HTML, tab: str, texts: Mapping[str, Component], sampling: Sampling) -> None:
+    """Makes `button` copy a link to `tab` with its `texts` and the sampling, and show it in `notice`."""
+    names = json.dumps([*texts, *controls.NAMES])
+    button.click(
+        None,
+        [*texts.values(), *sampling.components],
+        notice,
+        js=f"(...values) => falcon.share('{tab}', {names}, values)",
+        **INSTANT,
+    )
+
+
+def read(fragment: str) -> tuple[str | None, dict[str, str]]:
+    """The tab that a link opens, None if it is none of ours, and its texts and settings by name."""
+    values: dict[str, Any] = dict(parse_qsl(fragment.removeprefix("#"), keep_blank_values=True))
+    tab = values.pop("tab", None)
+    return (tab, values) if tab in TABS else (None, {})
