@@ -58,6 +58,7 @@ def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
     """Lays the tab out and connects its events."""
     store = page_opening.conversations
     task = gr.State(None)
+    gr.Markdown("Talk with the model. Enter sends, Shift + Enter breaks the line, Escape stops.", elem_classes="hint")
     with gr.Row(elem_classes="conversations"):
         menu = gr.Dropdown(
             [], label="Conversation", show_label=False, scale=5, min_width=160, elem_id="conversation-menu"
@@ -82,7 +83,7 @@ def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
             "",
             label="Message",
             show_label=False,
-            placeholder="Message the model. Enter sends, Shift + Enter breaks the line.",
+            placeholder="Message the model",
             lines=1,
             max_lines=6,
             scale=5,

@@ -67,10 +67,14 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
             )
             with gr.Row(elem_classes="chips"):
                 examples = [gr.Button(name, size="sm") for name in formats.EXAMPLES]
-            schema = gr.Code(
-                next(iter(formats.EXAMPLES.values())), language="json", label="JSON schema", lines=8, max_lines=18,
+            schema = gr.Textbox(
+                next(iter(formats.EXAMPLES.values())),
+                label="JSON schema",
+                lines=8,
+                max_lines=18,
                 elem_id="schema",
-            )  # fmt: skip
+                elem_classes="code",
+            )
     with gr.Row(elem_classes="actions"):
         start = gr.Button("Run", variant="primary", elem_id="instruct-start")
         stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run")

@@ -1,6 +1,5 @@
 """A real Chromium, driven by Playwright, on the real app."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.served_app import ServedApp, serve
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
-PATIENCE_MS = 120_000
+PATIENCE_MS = 25_000
 """How long a page may take on a loaded machine before a test gives up on it."""
 OpenPage = Callable[..., Page]
 
@@ -64,15 +63,3 @@ def open_page(app: ServedApp, browser: Browser) -> Iterator[OpenPage]:
 @pytest.fixture
 def page(open_page: OpenPage) -> Page:
     return open_page()
-
-
-@pytest.fixture(scope="session")
-def screenshot() -> Callable[[Page, str], None]:
-    """Keeps a picture of the page in the folder FALCON_SCREENSHOTS, if there is one."""
-    folder = os.environ.get("FALCON_SCREENSHOTS")
-
-    def take(page: Page, name: str) -> None:
-        if folder:
-            page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
-
-    return take

@@ -1,180 +1,66 @@
-"""The page as its visitors use it."""
+"""The page as a whole: what all tabs share, how it looks, and what it says when something is wrong."""
 
-import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
 
 from tests.served_app import serve
 
+from .actions import (
+    COUNTING,
+    QUESTION,
+    answer,
+    choose_preset,
+    generate,
+    message_box,
+    open_tab,
+    press,
+    question,
+    sampling,
+    send,
+    set_sampling,
+    state,
+    text_box,
+)
 from .conftest import OpenPage
-
-QUESTION = "What is the capital of France?"
-EXAMPLE = "What is the capital city of Japan?"
+from .tour import tour
 
 
-def open_tab(page: Page, name: str) -> Locator:
-    page.get_by_role("tab", name=name).click()
-    return page.get_by_role("tabpanel")
+def test_presets_and_settings_stay(page: Page) -> None:
+    choose_preset(page, "Creative")
+    expect(sampling(page, "Temperature")).to_have_value("0.9")
+    expect(page.locator("#sampling")).to_contain_text("How adventurous the choice is: 0 always takes the likeliest")
+    set_sampling(page, "Temperature", 0.4)
+    expect(page.locator("#preset").get_by_label("Custom")).to_be_checked()
+    set_sampling(page, "Max new tokens", 99)
+    page.wait_for_timeout(500)  # Nobody reloads in the instant of typing; the page has to tell the browser.
+
+    page.reload()
+    expect(sampling(page, "Temperature")).to_have_value("0.4")
+    expect(sampling(page, "Max new tokens")).to_have_value("99")
+    expect(page.locator("#preset").get_by_label("Custom")).to_be_checked()
+    page.locator("#reset-sampling").click()
+    expect(sampling(page, "Temperature")).to_have_value("0.2")
+    expect(page.locator("#preset").get_by_label("Balanced")).to_be_checked()
 
 
-def state(page: Page) -> Locator:
-    """What the statistics line of the open tab says is going on."""
-    return page.get_by_role("tabpanel").get_by_role("status")
+def test_a_link_reopens_prompt_and_settings(open_page: OpenPage) -> None:
+    page = open_page()
+    set_sampling(page, "Temperature", 0.7)
+    text_box(page).fill("A text with ünusual signs & = # %\nand two lines")
+    press(page, "Link")
+    link = page.locator(".linked a").get_attribute("href")
+    assert link
 
-
-def press(page: Page, name: str) -> None:
-    page.get_by_role("tabpanel").get_by_role("button", name=name, exact=True).click()
-
-
-def set_sampling(page: Page, name: str, value: float) -> None:
-    field = page.get_by_label(f"number input for {name}")
-    field.fill(str(value))
-    field.blur()
-
-
-def message_box(page: Page) -> Locator:
-    return page.get_by_role("textbox", name="Message", exact=True)
-
-
-def send(page: Page, message: str) -> None:
-    message_box(page).fill(message)
-    page.wait_for_timeout(
-        200
-    )  # Nobody presses Enter in the instant of pasting; then the page could still be redrawing.
-    page.keyboard.press("Enter")
-
-
-def question(page: Page) -> Locator:
-    return page.locator("#conversation .user-row")
-
-
-def answer(page: Page) -> Locator:
-    return page.locator("#conversation .bot-row")
-
-
-def text_box(page: Page) -> Locator:
-    return page.get_by_role("textbox", name="Text", exact=True)
-
-
-def wait_for_more(page: Page, beginning: str) -> str:
-    """The text of the Generate tab once it is longer than `beginning`."""
-    page.wait_for_function(
-        "n => document.querySelector('#generate-text textarea').value.length > n", arg=len(beginning)
-    )
-    return text_box(page).input_value()
-
-
-def test_generate_continues_in_place(page: Page) -> None:
-    set_sampling(page, "Max new tokens", 16)
-    text_box(page).fill("Once upon a time")
-    press(page, "Generate")
-    expect(state(page)).to_have_text("Stopped at the length limit")
-    first = text_box(page).input_value()
-    assert first.startswith("Once upon a time")
-    assert len(first) > len("Once upon a time")
-    expect(page.get_by_role("tabpanel")).to_contain_text(re.compile(r"Read \d+ tokens.*Wrote 16 at .* tok/s"))
-
-    edited = first + " But then"
-    text_box(page).fill(edited)
-    press(page, "Continue")
-    assert wait_for_more(page, edited).startswith(edited)
-    expect(state(page)).to_have_text("Stopped at the length limit")
-
-    press(page, "Undo")
-    expect(text_box(page)).to_have_value(edited)
-    press(page, "Undo")
-    expect(text_box(page)).to_have_value("Once upon a time")
-    press(page, "Generate")
-    expect(text_box(page)).not_to_have_value("Once upon a time")
-    press(page, "Clear")
-    expect(text_box(page)).to_have_value("")
-
-
-def test_stop_stops(page: Page) -> None:
-    set_sampling(page, "Max new tokens", 1600)
-    set_sampling(page, "Temperature", 0)
-    counting = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10,"
-    text_box(page).fill(counting)
-    press(page, "Generate")
-    wait_for_more(page, counting)
-    expect(state(page)).to_have_text("Writing")
-    press(page, "Stop")
-    expect(state(page)).to_have_text("Stopped")
-    stopped = text_box(page).input_value()
-    page.wait_for_timeout(1500)
-    assert text_box(page).input_value() == stopped
-
-    open_tab(page, "Chat")
-    set_sampling(page, "Max new tokens", 32)
-    send(page, QUESTION)
-    expect(answer(page)).to_contain_text("Paris")
-
-
-def test_one_visitors_stop_leaves_the_others_alone(open_page: OpenPage) -> None:
-    pages = [open_page(), open_page()]
-    for page in pages:
-        set_sampling(page, "Max new tokens", 60)
-        set_sampling(page, "Temperature", 0)
-        text_box(page).fill("1, 2, 3, 4, 5, 6, 7, 8, 9, 10,")
-    for page in pages:
-        press(page, "Generate")
-    press(pages[1], "Stop")
-    expect(state(pages[1])).to_have_text("Stopped")
-    expect(state(pages[0])).to_have_text("Stopped at the length limit")
-
-
-def test_chat(page: Page) -> None:
-    open_tab(page, "Chat")
-    set_sampling(page, "Temperature", 0)
-    set_sampling(page, "Max new tokens", 32)
-    send(page, QUESTION)
-    expect(question(page)).to_have_text(QUESTION)
-    expect(message_box(page)).to_have_value("")
-    expect(answer(page)).to_contain_text("Paris")
-    expect(state(page)).to_have_text(re.compile("Finished|Stopped at the length limit"))
-
-    send(page, "And the capital of Italy?")
-    expect(question(page)).to_have_count(2)
-    expect(answer(page)).to_have_count(2)
-    expect(answer(page).last).to_contain_text("Rome")
-    expect(page.get_by_role("button", name="Send")).to_be_visible()
-
-    press(page, "Retry")
-    expect(answer(page).last).to_contain_text("Rome")
-    expect(page.get_by_role("button", name="Send")).to_be_visible()
-    expect(question(page)).to_have_count(2)
-
-    press(page, "Undo")
-    expect(question(page)).to_have_count(1)
-    expect(message_box(page)).to_have_value("And the capital of Italy?")
-    press(page, "Clear")
-    expect(question(page)).to_have_count(0)
-
-
-def test_chat_example_and_system_prompt(page: Page) -> None:
-    panel = open_tab(page, "Chat")
-    set_sampling(page, "Temperature", 0)
-    set_sampling(page, "Max new tokens", 32)
-    panel.get_by_role("button", name="System prompt").click()
-    page.get_by_label("System prompt").fill("You are a helpful assistant.")
-    panel.get_by_role("button", name=EXAMPLE).click()
-    expect(answer(page)).to_contain_text("Tokyo")
-
-
-def test_instruct(page: Page) -> None:
-    panel = open_tab(page, "Instruct")
-    set_sampling(page, "Temperature", 0)
-    press(page, "Summarise")
-    expect(page.get_by_label("Instruction")).to_have_value(re.compile("^Summarise"))
-    page.get_by_label("Instruction").fill(QUESTION)
-    page.get_by_label("Context (optional)").fill("")
-    press(page, "Run")
-    expect(page.locator("#instruct-answer")).to_contain_text("Paris")
-    expect(state(page)).to_have_text(re.compile("Finished|Stopped at the length limit"))
-    expect(panel.get_by_role("button", name="Run")).to_be_visible()
+    other = open_page(link)
+    expect(text_box(other)).to_have_value("A text with ünusual signs & = # %\nand two lines")
+    expect(sampling(other, "Temperature")).to_have_value("0.7")
+    # What cannot be is passed over.
+    odd = open_page(link.partition("#")[0] + "#tab=generate&text=x&temperature=hot&top_k=7")
+    expect(text_box(odd)).to_have_value("x")
+    expect(sampling(odd, "Temperature")).to_have_value("0.2")
 
 
 def test_errors_are_said_in_place(page: Page) -> None:
@@ -217,7 +103,20 @@ def test_request_waits_for_the_model(open_page: OpenPage, starter_models_dir: Pa
         expect(state(page)).to_contain_text("Waiting for the model")
         engine.resume()
         expect(answer(page)).to_contain_text("Paris")
-        expect(page.locator("#header").get_by_role("status")).to_have_text("Ready")
+        header = page.locator("#header")
+        expect(header.get_by_role("status")).to_have_text("Ready")
+
+        # The engine dies while it works: one sentence, and a new one with the next request, which the header tells.
+        open_tab(page, "Generate")
+        set_sampling(page, "Max new tokens", 1600)
+        text_box(page).fill(COUNTING)
+        press(page, "Generate")
+        expect(state(page)).to_have_text("Writing")
+        app.worker().kill()
+        expect(state(page)).to_contain_text("Nothing you wrote is lost")
+        set_sampling(page, "Max new tokens", 8)
+        generate(page, "Once upon a time")
+        expect(header).to_contain_text("The engine had ended and was started again")
         page.close()
 
 
@@ -235,21 +134,14 @@ def test_model_that_cannot_be_had(open_page: OpenPage, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_fits_the_screen(open_page: OpenPage, screenshot: Callable[[Page, str], None], width: int, scheme: str) -> None:
+def test_fits_the_screen_and_everybody(open_page: OpenPage, width: int, scheme: str) -> None:
+    """No tab scrolls sideways, and axe finds nothing serious in it, with an answer and everything unfolded."""
     page = open_page(width=width, scheme=scheme)
-    set_sampling(page, "Temperature", 0)
-    set_sampling(page, "Max new tokens", 64)
-    for tab, begin, run in (
-        ("Generate", "A story", "Generate"),
-        ("Chat", EXAMPLE, None),
-        ("Instruct", "Summarise", "Run"),
-    ):
-        panel = open_tab(page, tab)
-        screenshot(page, f"{tab.lower()}-{scheme}-{width}-empty")
-        panel.get_by_role("button", name=begin).click()
-        if run:
-            press(page, run)
-        expect(state(page)).to_have_text(re.compile("Finished|Stopped at the length limit"))
-        expect(panel.get_by_role("button", name="Clear")).to_be_enabled()
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        screenshot(page, f"{tab.lower()}-{scheme}-{width}")
+    for name in tour(page):
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        violations = Axe().run(page).response["violations"]
+        serious = [violation for violation in violations if violation["impact"] in ("serious", "critical")]
+        assert not serious, (name, [(violation["id"], violation["nodes"][0]["html"]) for violation in serious])
+    for region in ("#generate-text", "#conversation", "#instruct-answer", ".compare-answer"):
+        expect(page.locator(region).first).to_have_attribute("aria-live", "polite")
+        expect(page.locator(region).first).to_have_attribute("aria-busy", "false")

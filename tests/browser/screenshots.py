@@ -1,0 +1,97 @@
+"""Pictures of every tab, light and dark, on a desktop and on a phone, and a film of an answer.
+
+    python -m tests.browser.screenshots [FOLDER]
+
+The README shows some of them, from docs/.
+"""
+
+import argparse
+import io
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from falcon_runtime.library import default_models_dir
+from tests.served_app import serve
+
+from .actions import choose_preset, open_tab, send, set_sampling
+from .conftest import FLAGS, PATIENCE_MS
+from .tour import tour
+
+FRAME_S = 0.12
+FILM_WIDTH = 860
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("docs"))
+    folder = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    expect.set_options(timeout=PATIENCE_MS)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        serve(default_models_dir(), Path(scratch, "log")) as app,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        for scheme in ("light", "dark"):
+            for width in (1280, 390):
+                page = visit(browser, app.url, width, scheme)
+                for tab in tour(page, unfold=False):
+                    path = folder / f"{tab.lower()}-{scheme}-{width}.png"
+                    page.screenshot(path=path, full_page=True)
+                    shrink(path)
+                    print(path, flush=True)
+        film(visit(browser, app.url, 1280, "light"), folder / "answer.gif")
+        print(folder / "answer.gif")
+        browser.close()
+
+
+def visit(browser: Browser, url: str, width: int, scheme: str) -> Page:
+    """The page as a new visitor has it, its model ready."""
+    page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()  # type: ignore[arg-type]
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(url)
+    expect(page.locator("#header").get_by_role("status")).to_have_text("Ready")
+    return page
+
+
+def shrink(path: Path) -> None:
+    """Keeps a picture in 256 colours, a third of its bytes."""
+    with Image.open(path) as picture:
+        small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
+
+
+def film(page: Page, path: Path) -> None:
+    """An answer as it comes, as a GIF."""
+    open_tab(page, "Chat")
+    choose_preset(page, "Precise")
+    set_sampling(page, "Max new tokens", 160)
+    frames = [frame(page)]
+    send(page, "Explain in three short paragraphs why the sky is blue.")
+    stop = page.get_by_role("button", name="Stop")
+    expect(stop).to_be_visible()
+    while stop.is_visible():
+        began = time.monotonic()
+        frames.append(frame(page))
+        time.sleep(max(0.0, FRAME_S - (time.monotonic() - began)))
+    frames.append(frame(page))
+    durations = [800] + [int(FRAME_S * 1000)] * (len(frames) - 2) + [2500]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
+
+
+def frame(page: Page) -> Image.Image:
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    height = picture.height * FILM_WIDTH // picture.width
+    return picture.resize((FILM_WIDTH, height)).quantize(64, dither=Image.Dither.NONE)
+
+
+if __name__ == "__main__":
+    os.chdir(Path(__file__).parents[2])
+    main()

@@ -1,0 +1,62 @@
+"""A walk through all tabs with something to see in each, for the screenshots and for what must hold everywhere."""
+
+from collections.abc import Iterator
+
+from playwright.sync_api import Page, expect
+
+from .actions import OVER, ask, choose_preset, generate, open_tab, press, set_sampling, state
+
+TABS = ("Generate", "Chat", "Instruct", "Compare")
+
+
+def tour(page: Page, unfold: bool = True) -> Iterator[str]:
+    """Uses one tab after the other and gives its name when there is something to see; `unfold` opens what is folded."""
+    choose_preset(page, "Precise")
+    if unfold:
+        page.get_by_role("button", name="Models").click()
+        page.get_by_role("button", name="More").click()
+    for name, use in zip(TABS, (_generate, _chat, _instruct, _compare), strict=True):
+        open_tab(page, name)
+        use(page, unfold)
+        page.mouse.move(0, 0)
+        yield name
+
+
+def _generate(page: Page, unfold: bool) -> None:
+    set_sampling(page, "Max new tokens", 48)
+    press(page, "A story")
+    generate(page, page.get_by_role("textbox", name="Text", exact=True).input_value())
+    page.locator("#token-view .tokens button").nth(8).click()
+    expect(page.locator("#alternatives button")).to_have_count(10)
+    if unfold:
+        page.locator("#alternatives button:enabled").nth(1).click()
+        expect(page.locator("#trail button")).to_have_count(1)
+        page.get_by_role("button", name="For engineers").click()
+
+
+def _chat(page: Page, unfold: bool) -> None:
+    set_sampling(page, "Max new tokens", 120)
+    ask(page, "What is the capital of France?")
+    ask(page, "Name three things to see there, as a list.")
+    if unfold:
+        press(page, "Retry")
+        expect(page.locator("#versions")).to_contain_text("2/2")
+        page.get_by_role("button", name="Who answers, and how").click()
+        page.get_by_role("button", name="Keep this conversation").click()
+
+
+def _instruct(page: Page, unfold: bool) -> None:
+    press(page, "Summarise")
+    press(page, "Run")
+    expect(state(page)).to_have_text(OVER)
+    expect(page.locator("#context-size")).to_contain_text("tokens")
+    if unfold:
+        page.get_by_role("button", name="Form of the answer").click()
+        page.locator("#form").get_by_label("JSON").check()
+        expect(page.get_by_label("JSON schema")).to_be_visible()
+
+
+def _compare(page: Page, unfold: bool) -> None:
+    press(page, "Why do leaves fall in autumn?")
+    page.locator("#compare-start").click()
+    expect(page.locator("#difference")).to_contain_text("Tokens per second")
