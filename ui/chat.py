@@ -23,8 +23,8 @@ from .theme import LATEX
 EXAMPLES = [
     "What is the capital city of Japan?",
     "Explain photosynthesis to a ten-year-old.",
-    "Why is the sky blue?",
-    "Write a short poem about the desert.",
+    "Give me three tips for better sleep.",
+    "Tell me a short story about a brave falcon.",
 ]
 PERSONAS = {
     "Nobody in particular": "",
@@ -137,7 +137,7 @@ def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
 
     page = [store, chatbot, versions, menu, system]
     begun = [*page, box, task]
-    Runs(send, stop, line, locked=[retry, resume, undo, clear, new, delete, menu]).wire(
+    Runs(send, stop, line, locked=[retry, resume, undo, clear, new, delete, menu, upload]).wire(
         answer,
         [store, task, *sampling.components],
         [chatbot],
@@ -188,7 +188,7 @@ def restore(store: Any, fragment: str) -> tuple[Any, ...]:
     tab, values = link.read(fragment)
     if tab != "chat":
         return *show(conversations), gr.skip()
-    return *show(with_system(conversations.begin(), values.get("system", ""))), values.get("text", "")
+    return *show(conversations.begin(values.get("system", ""))), values.get("text", "")
 
 
 def show_versions(conversation: Conversation) -> str:

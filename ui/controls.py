@@ -19,7 +19,7 @@ DISTRIBUTION = [name for name in NAMES if name not in ("max_new_tokens", "seed")
 PRESETS: dict[str, dict[str, Any]] = {
     "Precise": {"temperature": 0},
     "Balanced": {},
-    "Creative": {"temperature": 0.9, "top_k": 0, "top_p": 0.95, "min_p": 0.05, "repetition_penalty": 1.1},
+    "Creative": {"temperature": 0.9, "top_k": 0, "top_p": 0.95, "min_p": 0.05, "frequency_penalty": 0.3},
 }
 """What each changes of the defaults."""
 CUSTOM = "Custom"

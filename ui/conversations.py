@@ -187,12 +187,13 @@ class Conversations(Checked):
         items = (*self.items[:place], conversation, *self.items[place + 1 :])
         return self.model_copy(update={"items": items, "open": conversation.id})
 
-    def begin(self) -> Conversations:
-        """With an empty conversation shown: one that is there already, or a new one."""
+    def begin(self, system: str = "") -> Conversations:
+        """With a conversation shown that has this system prompt and no messages: one that is there already, or a new
+        one."""
         for item in self.items:
-            if item.is_empty:
-                return self.select(item.id)
-        return self.include(Conversation())
+            if item.is_empty or (not item.messages and item.system == system):
+                return self.select(item.id).with_shown(item.model_copy(update={"system": system}))
+        return self.include(Conversation(system=system))
 
     def include(self, conversation: Conversation) -> Conversations:
         """With one more conversation, in front and shown. The oldest leave where there are too many."""

@@ -22,10 +22,10 @@ from .streaming import Update, together, updates
 from .tokens import Completion
 
 BEGINNINGS = {
-    "A story": "The falcon had circled the old tower for three days. On the fourth morning,",
-    "A recipe": "Lemon and mint cooler\n\nIngredients:\n-",
+    "A story": "Once upon a time, in a village at the edge of the desert, there lived a girl who",
     "An article": "Why the desert sky is so dark at night\n\nFar from any city,",
-    "Code": 'def is_prime(n: int) -> bool:\n    """True if n is a prime number."""\n',
+    "A list": "Three reasons to learn a new language:\n\n1.",
+    "Code": "import math\n\ndef area_of_circle(radius):\n",
 }
 MAX_COMPLETIONS = 4
 VIEW_INTERVAL_S = 0.4

@@ -19,18 +19,24 @@ from .runs import INSTANT, Keep, Runs, Start, submit_with
 from .streaming import Update
 from .theme import LATEX
 
-TASKS = {
-    "Summarise": "Summarise the text in two sentences.",
-    "Rewrite": "Rewrite the text so that it is shorter and friendlier.",
-    "Extract": "List every name, place and date in the text.",
-    "Translate": "Translate the text into French.",
-    "Explain": "Explain the text to a ten-year-old.",
-}
-SAMPLE = (
+ARTICLE = (
     "The peregrine falcon is the fastest animal on Earth. In March 2005 a trained bird named Frightful was measured at "
     "389 kilometres per hour while diving from an aeroplane near Friday Harbor in Washington. Falcons have been kept "
     "for hunting in Arabia and Central Asia for more than three thousand years."
 )
+LETTER = (
+    "Hi team, the printer on the second floor is broken again. The technician comes on Thursday at 10. Until then "
+    "please use the one next to the kitchen. Bring your own paper, since ours ran out yesterday. Sorry for the "
+    "trouble, and thanks for your patience! Maria"
+)
+TASKS = {
+    "Summarise": ("Summarise the text in one short sentence.", ARTICLE),
+    "Three facts": ("List three facts from the text.", ARTICLE),
+    "Explain": ("Explain the text to a ten-year-old.", ARTICLE),
+    "Questions": ("Write three questions that the text answers.", ARTICLE),
+    "Reply": ("Write a short, friendly reply to this email.", LETTER),
+}
+"""What each of the buttons asks for, and a text to ask it of where the visitor has given none."""
 TEXT, JSON = "Text", "JSON"
 
 
@@ -52,12 +58,8 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
     with gr.Row(elem_classes="context-row"):
         size = gr.HTML("", elem_id="context-size")
         shorten = gr.Button("Shorten to what fits", size="sm", visible=False, elem_id="shorten")
-    document = gr.File(
-        label="Drop a text, Markdown or PDF file",
-        file_types=[".txt", ".md", ".pdf"],
-        height=120,
-        elem_id="document",
-    )
+    # No `file_types`: what cannot be read is said in place, not in Gradio's own pop-up.
+    document = gr.File(label="Drop a text, Markdown or PDF file", height=120, elem_id="document")
     with gr.Accordion("Form of the answer", open=False):
         form = gr.Radio([TEXT, JSON], value=TEXT, label="Answer as", elem_id="form")
         with gr.Column(visible=False) as structured:
@@ -93,10 +95,12 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
     )
     rendered = gr.HTML("", elem_id="instruct-value")
 
-    def answer(instruction: str, context: str, form: str, schema: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+    asked = gr.State(None)  # The schema of the answer, None for text: it can be edited before the answer is over.
+
+    def answer(instruction: str, context: str, schema: str | None, *values: Any) -> Iterator[tuple[Any, ...]]:
         def call(runtime: FalconRuntime, params: SamplingParams) -> Generation:
             wanted = instruction
-            if form == JSON and instruction.strip():
+            if schema is not None and instruction.strip():
                 wanted += f"\n\n{formats.ask_for(formats.check_schema(schema))}"
             return runtime.instruct(wanted, context, params=params)
 
@@ -126,10 +130,10 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
 
     Runs(start, stop, line, locked=[clear]).wire(
         answer,
-        [instruction, context, form, schema, *sampling.components],
+        [instruction, context, asked, *sampling.components],
         [result],
-        [Start([start.click], lambda: ("", ""), [], [result, rendered])],
-        Keep(render, [form, schema], [rendered]),
+        [Start([start.click], begin, [form, schema], [result, rendered, asked])],
+        Keep(render, [asked], [rendered]),
     )
     submit_with(instruction, start)
     context.change(measure, context, [size, shorten], trigger_mode="always_last", **INSTANT)
@@ -143,7 +147,7 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
         **INSTANT,
     )
     for button, task in zip(tasks, TASKS.values(), strict=True):
-        button.click(lambda text, task=task: (task, text or SAMPLE), context, [instruction, context], **INSTANT)
+        button.click(lambda text, task=task: (task[0], text or task[1]), context, [instruction, context], **INSTANT)
     for button, example in zip(examples, formats.EXAMPLES.values(), strict=True):
         button.click(lambda example=example: example, None, schema, **INSTANT)
     texts = {"text": instruction, "context": context}
@@ -165,9 +169,14 @@ def take_in(path: str, context: str) -> tuple[str, str]:
         return context, stats.line(Update(error=str(error)))
 
 
-def render(last: Update, form: str, schema: str) -> str:
+def begin(form: str, schema: str) -> tuple[str, str, str | None]:
+    """Empties the answer and its table; gives the schema that it is to follow."""
+    return "", "", schema if form == JSON else None
+
+
+def render(last: Update, schema: str | None) -> str:
     """An answer in JSON as a table, or why it is not in the form that was asked for."""
-    if form != JSON or last.finish_reason not in ("stop", "length"):
+    if schema is None or last.finish_reason not in ("stop", "length"):
         return ""
     found = formats.read_answer(last.text, formats.check_schema(schema))
     problem = f'<p class="warning">{stats.escape(found.problem)}</p>' if found.problem else ""

@@ -6,12 +6,14 @@ The README shows some of them, from docs/.
 """
 
 import argparse
+import base64
 import io
 import os
 import shutil
 import tempfile
-import time
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -64,32 +66,44 @@ def visit(browser: Browser, url: str, width: int, scheme: str) -> Page:
 def shrink(path: Path) -> None:
     """Keeps a picture in 256 colours, a third of its bytes."""
     with Image.open(path) as picture:
-        small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        small = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     small.save(path, optimize=True)
 
 
 def film(page: Page, path: Path) -> None:
-    """An answer as it comes, as a GIF."""
+    """An answer as it comes, as a GIF: what the browser draws, when it draws it."""
     open_tab(page, "Chat")
     choose_preset(page, "Precise")
-    set_sampling(page, "Max new tokens", 160)
-    frames = [frame(page)]
-    send(page, "Explain in three short paragraphs why the sky is blue.")
-    stop = page.get_by_role("button", name="Stop")
-    expect(stop).to_be_visible()
-    while stop.is_visible():
-        began = time.monotonic()
-        frames.append(frame(page))
-        time.sleep(max(0.0, FRAME_S - (time.monotonic() - began)))
-    frames.append(frame(page))
-    durations = [800] + [int(FRAME_S * 1000)] * (len(frames) - 2) + [2500]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
+    set_sampling(page, "Max new tokens", 200)
+    page.set_viewport_size({"width": 1280, "height": 860})
+    shots: list[tuple[float, bytes]] = []
+    devtools = page.context.new_cdp_session(page)
+
+    def take(event: dict[str, Any]) -> None:
+        shots.append((event["metadata"]["timestamp"], base64.b64decode(event["data"])))
+        devtools.send("Page.screencastFrameAck", {"sessionId": event["sessionId"]})
+
+    devtools.on("Page.screencastFrame", take)
+    devtools.send("Page.startScreencast", {"format": "jpeg", "quality": 90, "everyNthFrame": 2})
+    page.wait_for_timeout(500)
+    send(page, "Explain photosynthesis to a ten-year-old.")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    page.wait_for_timeout(500)
+    devtools.send("Page.stopScreencast")
+    kept = [shots[0]]
+    for shot in shots[1:]:
+        if shot[0] - kept[-1][0] >= FRAME_S or shot is shots[-1]:
+            kept.append(shot)
+    durations = [int((after[0] - before[0]) * 1000) for before, after in pairwise(kept)] + [3000]
+    first, *others = [frame(picture) for _, picture in kept]
+    first.save(path, save_all=True, append_images=others, duration=durations, loop=0, optimize=True)
 
 
-def frame(page: Page) -> Image.Image:
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    height = picture.height * FILM_WIDTH // picture.width
-    return picture.resize((FILM_WIDTH, height)).quantize(64, dither=Image.Dither.NONE)
+def frame(picture: bytes) -> Image.Image:
+    full = Image.open(io.BytesIO(picture)).convert("RGB")
+    small = full.resize((FILM_WIDTH, full.height * FILM_WIDTH // full.width))
+    return small.quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
 
 
 if __name__ == "__main__":
