@@ -39,7 +39,7 @@ def build(fleet: Fleet, offer: Offer = "all") -> gr.Blocks:
         with places[3]:
             compare.build(fleet, sampling, opening, offer)
         opening.restore(tabs, sampling)
-        footer.build(fleet)
+        footer.build(demo, fleet)
         api.build(fleet)
     return demo.queue(max_size=WAITING_REQUESTS)
 

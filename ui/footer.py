@@ -4,10 +4,13 @@ import gradio as gr
 
 from falcon_runtime.fleet import Fleet
 
+from .runs import INSTANT
 
-def build(fleet: Fleet) -> None:
+
+def build(demo: gr.Blocks, fleet: Fleet) -> None:
     """Lays the footer out."""
-    gr.Markdown(lambda: render(fleet), elem_id="footer")
+    footer = gr.Markdown(render(fleet), elem_id="footer")
+    demo.load(lambda: render(fleet), None, footer, **INSTANT)
 
 
 def render(fleet: Fleet) -> str:
