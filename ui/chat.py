@@ -1,6 +1,6 @@
 """The Chat tab: conversations, which live in the visitor's browser alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +35,9 @@ PERSONAS = {
 }
 SWITCH = """element.addEventListener('click', event => {
   const button = event.target.closest('button[data-message]')
-  if (button) trigger('click', {message: +button.dataset.message})
+  if (!button) return
+  trigger('click', {message: +button.dataset.message})
+  falcon.returnFocus(element, button.getAttribute('aria-label'))
 })"""
 """Tells the server which version of a message was asked for."""
 SET_SYSTEM = """(store, system) => store && {
@@ -65,17 +67,21 @@ def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
         )
         new = gr.Button("New", size="sm", scale=0, min_width=80)
         delete = gr.Button("Delete", size="sm", scale=0, min_width=80)
-    chatbot = gr.Chatbot(
-        label="Conversation",
-        show_label=False,
-        height="clamp(300px, 46vh, 560px)",
-        placeholder="### Ask anything\nYour conversations stay in this browser, on no server.",
-        examples=[{"text": example} for example in EXAMPLES],
-        latex_delimiters=LATEX,
-        buttons=["copy"],
-        editable="user",
-        elem_id="conversation",
-    )
+    with gr.Column(elem_id="talk"):
+        chatbot = gr.Chatbot(
+            label="Conversation",
+            show_label=False,
+            height=None,
+            placeholder="### Ask anything\nYour conversations stay in this browser, on no server.",
+            examples=[{"text": example} for example in EXAMPLES],
+            latex_delimiters=LATEX,
+            buttons=["copy"],
+            editable="user",
+            elem_id="conversation",
+        )
+        # An answer is written here and joins the others when it is whole: for each piece of it the browser would go
+        # through the whole conversation, which takes a tenth of a second with fifty messages.
+        live = gr.Markdown("", latex_delimiters=LATEX, elem_id="live")
     versions = gr.HTML("", elem_id="versions", js_on_load=SWITCH)
     line = gr.HTML(stats.IDLE)
     with gr.Row(elem_classes="ask"):
@@ -126,12 +132,9 @@ def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
                 raise InvalidRequest("There is no message to answer: write one first.")
             return runtime.chat(turns(conversation, task), params)
 
-        def show(update: Update) -> tuple[Any]:
-            shown = [as_shown(message) for message in conversation.path]
-            if task is None or not (update.text or task.continues):
-                return (shown,)
-            content = task.beginning + update.text
-            return ([*(shown[:-1] if task.continues else shown), {"role": "assistant", "content": content}],)
+        def show(update: Update) -> tuple[str]:
+            begun = task is not None and (update.text or task.continues)
+            return (task.beginning + update.text if task and begun else "",)
 
         yield from streaming.to_page(fleet, call, controls.values(*values), show)
 
@@ -140,7 +143,7 @@ def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
     Runs(send, stop, line, locked=[retry, resume, undo, clear, new, delete, menu, upload]).wire(
         answer,
         [store, task, *sampling.components],
-        [chatbot],
+        [live],
         [
             Start([send.click], ask, [box, opening, store, system], begun),
             Start([chatbot.example_select], ask_example, [opening, store, system], begun),
@@ -148,7 +151,7 @@ def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
             Start([retry.click], ask_again, [box, opening, store, system], begun),
             Start([resume.click], go_on, [box, store, system], begun),
         ],
-        Keep(keep, [task, store], [store, chatbot, versions, menu]),
+        Keep(keep, [task, store], [store, chatbot, versions, menu, live]),
     )
     submit_with(box, send)
     undo.click(take_back, [box, store], [*page, box], **INSTANT)
@@ -173,13 +176,20 @@ def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
 def show(conversations: Conversations) -> tuple[Any, ...]:
     """All that the tab shows of the conversations: what the browser keeps, messages, versions, menu, system prompt."""
     conversation = conversations.shown
-    path = conversation.path
-    answers = [message for message in path if message.role == "assistant"]
-    chatbot = gr.Chatbot(
-        [as_shown(message) for message in path], feedback_value=[message.feedback for message in answers]
-    )
     menu = gr.Dropdown([(item.title, item.id) for item in conversations.items], value=conversations.open)
-    return conversations.model_dump(mode="json"), chatbot, show_versions(conversation), menu, conversation.system
+    return (
+        conversations.model_dump(mode="json"),
+        show_messages(conversation.path),
+        show_versions(conversation),
+        menu,
+        conversation.system,
+    )
+
+
+def show_messages(path: Sequence[Message]) -> gr.Chatbot:
+    """Messages, and how the visitor rated the answers."""
+    answers = [message for message in path if message.role == "assistant"]
+    return gr.Chatbot([as_shown(message) for message in path], feedback_value=[message.feedback for message in answers])
 
 
 def restore(store: Any, fragment: str) -> tuple[Any, ...]:
@@ -274,7 +284,8 @@ def go_on(box: str, store: Any, system: str) -> tuple[Any, ...]:
     last = path[-1]
     if last.role == "user":
         return asking(conversations, conversations.shown, "", box)
-    return *show(conversations), box, Task(last.id, last.content, continues=True)
+    store, _, *others = show(conversations)
+    return store, show_messages(path[:-1]), *others, box, Task(last.id, last.content, continues=True)
 
 
 def keep(last: Update, task: Task | None, store: Any) -> tuple[Any, ...]:
@@ -287,7 +298,7 @@ def keep(last: Update, task: Task | None, store: Any) -> tuple[Any, ...]:
             conversation = conversation.replace(task.message, content)
         elif conversation.current == task.message:
             conversation = conversation.add("assistant", content)
-    return show(conversations.with_shown(conversation))[:-1]
+    return *show(conversations.with_shown(conversation))[:-1], ""
 
 
 def take_back(box: str, store: Any) -> tuple[Any, ...]:

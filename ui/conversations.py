@@ -18,7 +18,10 @@ from falcon_runtime.errors import InvalidRequest
 
 FORMAT, VERSION = "falcon-conversation", 1
 MAX_CONVERSATIONS = 30
-MAX_FILE_BYTES = 2_000_000
+MAX_FILE_BYTES = 500_000
+"""Browsers keep about 5 MB for a page, encrypted in base64: all conversations must fit."""
+MAX_BYTES = 1_500_000
+"""Of all conversations together."""
 MAX_ID = 2**31
 """Far from the numbers that a browser cannot hold."""
 TITLE_LENGTH = 40
@@ -184,8 +187,7 @@ class Conversations(Checked):
     def with_shown(self, conversation: Conversation) -> Conversations:
         """With another state of the conversation that is shown."""
         place = self._place(self.open)
-        items = (*self.items[:place], conversation, *self.items[place + 1 :])
-        return self.model_copy(update={"items": items, "open": conversation.id})
+        return self._with((*self.items[:place], conversation, *self.items[place + 1 :]), conversation.id)
 
     def begin(self, system: str = "") -> Conversations:
         """With a conversation shown that has this system prompt and no messages: one that is there already, or a new
@@ -197,8 +199,7 @@ class Conversations(Checked):
 
     def include(self, conversation: Conversation) -> Conversations:
         """With one more conversation, in front and shown. The oldest leave where there are too many."""
-        items = (conversation, *self.items)[:MAX_CONVERSATIONS]
-        return self.model_copy(update={"items": items, "open": conversation.id})
+        return self._with((conversation, *self.items), conversation.id)
 
     def select(self, id: str) -> Conversations:
         """With this conversation shown."""
@@ -212,6 +213,18 @@ class Conversations(Checked):
             return self.new()
         open = items[min(place, len(items) - 1)].id if id == self.open else self.open
         return self.model_copy(update={"items": items, "open": open})
+
+    def _with(self, items: tuple[Conversation, ...], open: str) -> Conversations:
+        """With these instead, as far as the browser can keep them: the oldest leave first, never the one shown."""
+        sizes = [len(item.model_dump_json()) for item in items]
+        kept, total = list(items), sum(sizes)
+        for item, size in reversed(list(zip(items, sizes, strict=True))):
+            if len(kept) <= MAX_CONVERSATIONS and total <= MAX_BYTES:
+                break
+            if item.id != open:
+                kept.remove(item)
+                total -= size
+        return self.model_copy(update={"items": tuple(kept), "open": open})
 
     def _place(self, id: str) -> int:
         for place, item in enumerate(self.items):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from html import escape
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from . import controls, link, stats, tokens
 from .controls import Sampling
 from .link import Opening
 from .runs import INSTANT, Keep, Runs, Start
-from .streaming import Update, together, updates
+from .streaming import Lines, Update, together, updates
 from .tokens import Completion
 
 BEGINNINGS = {
@@ -99,17 +100,19 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
         sampling = controls.values(*values) | {"stop": read_stops(stop), "logprobs": tokens.ALTERNATIVES}
         decode = fleet.current.decode
         written = begun.text(decode) if begun.tokens else begun.beginning
-        due = 0.0
+        due, lines = 0.0, Lines()
         sources = [updates(fleet, call, sampling | another_seed(sampling, i)) for i in range(int(count))]
         with closing(together(sources)) as source:
             for latest in source:
                 over = all(update.finish_reason or update.error for update in latest)
                 update, *rest = sorted(latest, key=likeliness, reverse=True) if over else latest
+                if not over:  # Of several, the one that is shown may have ended before the others.
+                    update = replace(update, finish_reason=None, error="")
                 shown: Any = gr.skip()
                 if update.logprobs and time.monotonic() > due and not over:
                     shown = tokens.view(begun.extended(update, decode))
                     due = time.monotonic() + VIEW_INTERVAL_S
-                yield written + update.text, shown, rest if over else [], stats.line(update), update
+                yield written + update.text, shown, rest if over else [], lines.show(update), update
 
     def keep(last: Update, begun: Completion, earlier: list[Snapshot], rest: list[Update]) -> tuple[Any, ...]:
         """Shows a run that is over: its tokens, the way to them, and what else was written."""

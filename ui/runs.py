@@ -88,9 +88,9 @@ class Runs:
         )
         # Gradio calls `then` after a run that succeeded, `failure` after one that failed, both after one cancelled.
         for over in (run.then, run.failure):
+            if keep:  # First, so that whoever sees the end of a run has what it brought.
+                over = over(keep.function, [self._last, *keep.inputs], keep.outputs, **INSTANT).then
             settled = over(self._settle, [self._last, self._stopping], self._shown(), **INSTANT)
-            if keep:
-                over(keep.function, [self._last, *keep.inputs], keep.outputs, **INSTANT)
             settled.then(None, js=f"() => falcon.focusAgain('{self._start.elem_id}')", **INSTANT)
         return run
 

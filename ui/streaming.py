@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any
 
+import gradio as gr
+
 from falcon_runtime import FalconRuntime
 from falcon_runtime.chunk import FinishReason, Stats, TokenLogprobs
 from falcon_runtime.errors import FalconError
@@ -20,6 +22,7 @@ from . import stats
 
 UPDATE_INTERVAL_S = 0.03
 """A model faster than a token in this time is shown several at once: eyes lose nothing, the server gains much."""
+LINE_INTERVAL_S = 0.2
 STATUS_INTERVAL_S = 0.25
 
 Updates = Generator["Update", None, None]
@@ -109,9 +112,25 @@ def to_page(
 
     An error becomes the last update's sentence; the text that had come stays.
     """
+    lines = Lines()
     with closing(told(updates(fleet, call, sampling))) as source:
         for update in source:
-            yield *show(update), stats.line(update), update
+            yield *show(update), lines.show(update), update
+
+
+class Lines:
+    """The statistics line of one run, not drawn more often than figures can be read."""
+
+    def __init__(self) -> None:
+        self._due = 0.0
+
+    def show(self, update: Update) -> Any:
+        """The line as HTML, or that it stays as it is."""
+        now = time.monotonic()
+        if now < self._due and not (update.finish_reason or update.error):
+            return gr.skip()
+        self._due = now + LINE_INTERVAL_S
+        return stats.line(update)
 
 
 def told(source: Updates) -> Updates:

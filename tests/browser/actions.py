@@ -36,12 +36,40 @@ def sampling(page: Page, name: str) -> Locator:
     return page.get_by_label(f"number input for {name}", exact=True)
 
 
+def answer_shortly(page: Page, tokens: int = 24) -> None:
+    """Makes the answers short, and the same ones each time."""
+    set_sampling(page, "Temperature", 0)
+    set_sampling(page, "Max new tokens", tokens)
+
+
 def choose_preset(page: Page, name: str) -> None:
     page.locator("#preset").get_by_label(name).check()
 
 
 def text_box(page: Page) -> Locator:
     return page.get_by_role("textbox", name="Text", exact=True)
+
+
+def disclose(page: Page, name: str) -> None:
+    """Opens or closes what stands below a heading of the open tab."""
+    page.get_by_role("tabpanel").get_by_role("button", name=name).click()
+
+
+def link(page: Page) -> str:
+    """The link that the open tab copies."""
+    press(page, "Link")
+    return page.get_by_role("tabpanel").locator(".linked a").get_attribute("href") or ""
+
+
+def stop_by_escape(page: Page, text: Locator) -> None:
+    """Stops the run of the open tab as soon as there is some of its text, which then stays as it is."""
+    expect(state(page)).to_have_text("Writing")
+    expect(text).to_have_text(re.compile(r"\w"))
+    page.keyboard.press("Escape")
+    expect(state(page)).to_have_text("Stopped")
+    stopped = text.inner_text()
+    page.wait_for_timeout(1000)
+    assert text.inner_text() == stopped
 
 
 def generate(page: Page, text: str) -> str:
@@ -83,4 +111,5 @@ def question(page: Page) -> Locator:
 
 
 def answer(page: Page) -> Locator:
-    return page.locator("#conversation .bot-row")
+    """The answers, one that is being written included."""
+    return page.locator("#conversation .bot-row, #live:visible")

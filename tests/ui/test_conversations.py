@@ -129,6 +129,17 @@ def test_the_oldest_conversations_leave(talk: Conversation) -> None:
     assert load(many.model_dump(mode="json")) == many
 
 
+def test_what_the_browser_cannot_keep_leaves_oldest_first() -> None:
+    conversations = Conversations.new()
+    for i in range(8):
+        conversations = conversations.include(Conversation(system=f"{i}" * 200_000))
+    assert [item.system[0] for item in conversations.items] == ["7", "6", "5", "4", "3", "2", "1"]
+    oldest = conversations.select(conversations.items[-1].id)
+    grown = oldest.with_shown(oldest.shown.model_copy(update={"system": "1" * 400_000}))
+    assert [item.system[0] for item in grown.items] == ["7", "6", "5", "4", "3", "1"]
+    assert grown.shown.system[0] == "1"
+
+
 def test_what_the_browser_kept_comes_back(talk: Conversation) -> None:
     kept = Conversations.new().with_shown(talk.rate(1, "Like").revise(2, "And green?")).begin()
     assert load(json.loads(json.dumps(kept.model_dump(mode="json")))) == kept
@@ -197,7 +208,7 @@ def test_a_file_holds_the_tree_and_the_ratings(talk: Conversation) -> None:
         ('{"format": "falcon-conversation", "version": 1, "messages": 3}', "damaged: messages: "),
         ('[{"role": "user"}]', "role and a content"),
         ('[{"role": "tool", "content": "x"}]', r"damaged: messages\.0\.role: "),
-        (" " * (MAX_FILE_BYTES + 1), "2,000,001 bytes"),
+        (" " * (MAX_FILE_BYTES + 1), "500,001 bytes"),
     ],
 )
 def test_a_file_that_is_no_conversation_says_why(text: str | bytes, problem: str) -> None:

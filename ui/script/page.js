@@ -28,6 +28,16 @@ const falcon = {
     const box = { 'chat-send': '#chat-message textarea' }[start]
     document.querySelector(box ?? `#${start}`)?.focus({ preventScroll: true })
   },
+
+  // A button that is drawn anew after it was pressed keeps the focus, or one beside it gets it.
+  returnFocus(element, label) {
+    const drawn = new MutationObserver(() => {
+      const buttons = [...element.querySelectorAll('button:enabled')]
+      ;(buttons.find(button => button.getAttribute('aria-label') === label) ?? buttons[0])?.focus()
+      drawn.disconnect()
+    })
+    drawn.observe(element, { childList: true, subtree: true })
+  },
 }
 window.falcon = falcon
 
@@ -38,7 +48,7 @@ document.addEventListener('keydown', event => {
 })
 
 // What streams is a live region, busy while its run goes on: screen readers then read it when it is whole.
-const LIVE = '#generate-text, #conversation, #instruct-answer, .compare-answer'
+const LIVE = '#generate-text, #live, #instruct-answer, .compare-answer'
 new MutationObserver(() => {
   for (const panel of document.querySelectorAll('[role=tabpanel]')) {
     const busy = String(panel.querySelector('.line.busy') !== null)
@@ -49,3 +59,23 @@ new MutationObserver(() => {
     }
   }
 }).observe(document, { childList: true, subtree: true, attributes: true, attributeFilter: ['class'] })
+
+
+// The conversation stays at its end while it grows, unless the visitor has scrolled back.
+const follow = talk => {
+  let atEnd = true
+  talk.addEventListener('scroll', () => {
+    atEnd = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 60
+  })
+  const grown = new ResizeObserver(() => {
+    if (atEnd) talk.scrollTop = talk.scrollHeight
+  })
+  for (const part of talk.children) grown.observe(part)
+}
+const found = new MutationObserver(() => {
+  const talk = document.getElementById('talk')
+  if (!talk) return
+  found.disconnect()
+  follow(talk)
+})
+found.observe(document, { childList: true, subtree: true })

@@ -1,0 +1,338 @@
+"""The Chat tab as its visitors use it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from .actions import (
+    COUNTING,
+    EXAMPLE,
+    QUESTION,
+    answer,
+    answer_shortly,
+    ask,
+    disclose,
+    link,
+    message_box,
+    open_tab,
+    press,
+    question,
+    sampling,
+    send,
+    set_sampling,
+    state,
+    stop_by_escape,
+)
+from .conftest import OpenPage
+
+ITALY = "What is the capital of Italy?"
+MARKDOWN = r"""
+$$x^2 + y^2$$
+
+where \(y\) is positive, for $5 or $6.
+
+| Bird | km/h |
+|---|---|
+| Falcon | 389 |
+
+```python
+print("falcon")
+```
+"""
+HOSTILE = """
+<script>window.run = "script"</script>
+<img src="data:," onerror="window.run = 'image'">
+<details open ontoggle="window.run = 'details'">Details</details>
+<a href="javascript:window.run = 'link'">A link</a>
+"""
+
+
+@pytest.fixture
+def page(page: Page) -> Page:
+    return ready(page)
+
+
+def ready(page: Page) -> Page:
+    open_tab(page, "Chat")
+    answer_shortly(page)
+    return page
+
+
+def versions(page: Page) -> Locator:
+    return page.get_by_role("list", name="Versions")
+
+
+def system_prompt(page: Page) -> Locator:
+    return page.get_by_label("System prompt")
+
+
+def menu(page: Page) -> Locator:
+    """The field that shows which conversation is open."""
+    return page.get_by_role("combobox", name="Conversation", exact=True)
+
+
+def choose_conversation(page: Page, name: str) -> None:
+    menu(page).click()
+    page.get_by_role("option", name=name).click()
+
+
+def press_in_message(page: Page, name: str) -> None:
+    """Presses one of the small buttons below the messages."""
+    page.locator("#conversation").get_by_role("button", name=name, exact=True).click()
+
+
+def download(page: Page, name: str) -> str:
+    """The text of the file that a button has the browser save."""
+    with page.expect_download() as saved:
+        press(page, name)
+    return Path(saved.value.path()).read_text()
+
+
+def import_file(page: Page, path: Path, content: str) -> None:
+    path.write_text(content)
+    with page.expect_file_chooser() as chooser:
+        press(page, "Import JSON")
+    chooser.value.set_files(path)
+
+
+def conversation(*contents: str) -> str:
+    """A file with these messages of the visitor's and the model's in turn."""
+    roles = ("user", "assistant") * len(contents)
+    return json.dumps([{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)])
+
+
+def test_enter_sends_and_the_focus_stays_in_the_box(page: Page) -> None:
+    press(page, "Send")
+    expect(state(page)).to_contain_text("There is no message to answer")
+
+    message_box(page).click()
+    page.keyboard.type("What is the capital")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("of France?")
+    expect(message_box(page)).to_have_value("What is the capital\nof France?")
+    expect(question(page)).to_have_count(0)
+    page.keyboard.press("Enter")
+    expect(message_box(page)).to_have_value("")
+    expect(message_box(page)).to_be_focused()
+    expect(answer(page)).to_contain_text("Paris")
+    expect(state(page)).to_have_text("Finished")
+    expect(message_box(page)).to_be_focused()
+
+    ask(page, "And the capital of Italy?")
+    expect(answer(page).last).to_contain_text("Rome")
+
+    press(page, "Undo")
+    expect(question(page)).to_have_count(1)
+    expect(answer(page)).to_have_count(1)
+    expect(message_box(page)).to_have_value("And the capital of Italy?")
+    press(page, "Clear")
+    expect(question(page)).to_have_count(0)
+    expect(state(page)).to_have_text("Nothing asked yet")
+
+
+def test_retry_makes_a_version_and_continue_goes_on_with_it(page: Page) -> None:
+    ask(page, QUESTION)
+    expect(answer(page)).to_contain_text("Paris")
+    expect(versions(page)).to_have_count(0)
+
+    set_sampling(page, "Max new tokens", 3)
+    press(page, "Retry")
+    expect(versions(page)).to_contain_text("2/2")
+    expect(state(page)).to_have_text("Stopped at the length limit")
+    expect(answer(page)).not_to_contain_text("Paris")
+    beginning = answer(page).inner_text()
+
+    page.get_by_label("Answer 1: earlier version").click()
+    expect(versions(page)).to_contain_text("1/2")
+    expect(answer(page)).to_contain_text("Paris")
+    page.get_by_label("Answer 1: later version").click()
+    expect(answer(page)).to_have_text(beginning)
+
+    set_sampling(page, "Max new tokens", 24)
+    press(page, "Continue")
+    expect(answer(page)).to_have_text(re.compile(rf"^\s*{beginning}.*Paris"))
+    expect(state(page)).to_have_text("Finished")
+    expect(versions(page)).to_contain_text("2/2")
+
+
+def test_an_edited_question_is_a_version_of_it(page: Page) -> None:
+    ask(page, QUESTION)
+    press_in_message(page, "Edit")
+    page.locator("#conversation textarea").fill(ITALY)
+    press_in_message(page, "Submit")
+    expect(question(page)).to_have_text(ITALY)
+    expect(answer(page)).to_contain_text("Rome")
+    expect(versions(page)).to_contain_text("Question 1")
+    expect(versions(page)).to_contain_text("2/2")
+
+    page.get_by_label("Question 1: earlier version").click()
+    expect(question(page)).to_have_text(QUESTION)
+    expect(answer(page)).to_contain_text("Paris")
+
+
+def test_escape_stops_and_nothing_else_can_be_done_meanwhile(page: Page) -> None:
+    disclose(page, "Keep this conversation")
+    disclose(page, "Who answers, and how")
+    ask(page, QUESTION)
+    press(page, "Retry")
+    expect(versions(page)).to_contain_text("2/2")
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+
+    set_sampling(page, "Max new tokens", 1800)
+    page.get_by_label("Start the reply with").fill(COUNTING)
+    send(page, "Count.")
+    expect(answer(page)).to_have_count(2)
+    for name in ("Retry", "Continue", "Undo", "Clear", "New", "Delete", "Import JSON"):
+        expect(page.get_by_role("tabpanel").get_by_role("button", name=name, exact=True)).to_be_disabled()
+    expect(page.get_by_label("Answer 1: earlier version")).to_be_hidden()
+    system_prompt(page).click()
+    page.keyboard.type("You are")
+    stop_by_escape(page, answer(page).last)
+    expect(system_prompt(page)).to_have_value("You are")
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    expect(answer(page)).to_have_count(2)
+
+
+def test_conversations_stay_in_the_browser(page: Page, open_page: OpenPage) -> None:
+    ask(page, QUESTION)
+    expect(menu(page)).to_have_value(QUESTION)
+    press(page, "New")
+    expect(question(page)).to_have_count(0)
+    page.get_by_role("button", name=EXAMPLE).click()
+    expect(answer(page)).to_contain_text("Tokyo")
+    expect(menu(page)).to_have_value(EXAMPLE)
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    choose_conversation(page, QUESTION)
+    expect(answer(page)).to_contain_text("Paris")
+
+    page.reload()
+    open_tab(page, "Chat")
+    expect(question(page)).to_have_text(QUESTION)
+    expect(answer(page)).to_contain_text("Paris")
+
+    same_browser = page.context.new_page()
+    same_browser.goto(page.url)
+    open_tab(same_browser, "Chat")
+    expect(question(same_browser)).to_have_text(QUESTION)
+    press(same_browser, "Delete")
+    expect(question(same_browser)).to_have_text(EXAMPLE)
+    press(same_browser, "Delete")
+    expect(menu(same_browser)).to_have_value("New conversation")
+    expect(question(same_browser)).to_have_count(0)
+
+    other_browser = open_page()
+    open_tab(other_browser, "Chat")
+    expect(menu(other_browser)).to_have_value("New conversation")
+    expect(question(other_browser)).to_have_count(0)
+
+
+def test_who_answers_and_how(page: Page) -> None:
+    ask(page, "Who are you?")
+    nobody = answer(page).inner_text()
+    disclose(page, "Who answers, and how")
+    page.get_by_role("combobox", name="Persona").click()
+    page.get_by_role("option", name="A pirate").click()
+    expect(system_prompt(page)).to_have_value("You are a pirate. Talk like one.")
+    press(page, "Retry")
+    expect(versions(page)).to_contain_text("2/2")
+    assert answer(page).inner_text() != nobody
+
+    system_prompt(page).fill("You are a parrot.")
+    press(page, "New")
+    expect(question(page)).to_have_count(0)
+    expect(system_prompt(page)).to_have_value("")
+    page.get_by_label("Start the reply with").fill("Certainly: the capital")
+    ask(page, QUESTION)
+    expect(answer(page)).to_have_text(re.compile(r"^\s*Certainly: the capital of France is Paris"))
+
+    choose_conversation(page, "Who are you?")
+    expect(system_prompt(page)).to_have_value("You are a parrot.")
+    page.reload()
+    open_tab(page, "Chat")
+    disclose(page, "Who answers, and how")
+    expect(system_prompt(page)).to_have_value("You are a parrot.")
+
+
+def test_a_conversation_travels_as_a_file(page: Page, open_page: OpenPage, tmp_path: Path) -> None:
+    ask(page, QUESTION)
+    press_in_message(page, "Like")
+    disclose(page, "Keep this conversation")
+    exported = download(page, "Export as JSON")
+    reply = answer(page).inner_text()
+    written = [(message["content"], message["feedback"]) for message in json.loads(exported)["messages"]]
+    assert written == [(QUESTION, None), (reply, "Like")]
+    read = download(page, "Download as Markdown")
+    assert read == f"# {QUESTION}\n\n**You**\n\n{QUESTION}\n\n**Model** (liked)\n\n{reply}\n"
+
+    other = ready(open_page())
+    disclose(other, "Keep this conversation")
+    import_file(other, tmp_path / "conversation.json", exported)
+    expect(question(other)).to_have_text(QUESTION)
+    expect(answer(other)).to_have_text(reply)
+    assert download(other, "Export as JSON") == exported
+
+    import_file(other, tmp_path / "broken.json", exported[:-20])
+    expect(state(other)).to_contain_text("The file is not JSON")
+    expect(question(other)).to_have_text(QUESTION)
+
+
+def test_a_link_opens_the_chat_as_it_was_set_up(page: Page, open_page: OpenPage) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    disclose(page, "Who answers, and how")
+    system_prompt(page).fill("You are a parrot & a poet.")
+    message_box(page).fill("100% of #1?")
+    url = link(page)
+    assert page.evaluate("navigator.clipboard.readText()") == url
+
+    other = open_page(url)
+    for _ in range(2):
+        expect(message_box(other)).to_have_value("100% of #1?")
+        expect(sampling(other, "Max new tokens")).to_have_value("24")
+        expect(sampling(other, "Temperature")).to_have_value("0")
+        disclose(other, "Who answers, and how")
+        expect(system_prompt(other)).to_have_value("You are a parrot & a poet.")
+        menu(other).click()
+        expect(other.get_by_role("option")).to_have_count(1)
+        other.reload()
+
+
+def test_what_no_longer_fits_the_context_is_said(page: Page, tmp_path: Path) -> None:
+    disclose(page, "Keep this conversation")
+    long = "falcon " * 590
+    import_file(page, tmp_path / "long.json", conversation(long, long, long, long))
+    expect(answer(page)).to_have_count(2)
+    ask(page, QUESTION)
+    expect(page.get_by_role("tabpanel")).to_contain_text("the 2 oldest messages were left out of this answer")
+
+
+def test_markdown_is_rendered_and_scripts_are_not_run(page: Page, tmp_path: Path) -> None:
+    disclose(page, "Keep this conversation")
+    import_file(page, tmp_path / "markdown.json", conversation("How?", MARKDOWN, HOSTILE, HOSTILE))
+    first, second = answer(page).first, answer(page).nth(1)
+    expect(first.locator(".katex-display .katex")).to_have_count(1)
+    expect(first.locator(".katex")).to_have_count(2)
+    expect(first).to_contain_text("for $5 or $6")
+    expect(first.get_by_role("cell", name="389")).to_be_visible()
+    expect(first.locator("pre code")).to_have_text('print("falcon")\n')
+    expect(first.get_by_role("button", name="copy")).to_be_visible()
+
+    second.get_by_text("A link").click()
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.run") is None
+
+
+def test_visitors_never_see_each_others_text(page: Page, open_page: OpenPage) -> None:
+    pages = {"France": page, "Italy": ready(open_page())}
+    for country, visitor in pages.items():
+        send(visitor, f"What is the capital of {country}?")
+    for visitor, own, others in ((page, "Paris", "Italy|Rome"), (pages["Italy"], "Rome", "France|Paris")):
+        expect(answer(visitor)).to_contain_text(own)
+        expect(state(visitor)).to_have_text("Finished")
+        expect(visitor.get_by_role("button", name="Send")).to_be_visible()
+        visitor.reload()
+        open_tab(visitor, "Chat")
+        expect(answer(visitor)).to_contain_text(own)
+        expect(visitor.locator("body")).not_to_contain_text(re.compile(others))
