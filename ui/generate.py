@@ -109,9 +109,10 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
                 if not over:  # Of several, the one that is shown may have ended before the others.
                     update = replace(update, finish_reason=None, error="")
                 shown: Any = gr.skip()
-                if update.logprobs and time.monotonic() > due and not over:
+                if update.logprobs and (now := time.monotonic()) > due and not over:
                     shown = tokens.view(begun.extended(update, decode))
-                    due = time.monotonic() + VIEW_INTERVAL_S
+                    # Long texts take long to draw: that shall not become all that the server does.
+                    due = now + max(VIEW_INTERVAL_S, 10 * (time.monotonic() - now))
                 yield written + update.text, shown, rest if over else [], lines.show(update), update
 
     def keep(last: Update, begun: Completion, earlier: list[Snapshot], rest: list[Update]) -> tuple[Any, ...]:
