@@ -419,14 +419,14 @@ def test_what_is_left_out_does_not_hang_on_transcripts() -> None:
 def test_the_page_says_what_was_left_out_and_which_limit_ended_an_answer() -> None:
     stats = Stats(prompt_tokens=200, prefilled_tokens=200, generated_tokens=56, context=CONTEXT, dropped_messages=4)
     full = stats_line.line(Update(stats=stats, finish_reason="length"))
-    assert "Left out the <b>4</b> oldest messages" in full
+    assert "the 4 oldest messages were left out" in full
     assert "context is full" in full
     short = stats_line.line(
         Update(stats=replace(stats, generated_tokens=8, dropped_messages=1), finish_reason="length")
     )
-    assert "Left out the <b>1</b> oldest message<" in short
+    assert "the 1 oldest message was left out" in short
     assert "Stopped at the length limit" in short
-    assert "Left out" not in stats_line.line(Update(stats=replace(stats, dropped_messages=0)))
+    assert "left out" not in stats_line.line(Update(stats=replace(stats, dropped_messages=0)))
 
 
 def test_the_page_says_how_many_guesses_were_right() -> None:

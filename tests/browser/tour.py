@@ -18,7 +18,9 @@ def tour(page: Page, unfold: bool = True) -> Iterator[str]:
     for name, use in zip(TABS, (_generate, _chat, _instruct, _compare), strict=True):
         open_tab(page, name)
         use(page, unfold)
+        expect(page.get_by_role("tabpanel").get_by_role("button", name="Clear")).to_be_enabled()
         page.mouse.move(0, 0)
+        page.wait_for_timeout(400)  # Buttons fade in when a run is over.
         yield name
 
 
