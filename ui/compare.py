@@ -21,7 +21,7 @@ from .controls import Sampling
 from .link import Opening
 from .models import Offer
 from .runs import INSTANT, Keep, Runs, Start, submit_with
-from .streaming import Update, together, updates
+from .streaming import Lines, Update, together, updates
 from .theme import LATEX
 
 EXAMPLES = [
@@ -53,7 +53,7 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening, offer: Offer) -> N
                 temperatures.append(
                     gr.Slider(0, 2, value=0.8 * i, step=0.05, label=f"{side} temperature", interactive=True)
                 )
-                lines.append(gr.HTML(stats.IDLE, elem_classes="side-line"))
+                lines.append(gr.HTML(stats.IDLE))
                 answers.append(
                     gr.Markdown(
                         label=f"{side} answer",
@@ -84,15 +84,13 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening, offer: Offer) -> N
             updates(fleet, call, shared | {"temperature": temperature}, model)
             for model, temperature in zip((left, right), temperatures, strict=True)
         ]
+        lines = [Lines() for _ in SIDES]
         with closing(together(sources)) as source:
             for latest in source:
-                yield (
-                    *(update.text for update in latest),
-                    *(stats.line(update) for update in latest),
-                    latest,
-                    stats.line(overall(latest)),
-                    overall(latest),
-                )
+                both = overall(latest)
+                texts = [update.text for update in latest]
+                shown = [line.show(update) for line, update in zip(lines, latest, strict=True)]
+                yield *texts, *shown, latest, stats.line(both), both
 
     def keep(last: Update, latest: list[Update]) -> tuple[str, ...]:
         """Shows both sides as they ended, and what differs."""
@@ -172,7 +170,8 @@ def differing(left: str, right: str) -> str:
         if kind == "equal":
             parts.append(escape("".join(a[i:j])))
             continue
-        parts += [f"<del>{escape(''.join(a[i:j]))}</del>"] * (j > i) + [f"<ins>{escape(''.join(b[k:n]))}</ins>"] * (
-            n > k
-        )
+        if j > i:
+            parts.append(f"<del>{escape(''.join(a[i:j]))}</del>")
+        if n > k:
+            parts.append(f"<ins>{escape(''.join(b[k:n]))}</ins>")
     return f'<p class="words">{"".join(parts)}</p><p class="hint"><del>only left</del> <ins>only right</ins></p>'

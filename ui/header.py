@@ -72,6 +72,6 @@ def _notice(fleet: Fleet) -> str:
 
 def _said(words: str, status: Status | None = None) -> str:
     """A line below the rest, with a bar where the status tells how far it is."""
-    known = status is not None and status.progress is not None
-    bar = f'<progress value="{status.progress:.3f}" aria-hidden="true"></progress>' if status and known else ""
+    progress = status.progress if status else None
+    bar = "" if progress is None else f'<progress value="{progress:.3f}" aria-hidden="true"></progress>'
     return f'<div class="notice"><p>{words}</p>{bar}</div>'

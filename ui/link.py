@@ -30,14 +30,12 @@ class Opening:
     def fill(self, tab: str, texts: Mapping[str, Component]) -> None:
         """Fills `texts` of a tab with what the link says."""
 
-        def given(fragment: str) -> list[Any]:
+        def given(fragment: str) -> Any:
             opened, values = read(fragment)
-            return [values.get(name, gr.skip()) if opened == tab else gr.skip() for name in texts]
+            filled = [values.get(name, gr.skip()) if opened == tab else gr.skip() for name in texts]
+            return filled if len(filled) > 1 else filled[0]  # One output gets a value, several a list of them.
 
-        # One output gets a value and several a list of them.
-        components = list(texts.values())
-        self.opened.then(lambda fragment: given(fragment) if len(components) > 1 else given(fragment)[0],
-                         self.fragment, components, **INSTANT)  # fmt: skip
+        self.opened.then(given, self.fragment, list(texts.values()), **INSTANT)
 
     def restore(self, tabs: gr.Tabs, sampling: Sampling) -> None:
         """Opens the link's tab and sets the sampling: as the browser kept it, then as the link says."""

@@ -25,13 +25,14 @@ def build(fleet: Fleet, offer: Offer) -> None:
             use = gr.Button("Use this model", variant="primary", interactive=False, elem_id="use-model")
         notice = gr.HTML("", elem_id="model-notice")
 
+    def offered() -> list[Choice]:
+        return [choice for choice in fleet.choices() if offer == "all" or choice.converted]
+
     def refresh(chosen: str | None) -> tuple[gr.Radio, str, gr.Button]:
         """The models as they are now."""
-        offered = [choice for choice in fleet.choices() if offer == "all" or choice.converted]
-        names = [choice.name for choice in offered]
-        chosen = chosen if chosen in names else fleet.current.name
-        menu = gr.Radio([(label(choice, fleet), choice.name) for choice in offered], value=chosen)
-        return menu, *describe(chosen)
+        titles = {choice.name: label(choice, fleet) for choice in offered()}
+        chosen = chosen if chosen in titles else fleet.current.name
+        return gr.Radio([(title, name) for name, title in titles.items()], value=chosen), *describe(chosen)
 
     def describe(chosen: str | None) -> tuple[str, gr.Button]:
         """The model that is looked at: what it takes, and what would be done."""
@@ -45,9 +46,8 @@ def build(fleet: Fleet, offer: Offer) -> None:
 
     def switch(chosen: str) -> str:
         """Begins to make the model the one that answers; the header tells how far it is."""
-        allowed = {choice.name for choice in fleet.choices() if offer == "all" or choice.converted}
         try:
-            if chosen in allowed:
+            if chosen in [choice.name for choice in offered()]:
                 fleet.switch(chosen)
         except FalconError as error:
             return f'<p class="warning" role="alert">{escape(str(error))}</p>'

@@ -17,10 +17,7 @@ INSTANT: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visib
 
 
 class Start(NamedTuple):
-    """One way to start a run: what triggers it, and the function that prepares the page for it.
-
-    Raising `gr.Error` is how it says no silently: there is nothing to run.
-    """
+    """One way to start a run: what triggers it, and the function that prepares the page for it."""
 
     triggers: Sequence[Any]
     prepare: Callable[..., Any]

@@ -2,15 +2,20 @@
 
 const falcon = {
   // Copies a link that reopens `tab` with these values; gives what is shown in the page.
-  share(tab, names, values) {
+  async share(tab, names, values) {
     const parts = new URLSearchParams({ tab })
     names.forEach((name, i) => values[i] !== '' && values[i] != null && parts.set(name, values[i]))
     const link = `${location.origin}${location.pathname}#${parts}`
-    navigator.clipboard?.writeText(link).catch(() => {})
+    let said = 'Copied'
+    try {
+      await navigator.clipboard.writeText(link)
+    } catch {
+      said = 'Copy this link' // The browser does not let pages do it: there is no https, or the visitor said no.
+    }
     const anchor = document.createElement('a')
     anchor.href = link
     anchor.textContent = link.length > 120 ? `${link.slice(0, 120)}…` : link
-    return `<p class="linked" role="status">Copied: ${anchor.outerHTML}</p>`
+    return `<p class="linked" role="status">${said}: ${anchor.outerHTML}</p>`
   },
 
   // Lets the visitor keep a text as a file.
@@ -59,7 +64,6 @@ new MutationObserver(() => {
     }
   }
 }).observe(document, { childList: true, subtree: true, attributes: true, attributeFilter: ['class'] })
-
 
 // The conversation stays at its end while it grows, unless the visitor has scrolled back.
 const follow = talk => {
