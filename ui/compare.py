@@ -30,6 +30,8 @@ EXAMPLES = [
     "Which is heavier, a kilogram of feathers or of iron?",
 ]
 SIDES = ("Left", "Right")
+ALIKE = 0.6
+"""Texts that have less in common are not shown as one with differences: nobody could read it."""
 
 
 def build(fleet: Fleet, sampling: Sampling, opening: Opening, offer: Offer) -> None:
@@ -165,8 +167,11 @@ def differing(left: str, right: str) -> str:
     if left == right:
         return "<p>Both wrote the same text.</p>"
     a, b = (re.findall(r"\s+|\w+|[^\w\s]", text) for text in (left, right))
+    matcher = SequenceMatcher(None, a, b, autojunk=False)
+    if (shared := matcher.ratio()) < ALIKE:
+        return f'<p class="words">The answers share {shared:.0%} of their words.</p>'
     parts = []
-    for kind, i, j, k, n in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+    for kind, i, j, k, n in matcher.get_opcodes():
         if kind == "equal":
             parts.append(escape("".join(a[i:j])))
             continue

@@ -13,7 +13,7 @@ from .conftest import OpenPage
 
 
 def sides(page: Page) -> Locator:
-    return page.locator(".compare-answer")
+    return page.locator(".block.compare-answer")
 
 
 def states(page: Page) -> Locator:

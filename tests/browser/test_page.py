@@ -142,6 +142,6 @@ def test_fits_the_screen_and_everybody(open_page: OpenPage, width: int, scheme: 
         violations = Axe().run(page).response["violations"]
         serious = [violation for violation in violations if violation["impact"] in ("serious", "critical")]
         assert not serious, (name, [(violation["id"], violation["nodes"][0]["html"]) for violation in serious])
-    for region in ("#generate-text", "#live", "#instruct-answer", ".compare-answer"):
+    for region in ("#generate-text", "#live", "#instruct-answer", ".block.compare-answer"):
         expect(page.locator(region).first).to_have_attribute("aria-live", "polite")
         expect(page.locator(region).first).to_have_attribute("aria-busy", "false")

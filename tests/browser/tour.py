@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from playwright.sync_api import Page, expect
 
-from .actions import OVER, ask, choose_preset, generate, open_tab, press, set_sampling, state
+from .actions import OVER, ask, choose_preset, generate, open_tab, press, set_sampling, state, text_box
 
 TABS = ("Generate", "Chat", "Instruct", "Compare")
 
@@ -27,7 +27,8 @@ def tour(page: Page, unfold: bool = True) -> Iterator[str]:
 def _generate(page: Page, unfold: bool) -> None:
     set_sampling(page, "Max new tokens", 48)
     press(page, "A story")
-    generate(page, page.get_by_role("textbox", name="Text", exact=True).input_value())
+    expect(text_box(page)).not_to_have_value("")
+    generate(page, text_box(page).input_value())
     page.locator("#token-view .tokens button").nth(8).click()
     expect(page.locator("#alternatives button")).to_have_count(10)
     if unfold:
@@ -49,6 +50,7 @@ def _chat(page: Page, unfold: bool) -> None:
 
 def _instruct(page: Page, unfold: bool) -> None:
     press(page, "Summarise")
+    expect(page.get_by_label("Instruction")).not_to_have_value("")
     press(page, "Run")
     expect(state(page)).to_have_text(OVER)
     expect(page.locator("#context-size")).to_contain_text("tokens")
@@ -60,5 +62,6 @@ def _instruct(page: Page, unfold: bool) -> None:
 
 def _compare(page: Page, unfold: bool) -> None:
     press(page, "Why do leaves fall in autumn?")
+    expect(page.get_by_label("Prompt", exact=True)).not_to_have_value("")
     page.locator("#compare-start").click()
     expect(page.locator("#difference")).to_contain_text("Tokens per second")

@@ -53,7 +53,7 @@ document.addEventListener('keydown', event => {
 })
 
 // What streams is a live region, busy while its run goes on: screen readers then read it when it is whole.
-const LIVE = '#generate-text, #live, #instruct-answer, .compare-answer'
+const LIVE = '#generate-text, #live, #instruct-answer, .block.compare-answer'
 new MutationObserver(() => {
   for (const panel of document.querySelectorAll('[role=tabpanel]')) {
     const busy = String(panel.querySelector('.line.busy') !== null)
