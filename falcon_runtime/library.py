@@ -65,7 +65,7 @@ def default_models_dir() -> Path:
 
 
 def find_model(model: str | None, models_dir: Path) -> Model:
-    """The model of a catalogue name, alone or with a recipe (`NAME:int4`), of a converted model's name in `models_dir`,
+    """The model of a catalogue name, alone or with a recipe (`NAME:int8`), of a converted model's name in `models_dir`,
     or of its folder anywhere.
 
     None stands for FALCON_MODEL, else the starter model. Errors: UnknownModel.

@@ -1,5 +1,6 @@
 """`manifest.json`: what a converted model says of itself, written by the conversion and checked at every load."""
 
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -10,12 +11,12 @@ from .errors import ModelDamaged, UnknownModel
 
 MANIFEST = "manifest.json"
 PROGRAM = "model.pte"
-CONVERTER_VERSION = 3
+CONVERTER_VERSION = 4
 """Raise it with every change to the bytes of a converted model."""
 
 Backend = Literal["xnnpack", "qnn"]
 RecipeName = Literal["int8", "int4", "fp32"]
-"""How weights are stored; `convert/quantize.py` says what each stands for."""
+"""How weights are stored; `recipes.py` says what each stands for."""
 
 
 class Manifest(BaseModel):
@@ -31,6 +32,8 @@ class Manifest(BaseModel):
     parameters: int
     backend: Backend
     recipe: RecipeName
+    schemes: tuple[str, ...]
+    """How its weights are stored (`recipes.Scheme`), all that occur."""
     context: int
     """Tokens of prompt and answer together that one slot holds."""
     slots: int
@@ -71,6 +74,14 @@ def is_converted(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
+def is_outdated(folder: Path) -> bool:
+    """Whether the converted model in `folder` is of an earlier converter, whose programs this engine does not run."""
+    try:
+        return int(json.loads((folder / MANIFEST).read_text())["converter"]) < CONVERTER_VERSION
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of the converted model in `folder`, its program being there and whole.
 
@@ -81,6 +92,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise UnknownModel(f"There is no folder {folder}.")
     if not is_converted(folder):
         raise ModelDamaged(f"{folder} is not a converted model: it has no {MANIFEST}. {again}")
+    if is_outdated(folder):
+        raise ModelDamaged(f"{folder} was converted by an earlier version of this project. {again}")
     try:
         manifest = Manifest.model_validate_json((folder / MANIFEST).read_text())
     except (ValidationError, UnicodeDecodeError) as error:

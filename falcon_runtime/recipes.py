@@ -1,75 +1,66 @@
 """Recipes: how each weight of a model is stored, and what that takes."""
 
 from dataclasses import dataclass, fields
+from math import prod
 
 from .architecture import Architecture
 from .errors import ConversionFailed
 from .manifest import RecipeName
 
-ROTATION = 64
-"""Inputs that are rotated together, at most: rotating the whole width loses hardly less and takes a larger product."""
+TILE, BLOCK = 16, 32
+"""Outputs that are computed together, and inputs that share a scale."""
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How one weight is stored: signed integers of `bits`, a scale per `group` inputs (0: per output channel).
+    """How one weight is stored: as floats, or in blocks of 32 numbers as in a GGUF file, each with a float16 scale.
 
-    Of a `rotated` one each block of a row's numbers is multiplied by a Hadamard matrix first, and so are the layer's
-    inputs while the model runs, which leaves their product what it was. But it mixes the few channels that are tens of
-    times larger than all others with their neighbours, so that one scale per token fits them all (QuaRot,
-    arXiv:2404.00456, there for the whole width at once).
-
-    With `offsets` every group has one that is added to its numbers, as in llama.cpp's Q4_1: an integer of 8 bits times
-    a scale per output channel. Its part of the product is that of the offsets with the sums of the inputs' groups.
+    8 bits are what llama.cpp calls Q8_0 (scale * q, q from -127 to 127), 4 bits are its Q4_0 (q from -8 to 7), and 4
+    bits with `offsets` its Q4_1 (scale * q + offset, q from 0 to 15, the offset a float16 too). The numbers of such a
+    file stay exactly what they are. But they lie in another order, that of the kernel (engine/tile.py): the blocks of
+    16 outputs for the same 32 inputs stand together, as their 16 scales, their 16 offsets if any, and then, for each 4
+    inputs, the 4 numbers of the first output, of the second one, and so on, unsigned (q + 128 or q + 8; with offsets
+    q). Where a number has 4 bits, the low halves of 64 bytes are one such group of inputs and the high halves the next.
     """
 
     bits: int
-    group: int = 0
-    rotated: bool = False
     offsets: bool = False
 
     @property
-    def range(self) -> tuple[int, int]:
-        return -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
+    def zero(self) -> int:
+        """What is added to the integers so that none is negative."""
+        return 0 if self.offsets else 1 << (self.bits - 1)
 
-    def groups(self, inputs: int) -> int:
-        """Scales per output channel. Errors: ConversionFailed where the groups do not fit."""
-        if inputs % (self.group or inputs):
+    @property
+    def block_bytes(self) -> int:
+        """Of the blocks of 16 outputs."""
+        return TILE * (2 + 2 * self.offsets) + TILE * BLOCK * self.bits // 8
+
+    def shape(self, outputs: int, inputs: int) -> tuple[int, int, int]:
+        """Of the bytes that a weight [outputs, inputs] becomes, outputs being filled up to a multiple of 16.
+
+        Errors: ConversionFailed where inputs do not come in blocks.
+        """
+        if inputs % BLOCK:
             raise ConversionFailed(
-                f"This recipe needs weights whose inputs come in groups of {self.group}; one has {inputs}. Convert the "
-                "model with --recipe int8."
+                f"This recipe needs weights whose inputs come in blocks of {BLOCK}; one has {inputs}. Convert the "
+                "model with --recipe fp32."
             )
-        return inputs // (self.group or inputs)
-
-    def block(self, inputs: int) -> int:
-        """Inputs that the layer needs together: those of a group with an offset, or those that are rotated together, a
-        power of two that divides all. 1 if it needs none."""
-        if self.offsets:
-            return self.group
-        return min(ROTATION, inputs & -inputs) if self.rotated else 1
-
-    def blocks(self, inputs: int) -> tuple[int, ...]:
-        """The shape in which the layer takes the inputs of one token."""
-        block = self.block(inputs)
-        return (inputs // block, block) if block > 1 else (inputs,)
+        return -(-outputs // TILE), inputs // BLOCK, self.block_bytes
 
     def bytes(self, outputs: int, inputs: int) -> int:
-        """Of a weight [outputs, inputs] with its scales: bfloat16 ones where there are offsets, else float32."""
-        scales = 0 if self.bits == 32 else outputs * self.groups(inputs) * (2 if self.offsets else 4)
-        offsets = outputs * (self.groups(inputs) + 4) if self.offsets else 0
-        return outputs * inputs * self.bits // 8 + scales + offsets
+        """Of a weight [outputs, inputs]."""
+        return outputs * inputs * 4 if self.bits == 32 else prod(self.shape(outputs, inputs))
 
     def __str__(self) -> str:
-        kind = f"{'float' if self.bits == 32 else 'int'}{self.bits}"
-        return kind + f"/{self.group}" * bool(self.group) + "+offset" * self.offsets + " rotated" * self.rotated
+        return f"{'float' if self.bits == 32 else 'int'}{self.bits}" + "+offset" * self.offsets
 
 
 FP32 = Scheme(bits=32)
 INT8 = Scheme(bits=8)
-INT8_ROTATED = Scheme(bits=8, rotated=True)
-INT4 = Scheme(bits=4, group=32, offsets=True)
-INT4_TABLE = Scheme(bits=4, group=32)
-"""For an embedding: a kernel looks rows up in it."""
+INT4 = Scheme(bits=4)
+INT4_OFFSET = Scheme(bits=4, offsets=True)
+PACKED = (INT8, INT4, INT4_OFFSET)
 
 
 @dataclass(frozen=True)
@@ -98,6 +89,12 @@ class Schemes:
     cache_bits: int = 16
     """Of the floats that keys and values are kept in: half the memory, unless nothing of the model is to be rounded."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all schemes that occur."""
+        layers = {getattr(layer, part.name) for layer in set(self.layers) for part in fields(layer)}
+        return tuple(sorted(map(str, layers | {self.embedding, self.head})))
+
     def bytes(self, architecture: Architecture) -> int:
         """Of all weights."""
         a = architecture
@@ -110,16 +107,17 @@ class Schemes:
 
 
 FP32_LAYER = LayerSchemes(qkv=FP32, out=FP32, gate_up=FP32, down=FP32)
-# What comes out of attention, an average, has no channels that need rotation.
-INT8_LAYER = LayerSchemes(qkv=INT8_ROTATED, out=INT8, gate_up=INT8_ROTATED, down=INT8_ROTATED)
+INT8_LAYER = LayerSchemes(qkv=INT8, out=INT8, gate_up=INT8, down=INT8)
 INT4_LAYER = LayerSchemes(qkv=INT4, out=INT4, gate_up=INT4, down=INT4)
+INT4_OFFSET_LAYER = LayerSchemes(qkv=INT4_OFFSET, out=INT4_OFFSET, gate_up=INT4_OFFSET, down=INT4_OFFSET)
 
 
-def schemes_of(recipe: RecipeName, architecture: Architecture) -> Schemes:
-    """How `recipe` stores the weights of a model of this shape."""
+def schemes_of(recipe: RecipeName, architecture: Architecture, offsets: bool = False) -> Schemes:
+    """How `recipe` stores the weights of a model of this shape; those in 4 bits with `offsets` if the file has them."""
     layers, tied = architecture.layers, architecture.tied
     if recipe == "fp32":
         return Schemes(FP32, FP32, (FP32_LAYER,) * layers, shared=tied, cache_bits=32)
     if recipe == "int8":
-        return Schemes(INT8_ROTATED, INT8_ROTATED, (INT8_LAYER,) * layers, shared=tied)
-    return Schemes(INT8_ROTATED if tied else INT4_TABLE, INT8_ROTATED, (INT4_LAYER,) * layers, shared=tied)
+        return Schemes(INT8, INT8, (INT8_LAYER,) * layers, shared=tied)
+    layer = INT4_OFFSET_LAYER if offsets else INT4_LAYER
+    return Schemes(INT8 if tied else INT4, INT8, (layer,) * layers, shared=tied)

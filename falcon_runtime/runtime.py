@@ -18,7 +18,7 @@ from .chunk import Chunk
 from .engine.client import Engine, StepStream
 from .errors import FalconError, InvalidRequest, RuntimeClosed
 from .library import Model, default_models_dir, find_model
-from .manifest import Backend, Manifest, RecipeName, is_converted, read_manifest
+from .manifest import Backend, Manifest, RecipeName, is_converted, is_outdated, read_manifest
 from .obtain import obtain
 from .prompt import Message, check_tokens, encode_chat, encode_text, instruction_messages
 from .sampling import SamplingParams
@@ -91,7 +91,7 @@ class Generation:
 class FalconRuntime:
     """One model. Making one is instant; the model is obtained (downloaded, converted) and loaded at first use.
 
-    `model` is a name of the catalogue, alone or with a recipe (`NAME:int4`), or the folder of a converted model (None:
+    `model` is a name of the catalogue, alone or with a recipe (`NAME:int8`), or the folder of a converted model (None:
     FALCON_MODEL, else the embedded starter model), `models_dir` where converted models are kept (None:
     FALCON_MODELS_DIR, else `models` beside the package), `threads` how many the engine uses (None: the CPUs it may
     use). `before_start` is called when all is there and the engine is about to start, with the runtime and with what
@@ -178,7 +178,8 @@ class FalconRuntime:
     @property
     def needs_obtaining(self) -> bool:
         """Whether the model must be downloaded and converted before it can be loaded: minutes, not seconds."""
-        return self._model.entry is not None and not is_converted(self._model.folder)
+        folder = self._model.folder
+        return self._model.entry is not None and (not is_converted(folder) or is_outdated(folder))
 
     @property
     def status(self) -> Status:

@@ -18,9 +18,6 @@ from ..errors import ConversionFailed
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 Shape = tuple[int, ...]
-Grid = tuple[Tensor, Tensor]
-"""Scales and offsets [rows, groups] of numbers that are stored in groups of 32: each is scale * i + offset, i being an
-integer from -8 to 7."""
 
 
 def open_checkpoint(path: Path) -> "Checkpoint":
@@ -61,14 +58,14 @@ class Checkpoint(ABC):
     """Of every tensor in them."""
     end_ids: set[int]
     """End-of-sequence tokens that are named elsewhere than in the tokenizer."""
+    in_4_bits = False
+    """Whether the layers' weights are in 4 bits already, which the recipe int4 leaves as they are."""
+    has_offsets = False
+    """Whether such blocks have offsets."""
 
     @abstractmethod
     def _read(self, name: str, rows: slice) -> Tensor:
         """Rows of the stored tensor `name`, float32."""
-
-    def _read_grid(self, name: str, rows: slice) -> Grid | None:
-        """Of rows of the stored tensor `name`, where it is stored so."""
-        return None
 
     @abstractmethod
     def _load_tokenizer(self) -> PreTrainedTokenizerFast: ...
@@ -80,10 +77,6 @@ class Checkpoint(ABC):
         Errors: ConversionFailed where the file that holds it is not there, or was changed since it was opened.
         """
         return self._read(self._stored(name), rows)
-
-    def grid(self, name: str, rows: slice = slice(None)) -> Grid | None:
-        """On what the numbers of `tensor(name, rows)` lie, if the checkpoint has them in 4 bits."""
-        return self._read_grid(self._stored(name), rows)
 
     def stream(self) -> Iterator[str]:
         """The name of every stored tensor once, in the order in which they lie in the files.

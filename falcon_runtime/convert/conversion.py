@@ -121,7 +121,7 @@ def _build(
         raise ConversionFailed(f"Slots may be 1 to {MAX_ROWS}, not {slots}.")
 
     recipe = recipe or _fitting_recipe(checkpoint)
-    schemes = schemes_of(recipe, checkpoint.architecture)
+    schemes = schemes_of(recipe, checkpoint.architecture, checkpoint.has_offsets)
     if slots is None:
         shape = checkpoint.architecture
         slots = shape.fitting_slots(schemes.bytes(shape), context, machine_memory(), schemes.cache_bits)
@@ -146,7 +146,7 @@ def _build(
         with progress.tracing() as traced:
             graph = trace(checkpoint.architecture, schemes, traced)
     graph = stacked(graph, [str(layer) for layer in schemes.layers]).with_caches(slots, context)
-    shared = {f"head.{part}": f"embed.{part}" for part in ("weight", "scale") if schemes.shared}
+    shared = {"head.weight": "embed.weight"} if schemes.shared else {}
     layout = graph.layout(shared)
     with ProgramFile(folder / PROGRAM, layout, graph.weights) as file:
         for name, table in zip(TABLES, checkpoint.rope_tables(context), strict=True):
@@ -160,6 +160,7 @@ def _build(
         parameters=checkpoint.architecture.parameters,
         backend="xnnpack",
         recipe=recipe,
+        schemes=schemes.names,
         context=context,
         slots=slots,
         cache_bits=schemes.cache_bits,
@@ -181,5 +182,4 @@ def _build(
 
 def _fitting_recipe(checkpoint: "Checkpoint") -> RecipeName:
     """int4 for what is in 4 bits already, or is so large that its speed is that of memory; else int8."""
-    in_4_bits = checkpoint.grid("model.layers.0.mlp.down_proj.weight", slice(1)) is not None
-    return "int4" if in_4_bits or checkpoint.architecture.large else "int8"
+    return "int4" if checkpoint.in_4_bits or checkpoint.architecture.large else "int8"

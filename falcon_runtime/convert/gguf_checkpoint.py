@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from ..errors import ConversionFailed
-from .checkpoint import Checkpoint, Grid, make_config, tensor_shapes
+from .checkpoint import Checkpoint, make_config, tensor_shapes
 from .gguf_tokenizer import build_tokenizer, end_ids
 
 EMBEDDING, HEAD, ROPE_FACTORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
@@ -43,23 +43,12 @@ class GgufCheckpoint(Checkpoint):
                     f"{self.source} has tensors of type {tensor.tensor_type.name}, which cannot be read: {READABLE}."
                 ) from error
         self.end_ids = end_ids(self._metadata)
+        kinds = {tensor.tensor_type for name, tensor in self._tensors.items() if name.endswith("_proj.weight")}
+        self.in_4_bits = not kinds.isdisjoint({GGMLQuantizationType.Q4_0, GGMLQuantizationType.Q4_1})
+        self.has_offsets = not kinds.isdisjoint({GGMLQuantizationType.Q4_1, GGMLQuantizationType.Q4_K})
 
     def _read(self, name: str, rows: slice) -> Tensor:
         return _dequantized(self._tensors[name], self._stored_rows(name, rows))
-
-    def _read_grid(self, name: str, rows: slice) -> Grid | None:
-        tensor = self._tensors[name]
-        kind, floats = tensor.tensor_type, {GGMLQuantizationType.Q4_0: 1, GGMLQuantizationType.Q4_1: 2}
-        if kind not in floats:
-            return None
-        stored = self._stored_rows(name, rows)
-        blocks = stored.reshape(len(stored), -1, gguf.GGML_QUANT_SIZES[kind][1])[..., : 2 * floats[kind]]
-        first, *rest = np.ascontiguousarray(blocks).view(np.float16).astype(np.float32).transpose(2, 0, 1)
-        scale = torch.from_numpy(first.copy())
-        if rest:  # Q4_1: scale * q + minimum, q from 0 to 15.
-            return scale, torch.from_numpy(rest[0].copy()) + 8 * scale
-        # Q4_0: scale * (q - 8). A negative scale counts the other way: |scale| * (7 - q) + |scale|.
-        return scale.abs(), torch.where(scale < 0, -scale, torch.zeros(()))
 
     def _stored_rows(self, name: str, rows: slice) -> Any:
         """Rows of a tensor as they are in the file, copied: what is mapped stays in memory until it is closed."""

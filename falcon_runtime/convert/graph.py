@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-import torch
 from executorch.exir._serialize._flatbuffer_program import _program_to_flatbuffer
 from executorch.exir._serialize._program import _ExtendedHeader, _insert_flatbuffer_header
 from executorch.exir._serialize.padding import aligned_size, pad_to
@@ -37,13 +36,11 @@ from executorch.exir.schema import (
 )
 from executorch.exir.schema import Tensor as TensorValue
 from executorch.exir.tensor import ALIGNMENT
-from torch import Tensor
 
-Stored = Literal["int8", "int4", "uint8", "bfloat16", "float32"]
-"""How a weight's numbers lie in the file: little-endian, row by row. int4 is two in a byte, the earlier one in the low
-half, each plus 8: XNNPACK's order. ExecuTorch's embedding has the earlier one in the high half; its bytes are uint8."""
+from ..architecture import cache_tokens
 
-BITS: dict[Stored, int] = {"int8": 8, "int4": 4, "uint8": 8, "bfloat16": 16, "float32": 32}
+Stored = Literal["uint8", "float32"]
+"""How a weight's numbers lie in the file: little-endian, row by row. What is packed (recipes.py) is bytes."""
 MAX_TOKENS = 256
 """New tokens in one forward, over all slots. More gives no more speed, and the activations are planned for it."""
 MAX_ROWS = 64
@@ -66,7 +63,7 @@ class Weight:
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * BITS[self.stored] // 8
+        return math.prod(self.shape) * (1 if self.stored == "uint8" else 4)
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,7 @@ class Graph:
         end = 0
         for tensor in graph.tensors():
             if tensor.allocation_info and tensor.allocation_info.memory_id == CACHE_ARENA:
-                tensor.sizes[0], tensor.sizes[3] = slots, context
+                tensor.sizes[0], tensor.sizes[3] = slots, cache_tokens(context)
                 tensor.allocation_info = allocation(CACHE_ARENA, end)
                 size = 2 if tensor.scalar_type == ScalarType.HALF else 4
                 end = aligned_size(end + math.prod(tensor.sizes) * size, ALIGNMENT)
@@ -135,7 +132,7 @@ class Graph:
     def layout(self, same: Mapping[str, str] = MappingProxyType({})) -> Layout:
         """The file that holds this program and its weights, as executorch's serializer would lay it out.
 
-        But weights of delegates that are the `same` as a constant of the program, by name, take no place of their own.
+        But weights that are the `same` as a constant of the program, by name, take no place of their own.
         """
         program = copy.deepcopy(self.program)
         fixed: list[tuple[int, bytes]] = []  # Offsets from the first segment, until its own is known.
@@ -148,6 +145,10 @@ class Graph:
             start = end = aligned_size(end, SEGMENT_ALIGNMENT)
             starts = []
             for part in parts:
+                if isinstance(part, str) and part in same:
+                    offsets[part] = offsets[same[part]]
+                    starts.append(offsets[part] - start)
+                    continue
                 end = aligned_size(end - start, ALIGNMENT) + start
                 starts.append(end - start)
                 if isinstance(part, str):
@@ -206,17 +207,7 @@ def _part(name: str) -> str:
     for part, beginnings in (("embedding", ("embed.",)), ("head", ("head.",)), ("tables", TABLES)):
         if name.startswith(beginnings):
             return part
-    return "attention" if ".attention." in name else "mlp"
-
-
-def pack(numbers: Tensor, stored: Stored) -> bytes:
-    """The bytes of `numbers` as they are stored; what is stored as int4 is given as int8 from -8 to 7."""
-    if stored == "int4":
-        low, high = (numbers + 8).view(torch.uint8).view(-1, 2).unbind(1)
-        numbers = low | high << 4
-    elif stored == "bfloat16":
-        numbers = numbers.bfloat16().view(torch.int16)  # numpy has no bfloat16.
-    return numbers.contiguous().numpy().tobytes()
+    return "attention" if name.endswith((".qkv.weight", ".out.weight")) else "mlp"
 
 
 def key_of(name: str) -> str:

@@ -15,15 +15,11 @@ from executorch.exir.tensor import ALIGNMENT
 
 from ..architecture import Architecture
 from ..recipes import Schemes
-from .graph import MAX_ROWS, MAX_TOKENS, Graph, Stored, Weight, key_of, pack, rekey
+from .graph import MAX_ROWS, MAX_TOKENS, Graph, Stored, Weight, key_of, rekey
 from .llama import Llama
 from .stack import shortened
 
-WAYS_TO_STORE: dict[torch.dtype, tuple[Stored, ...]] = {
-    torch.int8: ("int8", "int4"),
-    torch.uint8: ("uint8",),
-    torch.float32: ("float32", "bfloat16"),
-}
+STORED: dict[torch.dtype, Stored] = {torch.uint8: "uint8", torch.float32: "float32"}
 TRACED_CONTEXT = 2 * MAX_TOKENS
 TRACED_SLOTS = 2
 """Context and slots that a graph is traced with; `Graph.with_caches` gives it any others."""
@@ -58,8 +54,6 @@ def lower(model: Llama, traced: Callable[[], None] = lambda: None) -> Executorch
         traced()
         edge = to_edge_transform_and_lower(
             exported,
-            # It alone, and no partitioner for quantized linears before it: so these are in one delegate with their
-            # neighbours, a third less of delegates.
             partitioner=[XnnpackPartitioner()],
             compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
         )
@@ -77,19 +71,18 @@ def graph_of(model: Llama, program: ExecutorchProgramManager, layers: list[str])
     """The program of `model` as a Graph. No two weights of the model may be equal: they are told by their bytes."""
     weights = {}
     for name, tensor in model.named_parameters():
-        for stored in WAYS_TO_STORE[tensor.dtype]:
-            weights[_digest(pack(tensor, stored))] = name, Weight(stored, tuple(tensor.shape))
+        weights[_digest(tensor.numpy().tobytes())] = name, Weight(STORED[tensor.dtype], tuple(tensor.shape))
 
     file = deserialize_pte_binary(program.buffer)
-    assert file.named_data
     graph = Graph(file.program, {}, {}, {}, layers)
     for i, buffer in enumerate(file.program.constant_buffer):
         if found := weights.get(_digest(buffer.storage)):
             graph.constants[i], graph.weights[found[0]] = found
             buffer.storage = b""
     keys = {}
-    for key, entry in file.named_data.pte_data.items():
-        data = file.named_data.buffers[entry.buffer_index]
+    named = file.named_data  # None where no delegate has weights.
+    for key, entry in named.pte_data.items() if named else ():
+        data = named.buffers[entry.buffer_index]
         if found := weights.get(_digest(data)):
             name, graph.weights[name] = found
             keys[key[-64:].encode()] = key_of(name).encode()
@@ -109,9 +102,7 @@ def _randomize(model: Llama) -> None:
     for weight in model.parameters():
         if weight.dtype == torch.uint8:
             weight.random_(0, 256)
-        elif weight.dtype == torch.int8:
-            weight.random_(-8, 8)
-        elif weight.dtype == torch.float32:
+        else:
             weight.uniform_(0.5, 1)
 
 

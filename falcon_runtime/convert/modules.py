@@ -1,104 +1,60 @@
-"""The modules that hold a weight as its scheme stores it.
+"""The modules that hold a weight: as floats, for ExecuTorch's own kernels (XNNPACK), or packed, for ours.
 
-A quantized linear layer has symmetric weights (integers times a scale per output channel or per group of inputs) and
-runs with dynamically quantized int8 activations, one scale and zero point per token. Its forward is the
-quantize-dequantize pattern that XNNPACK's partitioner turns into one int8 kernel.
+Both kinds of linear are used with what stands before and behind them in a Llama, since ours do that on the way: a norm,
+SwiGLU's gate, the addition to the residual stream.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchao.quantization import quant_primitives  # noqa: F401  (registers torch.ops.torchao.*)
 
-from ..recipes import FP32, INT8, Scheme
-from .quantize import hadamard
+from ..recipes import FP32, Scheme
+from . import operators  # noqa: F401  (registers torch.ops.falcon.*)
 
 
-class Rotation(nn.Module):
-    """A product with the Hadamard matrix of a block, which is its own inverse, for inputs [..., blocks, block]."""
-
-    def __init__(self, block: int):
+class RMSNorm(nn.Module):
+    def __init__(self, size: int, eps: float):
         super().__init__()
-        self.hadamard: Tensor
-        self.register_buffer("hadamard", hadamard(block), persistent=False)
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(size), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.hadamard).flatten(-2)
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
 
 
-class DynamicLinear(nn.Module):
-    """A linear layer whose inputs [1, N, in] are quantized to int8, with one scale and zero point per token."""
-
-    def __init__(self, outputs: int, inputs: int, scheme: Scheme):
-        super().__init__()
-        self.range = scheme.range
-        groups = scheme.groups(inputs)
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, dtype=torch.int8), requires_grad=False)
-        self.scale = nn.Parameter(torch.empty(outputs, groups), requires_grad=False)
-        self.zero_point: Tensor
-        self.register_buffer("zero_point", torch.zeros(outputs, groups, dtype=torch.int8), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        # The operators themselves: torchao's functions around them switch gradients off and on again, and the passes
-        # that clean those switches out of the graph take time that grows with the square of its size.
-        ao = torch.ops.torchao
-        token, group = [1, 1, x.shape[-1]], [1, x.shape[-1] // self.scale.shape[1]]
-        scale, zero = ao.choose_qparams_affine(x, "ASYMMETRIC", token, torch.int8, -128, 127, None, None, torch.int8)
-        x = ao.quantize_affine(x, token, scale, zero, torch.int8, -128, 127)
-        x = ao.dequantize_affine(x, token, scale, zero, torch.int8, -128, 127)
-        return F.linear(
-            x, ao.dequantize_affine(self.weight, group, self.scale, self.zero_point, torch.int8, *self.range)
-        )
-
-
-class RotatedLinear(DynamicLinear):
-    """Takes inputs [1, N, blocks, block] and rotates each block, as its weights are."""
-
-    def __init__(self, outputs: int, inputs: int, scheme: Scheme):
-        super().__init__(outputs, inputs, scheme)
-        self.rotation = Rotation(scheme.block(inputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(self.rotation(x))
-
-
-class OffsetLinear(DynamicLinear):
-    """Takes inputs [1, N, groups, group]; every group of weights has an offset, which meets the sum of its inputs."""
-
-    def __init__(self, outputs: int, inputs: int, scheme: Scheme):
-        super().__init__(outputs, inputs, scheme)
-        self.offset = DynamicLinear(outputs, scheme.groups(inputs), INT8)
-        self.ones: Tensor
-        self.register_buffer("ones", torch.ones(1, scheme.group), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        sums = F.linear(x, self.ones).flatten(-2)
-        return super().forward(x.flatten(-2)) + self.offset(sums)
-
-
-class QuantizedEmbedding(nn.Module):
-    def __init__(self, rows: int, size: int, scheme: Scheme):
-        super().__init__()
-        self.scheme = scheme
-        self.block = scheme.block(size)
-        self.rotation = Rotation(self.block) if self.block > 1 else None
-        # At 4 bits two numbers are one byte.
-        columns, kind = (size // 2, torch.uint8) if scheme.bits == 4 else (size, torch.int8)
-        self.weight = nn.Parameter(torch.empty(rows, columns, dtype=kind), requires_grad=False)
-        self.scale = nn.Parameter(torch.empty(rows, scheme.groups(size)), requires_grad=False)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        # Called by name: the pass that would fuse a dequantized nn.Embedding fails in a dynamic graph.
-        operators = torch.ops.quantized_decomposed
-        lookup = operators.embedding_4bit if self.scheme.bits == 4 else operators.embedding_byte
-        x: Tensor = lookup.dtype(self.weight, self.scale, None, *self.scheme.range, tokens, dtype=torch.float32)
-        return self.rotation(x.view(1, x.shape[1], -1, self.block)) if self.rotation else x
-
-
-class Linear(nn.Linear):
+class Linear(nn.Module):
     def __init__(self, outputs: int, inputs: int):
-        super().__init__(inputs, outputs, bias=False)
-        self.requires_grad_(False)
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs), requires_grad=False)
+
+    def normed(self, x: Tensor, norm: RMSNorm, precise: bool = False) -> Tensor:
+        return F.linear(norm(x), self.weight)
+
+    def added(self, x: Tensor, residual: Tensor) -> Tensor:
+        return residual + F.linear(x, self.weight)
+
+    def gated(self, gate_up: Tensor, residual: Tensor) -> Tensor:
+        gate, up = gate_up.chunk(2, -1)
+        return self.added(F.silu(gate) * up, residual)
+
+
+class PackedLinear(nn.Module):
+    def __init__(self, outputs: int, inputs: int, scheme: Scheme):
+        super().__init__()
+        self.outputs = outputs
+        self.weight = nn.Parameter(_bytes(outputs, inputs, scheme), requires_grad=False)
+
+    def normed(self, x: Tensor, norm: RMSNorm, precise: bool = False) -> Tensor:
+        product: Tensor = torch.ops.falcon.norm_linear(x, norm.weight, norm.eps, self.weight, self.outputs, precise)
+        return product
+
+    def added(self, x: Tensor, residual: Tensor) -> Tensor:
+        total: Tensor = torch.ops.falcon.linear_add(x, self.weight, residual)
+        return total
+
+    def gated(self, gate_up: Tensor, residual: Tensor) -> Tensor:
+        total: Tensor = torch.ops.falcon.gated_linear_add(gate_up, self.weight, residual)
+        return total
 
 
 class Embedding(nn.Embedding):
@@ -107,13 +63,23 @@ class Embedding(nn.Embedding):
         self.requires_grad_(False)
 
 
-def make_linear(outputs: int, inputs: int, scheme: Scheme) -> Linear | DynamicLinear:
-    if scheme == FP32:
-        return Linear(outputs, inputs)
-    if scheme.offsets:
-        return OffsetLinear(outputs, inputs, scheme)
-    return (RotatedLinear if scheme.block(inputs) > 1 else DynamicLinear)(outputs, inputs, scheme)
+class PackedEmbedding(nn.Module):
+    def __init__(self, rows: int, size: int, scheme: Scheme):
+        super().__init__()
+        self.weight = nn.Parameter(_bytes(rows, size, scheme), requires_grad=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        rows: Tensor = torch.ops.falcon.embedding(tokens, self.weight)
+        return rows
 
 
-def make_embedding(rows: int, size: int, scheme: Scheme) -> Embedding | QuantizedEmbedding:
-    return Embedding(rows, size) if scheme == FP32 else QuantizedEmbedding(rows, size, scheme)
+def make_linear(outputs: int, inputs: int, scheme: Scheme) -> Linear | PackedLinear:
+    return Linear(outputs, inputs) if scheme == FP32 else PackedLinear(outputs, inputs, scheme)
+
+
+def make_embedding(rows: int, size: int, scheme: Scheme) -> Embedding | PackedEmbedding:
+    return Embedding(rows, size) if scheme == FP32 else PackedEmbedding(rows, size, scheme)
+
+
+def _bytes(outputs: int, inputs: int, scheme: Scheme) -> Tensor:
+    return torch.empty(scheme.shape(outputs, inputs), dtype=torch.uint8)

@@ -1,14 +1,92 @@
-"""The operator `falcon::attention`, as tracing knows it and in plain torch. The engine has a kernel of its own for it,
-engine/attention.py."""
+"""The operators `falcon::…`, as tracing knows them and in plain torch. The engine has kernels of its own for them:
+engine/attention.py and engine/linear.py."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..recipes import BLOCK, PACKED
+from .quantize import unpacked
+
 LIBRARY = torch.library.Library("falcon", "DEF")  # type: ignore[no-untyped-call]
-ARGUMENTS = "Tensor qkv, Tensor positions, Tensor sequences, Tensor cos, Tensor sin, Tensor(a!) cache"
-LIBRARY.define(f"attention({ARGUMENTS}) -> Tensor")  # type: ignore[no-untyped-call]
-LIBRARY.define(f"attention.out({ARGUMENTS}, *, Tensor(b!) out) -> Tensor(b!)")  # type: ignore[no-untyped-call]
+ARGUMENTS = {
+    "attention": "Tensor qkv, Tensor positions, Tensor sequences, Tensor cos, Tensor sin, Tensor(a!) cache",
+    "embedding": "Tensor tokens, Tensor weight",
+    "norm_linear": "Tensor x, Tensor norm, float eps, Tensor weight, int outputs, bool precise",
+    "linear_add": "Tensor x, Tensor weight, Tensor residual",
+    "gated_linear_add": "Tensor gate_up, Tensor weight, Tensor residual",
+}
+for name, arguments in ARGUMENTS.items():
+    LIBRARY.define(f"{name}({arguments}) -> Tensor")  # type: ignore[no-untyped-call]
+    LIBRARY.define(f"{name}.out({arguments}, *, Tensor(z!) out) -> Tensor(z!)")  # type: ignore[no-untyped-call]
+    torch.library.impl(LIBRARY, f"{name}.out", "Meta")(lambda *arguments, out: out)
+
+
+@torch.library.impl(LIBRARY, "embedding", "Meta")
+def embedding(tokens: Tensor, weight: Tensor) -> Tensor:
+    """The rows [1, N, size] that tokens [1, N] have in a packed table, float32."""
+    return weight.new_empty(1, tokens.shape[1], weight.shape[1] * BLOCK, dtype=torch.float32)
+
+
+@torch.library.impl(LIBRARY, "embedding", "CPU")
+def embedding_in_torch(tokens: Tensor, weight: Tensor) -> Tensor:
+    return F.embedding(tokens, _unpacked(weight))
+
+
+@torch.library.impl(LIBRARY, "norm_linear", "Meta")
+def norm_linear(x: Tensor, norm: Tensor, eps: float, weight: Tensor, outputs: int, precise: bool) -> Tensor:
+    """The product [1, N, outputs] of a packed weight with x [1, N, size] after RMSNorm with the weights `norm` [size].
+
+    In this and the next two, inputs are rounded to 8 bits with a scale for every 32 of them, as llama.cpp does; where
+    it is to be `precise`, what that leaves is rounded so again. The engine also does it where a block needs it.
+    """
+    return x.new_empty(1, x.shape[1], outputs)
+
+
+@torch.library.impl(LIBRARY, "norm_linear", "CPU")
+def norm_linear_in_torch(x: Tensor, norm: Tensor, eps: float, weight: Tensor, outputs: int, precise: bool) -> Tensor:
+    x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * norm
+    return _product(x, weight, twice=precise)[..., :outputs]
+
+
+@torch.library.impl(LIBRARY, "linear_add", "Meta")
+def linear_add(x: Tensor, weight: Tensor, residual: Tensor) -> Tensor:
+    """`residual` [1, N, outputs] plus the product of a packed weight with x [1, N, inputs]."""
+    return torch.empty_like(residual)
+
+
+@torch.library.impl(LIBRARY, "linear_add", "CPU")
+def linear_add_in_torch(x: Tensor, weight: Tensor, residual: Tensor) -> Tensor:
+    return residual + _product(x, weight)[..., : residual.shape[-1]]
+
+
+@torch.library.impl(LIBRARY, "gated_linear_add", "Meta")
+def gated_linear_add(gate_up: Tensor, weight: Tensor, residual: Tensor) -> Tensor:
+    """`residual` [1, N, outputs] plus the product of a packed weight with SwiGLU's silu(gate) * up, of which `gate_up`
+    [1, N, 2 * inputs] has first all of the one and then all of the other."""
+    return torch.empty_like(residual)
+
+
+@torch.library.impl(LIBRARY, "gated_linear_add", "CPU")
+def gated_linear_add_in_torch(gate_up: Tensor, weight: Tensor, residual: Tensor) -> Tensor:
+    gate, up = gate_up.chunk(2, -1)
+    return linear_add_in_torch(F.silu(gate) * up, weight, residual)
+
+
+def _unpacked(weight: Tensor) -> Tensor:
+    (scheme,) = (scheme for scheme in PACKED if scheme.block_bytes == weight.shape[-1])
+    return unpacked(weight, scheme)
+
+
+def _product(x: Tensor, weight: Tensor, twice: bool = False) -> Tensor:
+    rounded = _rounded(x)
+    return F.linear(rounded + _rounded(x - rounded) if twice else rounded, _unpacked(weight))
+
+
+def _rounded(x: Tensor) -> Tensor:
+    blocks = x.view(*x.shape[:-1], -1, BLOCK)
+    scale = blocks.abs().amax(-1, keepdim=True) / 127
+    return (torch.where(scale > 0, blocks / scale, 0).round() * scale).flatten(-2)
 
 
 @torch.library.impl(LIBRARY, "attention", "Meta")
@@ -20,13 +98,6 @@ def attention(qkv: Tensor, positions: Tensor, sequences: Tensor, cos: Tensor, si
     [slots, 2, kv_heads, context, head_dim], float16 or float32, holds keys and values. Gives [1, N, heads * head_dim].
     """
     return qkv.new_empty(1, qkv.shape[1], qkv.shape[2] - 2 * cache.shape[2] * cache.shape[4])
-
-
-@torch.library.impl(LIBRARY, "attention.out", "Meta")
-def attention_out(
-    qkv: Tensor, positions: Tensor, sequences: Tensor, cos: Tensor, sin: Tensor, cache: Tensor, *, out: Tensor
-) -> Tensor:
-    return out
 
 
 @torch.library.impl(LIBRARY, "attention", "CPU")

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..architecture import Architecture
 from ..catalog import CATALOG
 from ..manifest import RecipeName
-from ..recipes import Schemes, schemes_of
+from ..recipes import Schemes
 from . import templates
 
 RECIPES: tuple[RecipeName, ...] = ("int8", "int4")
@@ -20,7 +20,7 @@ def catalogue_graphs(names: list[str]) -> dict[templates.Key, tuple[Architecture
     graphs: dict[templates.Key, tuple[Architecture, Schemes]] = {}
     for name in names or list(CATALOG):
         shape = CATALOG[name].architecture
-        for schemes in (schemes_of(recipe, shape) for recipe in RECIPES):
+        for schemes in (CATALOG[name].with_recipe(recipe).schemes for recipe in RECIPES):
             graphs[templates.key_of_graph(shape, schemes)] = shape, schemes
     return graphs
 

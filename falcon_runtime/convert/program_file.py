@@ -9,7 +9,7 @@ from typing import Self
 
 from torch import Tensor
 
-from .graph import Layout, Weight, pack
+from .graph import Layout, Weight
 
 
 class ProgramFile:
@@ -29,9 +29,10 @@ class ProgramFile:
     def write(self, name: str, first: int, numbers: Tensor) -> None:
         """Rows of a weight from the row `first` on."""
         weight = self._weights[name]
-        self._put(pack(numbers, weight.stored), self._layout.offsets[name] + first * (weight.nbytes // weight.shape[0]))
+        row = weight.nbytes // weight.shape[0]
+        self._put(memoryview(numbers.contiguous().numpy().data).cast("B"), self._layout.offsets[name] + first * row)
 
-    def _put(self, data: bytes, offset: int) -> None:
+    def _put(self, data: bytes | memoryview, offset: int) -> None:
         view = memoryview(data)
         while view:
             written = os.pwrite(self._file, view, offset)

@@ -35,7 +35,7 @@ class Progress:
         def tick() -> None:
             while not done.wait(1):
                 elapsed = time.monotonic() - began
-                message = f"Preparing {self._title}: a graph for its architecture, once,"
+                message = f"Preparing {self._title}: a graph for its architecture, once"
                 left = max(expected[0] - elapsed, 1) if expected else None
                 self._report(Status("converting", message, None, left))
 

@@ -1,69 +1,131 @@
-"""Rounding weights to the numbers of a scheme."""
+"""Rounding weights to the blocks of a scheme, and reading them back."""
 
-import math
-from functools import cache
+from typing import Any
 
+import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
 
-from ..recipes import Scheme
+from ..recipes import BLOCK, TILE, Scheme
 
-TINY = 1e-10
-Parts = dict[str, Tensor]
-"""What a weight [out, in] is made of, by the names that the modules have for it: `weight` (integers [out, in]), `scale`
-(float32 [out, groups]), and with offsets `offset.weight` (int8 [out, groups]) and `offset.scale` (float32 [out, 1])."""
+QUADS = BLOCK // 4
+DIVISORS = -8.0, -9.0, -7.0
+"""Of the number farthest from zero in a block of 4 bits: scales to begin with, the best of which is taken. -8 gives
+those of llama.cpp's Q4_0."""
+SPANS = 15.0, 14.0, 13.0
+"""Steps between the least and the greatest number of a block with an offset, as many as there are or a few less."""
+BETTER = 1 - 1e-5
+"""What is only better by rounding errors is not taken for better."""
 
 
-def quantize(weight: Tensor, scheme: Scheme, grid: tuple[Tensor, Tensor] | None = None) -> Parts:
-    """`weight` [out, in], float32, as `scheme` stores it.
+def packed(weight: Tensor, scheme: Scheme) -> Tensor:
+    """`weight` [out, in], float32, in the bytes of `scheme`: uint8 of the shape `scheme.shape(out, in)`."""
+    tiles, blocks, size = scheme.shape(*weight.shape)
+    numbers = np.zeros((tiles * TILE, blocks, BLOCK), np.float32)
+    numbers[: len(weight)] = weight.numpy().reshape(len(weight), blocks, BLOCK)
+    scale, offset = _grid(numbers, scheme)
+    result = np.empty((tiles, blocks, size), np.uint8)
+    # As they are stored: the integers should fit the scales that are used.
+    for i, part in enumerate((scale, offset)[: 1 + scheme.offsets]):
+        stored = part.reshape(tiles, TILE, blocks).transpose(0, 2, 1).astype(np.float16)
+        result[..., 2 * TILE * i : 2 * TILE * (i + 1)] = np.ascontiguousarray(stored).view(np.uint8)
+        part[:] = part.astype(np.float16)
+    head = 2 * TILE * (1 + scheme.offsets)
+    _fill(numbers, scale, offset, scheme.bits, scheme.zero, result[..., head:].reshape(tiles, blocks, -1, 4 * TILE))
+    return torch.from_numpy(result)
 
-    `grid`, for a scheme with offsets, are scales and offsets [out, groups] on which the numbers lie already: then they
-    stay what they are, but for the rounding of scales (to bfloat16) and offsets (to 8 bits).
-    """
-    if scheme.bits == 32:
-        return {"weight": weight}
-    rows, inputs = weight.shape
-    if scheme.rotated and (block := scheme.block(inputs)) > 1:
-        weight = (weight.view(-1, block) @ hadamard(block)).view(rows, inputs)
-    groups = weight.view(rows, -1, scheme.group or inputs)
-    if grid:
-        return with_offsets(groups, *grid)
-    low, high = groups.amin(-1), groups.amax(-1)  # Together, aminmax, they take five times as long.
+
+def unpacked(weight: Tensor, scheme: Scheme) -> Tensor:
+    """What `packed` has made, as float32 [16 * tiles, in]."""
+    tiles, blocks, _ = weight.shape
+    head = 2 * TILE * (1 + scheme.offsets)
+    floats = weight[..., :head].contiguous().view(torch.float16).float().view(tiles, blocks, -1, TILE)
+    integers = weight[..., head:].view(tiles, blocks, -1, 4 * TILE)
+    if scheme.bits == 4:
+        integers = torch.stack([integers & 15, integers >> 4], 3)
+    numbers = integers.float().view(tiles, blocks, QUADS, TILE, 4).permute(0, 3, 1, 2, 4).flatten(3) - scheme.zero
+    scale, *offset = (part.transpose(1, 2)[..., None] for part in floats.unbind(2))
+    return (numbers * scale + (offset[0] if offset else 0)).view(tiles * TILE, -1)
+
+
+def _grid(numbers: Any, scheme: Scheme) -> tuple[Any, Any]:
+    """Scale and offset [out, blocks] of the blocks `numbers` [out, blocks, 32]."""
+    scale, offset = np.zeros((2, *numbers.shape[:2]), np.float32)
     if scheme.offsets:
-        scale = (high - low) / 15
-        return with_offsets(groups, scale, (low + high + scale) / 2)
-    last = scheme.range[1]
-    scale = torch.maximum(high, -low).clamp_min_(TINY) / last
-    integers = (groups * (1 / scale)[..., None]).round_()
-    return {"weight": integers.to(torch.int8).view(rows, inputs), "scale": scale}
+        offset[:] = numbers.min(-1)
+        _search_spans(numbers, offset, np.array(SPANS, np.float32), scale)
+    elif scheme.bits == 8:
+        scale[:] = np.abs(numbers).max(-1) / 127
+    else:
+        _search(numbers, np.array(DIVISORS, np.float32), scale)
+    return scale, offset
 
 
-def with_offsets(groups: Tensor, scale: Tensor, offset: Tensor) -> Parts:
-    """Numbers [out, groups, group] as `scale` * integer + `offset`, both [out, groups], as near as they are stored."""
-    scale = (
-        scale.clamp_min(TINY).bfloat16().float()
-    )  # As XNNPACK keeps them: the integers should fit the scales that are used.
-    offset_scale = offset.abs().amax(1, keepdim=True).clamp_min_(TINY) / 127
-    offset = (offset / offset_scale).round_()
-    integers = (groups - (offset * offset_scale)[..., None]).mul_((1 / scale)[..., None]).round_().clamp_(-8, 7)
-    return {
-        "weight": integers.to(torch.int8).flatten(1),
-        "scale": scale,
-        "offset.weight": offset.to(torch.int8),
-        "offset.scale": offset_scale,
-    }
+@njit(nogil=True, fastmath=True)
+def _search(numbers: Any, divisors: Any, scales: Any) -> None:
+    """The scales of 4 bits with the least squared errors: each of those that `divisors` give is fitted to the integers
+    that it rounds to (least squares), and the best is kept."""
+    for out in range(numbers.shape[0]):
+        for block in range(numbers.shape[1]):
+            x = numbers[out, block]
+            far = np.float32(0)
+            for i in range(32):
+                far = x[i] if abs(x[i]) > abs(far) else far
+            if far == 0:
+                continue
+            best = np.float32(0)
+            for divisor in divisors:
+                inverse = divisor / far
+                product, square = np.float32(0), np.float32(0)
+                for i in range(32):
+                    q = min(max(np.rint(x[i] * inverse), np.float32(-8)), np.float32(7))
+                    product += q * x[i]
+                    square += q * q
+                # The error is sum(x * x) - product ** 2 / square.
+                if product * product * np.float32(BETTER) > best * square:
+                    best = product * product / square
+                    scales[out, block] = product / square
 
 
-@cache
-def hadamard(size: int) -> Tensor:
-    """Sylvester's orthogonal matrix [size, size] of equal magnitudes, `size` being a power of two; symmetric."""
-    matrix = torch.ones(1, 1)
-    while len(matrix) < size:
-        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
-    return matrix / math.sqrt(size)
+@njit(nogil=True, fastmath=True)
+def _search_spans(numbers: Any, offsets: Any, spans: Any, scales: Any) -> None:
+    """The scales of 4 bits with the least squared errors, of those that `spans` give, for numbers above `offsets`."""
+    for out in range(numbers.shape[0]):
+        for block in range(numbers.shape[1]):
+            x, offset = numbers[out, block], offsets[out, block]
+            top = np.float32(0)
+            for i in range(32):
+                top = max(top, x[i] - offset)
+            best = np.float32(3e38)
+            for span in spans:
+                scale, error = top / span, np.float32(0)
+                inverse = span / top if top > 0 else np.float32(0)
+                for i in range(32):
+                    q = min(np.rint((x[i] - offset) * inverse), np.float32(15))
+                    difference = x[i] - offset - q * scale
+                    error += difference * difference
+                if error < best * np.float32(BETTER):
+                    best = error
+                    scales[out, block] = scale
 
 
-def two_in_a_byte(integers: Tensor) -> Tensor:
-    """Integers from -8 to 7 [rows, in] as ExecuTorch's embedding has them: bytes [rows, in / 2], earlier ones high."""
-    high, low = (integers + 8).to(torch.uint8).view(len(integers), -1, 2).unbind(2)
-    return high << 4 | low
+@njit(nogil=True, fastmath=True)
+def _fill(numbers: Any, scales: Any, offsets: Any, bits: Any, zero: Any, result: Any) -> None:
+    low, high = (-127, 127) if bits == 8 else (-zero, 15 - zero)
+    for tile in range(result.shape[0]):
+        for block in range(result.shape[1]):
+            for output in range(16):
+                out = 16 * tile + output
+                scale, offset = scales[out, block], offsets[out, block]
+                inverse = np.float32(1) / scale if scale != 0 else np.float32(0)
+                for i in range(32):
+                    number = np.rint((numbers[out, block, i] - offset) * inverse)
+                    q = np.uint8(min(max(number, low), high) + zero)
+                    quad, place = i // 4, 4 * output + i % 4
+                    if bits == 8:
+                        result[tile, block, quad, place] = q
+                    elif quad % 2 == 0:
+                        result[tile, block, quad // 2, place] = q
+                    else:
+                        result[tile, block, quad // 2, place] |= q << np.uint8(4)

@@ -24,7 +24,7 @@ from .graph import MAX_ROWS, MAX_TOKENS, Graph, Stored, Weight
 from .stack import shortened
 
 FOLDER = Path(__file__).parents[2] / "models" / "graphs"
-GRAPH_VERSION = 2
+GRAPH_VERSION = 3
 """Raise it with every change to what tracing makes (llama.py, modules.py, lower.py), and make the templates anew."""
 
 

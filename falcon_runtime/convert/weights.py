@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from ..errors import ConversionFailed
-from ..recipes import FP32, INT4_TABLE, Scheme, Schemes
+from ..recipes import FP32, TILE, Scheme, Schemes
 from .checkpoint import EMBEDDING, HEAD, Checkpoint, tensor_shapes
-from .quantize import quantize, two_in_a_byte
+from .quantize import packed
 
 BLOCK = 1 << 22
 """Numbers that a thread works on at once: 16 MB in float32."""
 
 Write = Callable[[str, int, Tensor], None]
-"""Takes rows of a weight: its name in the graph, the number of the first row, and the numbers as they are stored."""
+"""Takes rows of a weight as it is stored, packed ones being tiles: its name in the graph, the number of the first one,
+and what is stored."""
 
 
 @dataclass(frozen=True)
@@ -66,23 +67,22 @@ def stream(
 
 def _convert(checkpoint: Checkpoint, name: str, rows: slice, places: list[Place], write: Write) -> int:
     numbers = checkpoint.tensor(name, rows)
+    if not torch.isfinite(numbers).all():
+        raise ConversionFailed(
+            f"The tensor {name} of {checkpoint.source} has numbers that are not finite (NaN or infinity): the file "
+            "is damaged, or the training went wrong. Download the checkpoint again."
+        )
     for place in places:
-        grid = checkpoint.grid(name, rows) if place.scheme.offsets else None
-        parts = quantize(numbers, place.scheme, grid)
-        if not torch.isfinite(parts.get("scale", numbers)).all():
-            raise ConversionFailed(
-                f"The tensor {name} of {checkpoint.source} has numbers that are not finite (NaN or infinity): the file "
-                "is damaged, or the training went wrong. Download the checkpoint again."
-            )
-        if place.scheme == INT4_TABLE:
-            parts["weight"] = two_in_a_byte(parts["weight"])
-        for part, values in parts.items():
-            write(f"{place.module}.{part}", place.row + rows.start, values)
+        row = place.row + rows.start
+        if place.scheme == FP32:
+            write(f"{place.module}.weight", row, numbers)
+        else:
+            write(f"{place.module}.weight", row // TILE, packed(numbers, place.scheme))
     return numbers.numel()
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
-    rows = max(1, BLOCK // prod(shape[1:]))
+    rows = max(TILE, BLOCK // prod(shape[1:]) // TILE * TILE)
     return (slice(first, min(first + rows, shape[0])) for first in range(0, shape[0], rows))
 
 
@@ -104,14 +104,20 @@ def places_of(checkpoint: Checkpoint, schemes: Schemes) -> dict[str, list[Place]
         )
         parts = {
             "input_layernorm": Place(f"{ours}attention_norm", 0, FP32),
-            "self_attn.q_proj": Place(f"{ours}attention.qkv", 0, layer.qkv),
-            "self_attn.k_proj": Place(f"{ours}attention.qkv", queries, layer.qkv),
-            "self_attn.v_proj": Place(f"{ours}attention.qkv", queries + keys, layer.qkv),
-            "self_attn.o_proj": Place(f"{ours}attention.out", 0, layer.out),
+            "self_attn.q_proj": Place(f"{ours}qkv", 0, layer.qkv),
+            "self_attn.k_proj": Place(f"{ours}qkv", queries, layer.qkv),
+            "self_attn.v_proj": Place(f"{ours}qkv", queries + keys, layer.qkv),
+            "self_attn.o_proj": Place(f"{ours}out", 0, layer.out),
             "post_attention_layernorm": Place(f"{ours}mlp_norm", 0, FP32),
             "mlp.gate_proj": Place(f"{ours}gate_up", 0, layer.gate_up),
             "mlp.up_proj": Place(f"{ours}gate_up", hidden, layer.gate_up),
             "mlp.down_proj": Place(f"{ours}down", 0, layer.down),
         }
         places |= {f"{prefix}{part}.weight": [place] for part, place in parts.items()}
+    for name, (first, *_) in places.items():
+        if first.scheme != FP32 and first.row % TILE:
+            raise ConversionFailed(
+                f"This recipe needs projections with a multiple of {TILE} outputs, and {name} stands behind some that "
+                "have not. Convert the model with --recipe fp32."
+            )
     return places

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from ..errors import ModelDamaged
 from ..machine import default_threads
 from ..manifest import PROGRAM, Manifest
-from . import attention
-from .attention import MAX_THREADS
+from ..recipes import PACKED
+from . import attention, linear, native
+from .native import MAX_THREADS
 
 Logits = NDArray[np.float32]
 
@@ -42,7 +43,7 @@ class Program:
         from executorch.extension.pybindings import _C as runtime
 
         runtime._unsafe_reset_threadpool(min(threads or default_threads(), MAX_THREADS))
-        _load_kernels(torch, manifest)
+        _register_kernels(manifest)
         self.slots, self.context = manifest.slots, manifest.context
         self.max_tokens, self.max_rows = manifest.max_tokens, manifest.max_rows
         self._tensor = torch.tensor
@@ -88,12 +89,12 @@ class Program:
         return result
 
 
-def _load_kernels(torch: Any, manifest: Manifest) -> None:
-    """Registers the kernels that the programs call beyond ExecuTorch's own: quantized embeddings and attention."""
-    import executorch
-
-    root, shape = Path(next(iter(executorch.__path__))), manifest.shape
-    (library,) = root.glob("kernels/quantized/*quantized_ops_aot_lib.*")
-    torch.ops.load_library(library)
-    heads = attention.Heads(shape.heads // shape.kv_heads, shape.kv_heads, shape.head_dim, manifest.cache_bits)
-    attention.register(root / "lib", heads)
+def _register_kernels(manifest: Manifest) -> None:
+    """Registers the kernels that the program calls beyond ExecuTorch's own."""
+    shape = manifest.shape
+    native.use_pool()
+    attention.register(
+        attention.Heads(shape.heads // shape.kv_heads, shape.kv_heads, shape.head_dim, manifest.cache_bits)
+    )
+    if packed := {scheme for scheme in PACKED if str(scheme) in manifest.schemes}:
+        linear.register(packed, max(inputs for _, inputs in shape.linear.values()))

@@ -1,0 +1,67 @@
+"""Vectors of 16 numbers in LLVM's own code, for the inner loops of the kernels: numba makes vectors of loops by itself,
+but decides by itself too what stays in registers."""
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+LANES = 16
+FLOAT, HALF, BYTE, SHORT, INT, LONG = ir.FloatType(), ir.HalfType(), *(ir.IntType(bits) for bits in (8, 16, 32, 64))
+FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
+
+
+class Code:
+    """LLVM's builder with what the kernels need. Addresses are integers."""
+
+    def __init__(self, builder: Any):
+        self.builder = builder
+
+    def offset(self, address: Any, count: Any, size: int) -> Any:
+        """`address` plus `count` times `size` bytes."""
+        count = LONG(count) if isinstance(count, int) else count
+        return self.builder.add(address, self.builder.mul(count, LONG(size)))
+
+    def load(self, address: Any, kind: Any) -> Any:
+        value = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
+        value.align = 1
+        return value
+
+    def store(self, value: Any, address: Any) -> None:
+        self.builder.store(value, self.builder.inttoptr(address, value.type.as_pointer())).align = 1
+
+    def load_floats(self, address: Any, bits: int, lanes: int = LANES) -> Any:
+        """So many floats of 16 or 32 bits, as 32 bits."""
+        numbers = self.load(address, ir.VectorType(FLOAT if bits == 32 else HALF, lanes))
+        return numbers if bits == 32 else self.builder.fpext(numbers, ir.VectorType(FLOAT, lanes))
+
+    def prefetch(self, address: Any) -> None:
+        """Asks memory for what lies at an address, and does not wait for it."""
+        place = self.builder.inttoptr(address, BYTE.as_pointer())
+        self.call("llvm.prefetch.p0", ir.VoidType(), place, INT(0), INT(3), INT(1))
+
+    def call(self, name: str, result: Any, *arguments: Any) -> Any:
+        """One of LLVM's intrinsic functions."""
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        return self.builder.call(self.builder.module.declare_intrinsic(name, fnty=kind), arguments)
+
+    def spread(self, address: Any, kind: Any, lanes: int = LANES) -> Any:
+        """One number of memory, so many times."""
+        return self.fill(self.load(address, kind), lanes)
+
+    def fill(self, number: Any, lanes: int = LANES) -> Any:
+        """A number, so many times."""
+        empty = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
+        first = self.builder.insert_element(empty, number, INT(0))
+        return self.builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(INT, lanes), [0] * lanes))
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        """a * b + c, rounded once."""
+        return self.call(f"llvm.fma.v{a.type.count}f32", a.type, a, b, c)
+
+    def variable(self, value: Any) -> Any:
+        """A place with `value` for `builder.load` and `builder.store`; LLVM keeps it in a register."""
+        return cgutils.alloca_once_value(self.builder, value)
+
+    def zeros(self, kind: Any = FLOATS) -> Any:
+        return ir.Constant(kind, [0 if kind is INTS else 0.0] * kind.count)
