@@ -19,8 +19,11 @@ from .request import Request
 from .scheduler import Pace, Scheduler
 from .speculation import interpolate
 
-SMALL_PACE, LARGE_PACE = Pace(alone=128, beside=32), Pace(alone=32, beside=8)
-"""Of a large model a slice of 128 tokens takes seconds on two cores, and one of 32 is as fast per token."""
+ALONE, ALONE_S = (128, 64, 32), 0.7
+"""Tokens of a prompt that are read at a time while no answer is written: as many as take at most so many seconds, which
+is what somebody waits who stops it; and no fewer than the last, which would be slower."""
+BESIDE, BESIDE_S = (32, 16, 8), 0.05
+"""The same while one is written, and stands still for so long."""
 
 
 def serve(connection: Connection, scheduler: Scheduler) -> None:
@@ -58,6 +61,16 @@ def measure_costs(program: ForwardProgram) -> list[float]:
     return interpolate(seconds)
 
 
+def pace_of(costs: list[float]) -> Pace:
+    """How to read prompts with a model whose forwards of 1, 2, 3, ... rows take `costs` seconds."""
+
+    def most(counts: tuple[int, ...], seconds: float) -> int:
+        times = {count: costs[min(count, len(costs)) - 1] * max(1, count / len(costs)) for count in counts}
+        return next((count for count in counts if times[count] <= seconds), counts[-1])
+
+    return Pace(most(ALONE, ALONE_S), most(BESIDE, BESIDE_S))
+
+
 def main() -> None:
     socket, folder, threads = sys.argv[1:]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes the connection.
@@ -72,8 +85,7 @@ def main() -> None:
             return
         gc.freeze()  # What the imports made stays, and need not be looked through again and again.
         connection.send(Ready())
-        pace = LARGE_PACE if manifest.shape.large else SMALL_PACE
-        serve(connection, Scheduler(program, manifest.end_tokens, pace, costs))
+        serve(connection, Scheduler(program, manifest.end_tokens, pace_of(costs), costs))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # The parent has closed the engine or is gone.
 
