@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from falcon_runtime.catalog import STARTER, Wheel
 from falcon_runtime.convert import convert
-from falcon_runtime.library import Model
+from falcon_runtime.library import Model, find_model
 from falcon_runtime.manifest import CONVERTER_VERSION, is_converted
 from falcon_runtime.obtain import obtain
 
@@ -48,6 +48,16 @@ def starter_models_dir(models_cache: Path) -> Path:
     if not is_converted(starter.folder):
         obtain(STARTER, starter.folder, lambda status: print(status))
     return models_cache
+
+
+@pytest.fixture(scope="session")
+def starter_int8(starter_models_dir: Path) -> Path:
+    """The starter model in 8 bits, beside it in the models folder."""
+    model = find_model(f"{STARTER.name}:int8", starter_models_dir)
+    assert model.entry
+    if not is_converted(model.folder):
+        obtain(model.entry, model.folder, lambda status: print(status))
+    return model.folder
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from falcon_runtime.errors import (
     TokenizerError,
     UnknownModel,
 )
-from falcon_runtime.manifest import MANIFEST, PROGRAM
+from falcon_runtime.manifest import CONVERTER_VERSION, MANIFEST, PROGRAM
 
 
 @pytest.fixture
@@ -80,6 +80,11 @@ def test_program_with_smaller_caches(model: Path, small_model_slots: Path) -> No
     shutil.copy(small_model_slots / PROGRAM, model / PROGRAM)
     set_in_manifest(model, program_bytes=(model / PROGRAM).stat().st_size)
     fails(model, ModelDamaged, "cannot load")
+
+
+def test_a_model_of_an_earlier_converter(model: Path) -> None:
+    set_in_manifest(model, converter=CONVERTER_VERSION - 1)
+    fails(model, ModelDamaged, "converted by an earlier version.*falcon_runtime convert")
 
 
 def test_manifest_that_cannot_be_read(model: Path) -> None:

@@ -38,8 +38,9 @@ def test_the_cache_is_keys_and_values_of_every_token() -> None:
     shape = CATALOG["falcon3-7b-instruct"].architecture
     assert shape.kv_cache_bytes(4096) == 4096 * 28 * (2 * 4 * 256) * 2
     assert shape.kv_cache_bytes(4096, bits=32) == 2 * shape.kv_cache_bytes(4096)
-    assert shape.kv_cache_bytes(100, slots=3) == 300 * shape.kv_cache_bytes(1)
-    assert shape.memory_bytes(5_000, 100, 3) - shape.memory_bytes(0, 100) == 5_000 + 200 * shape.kv_cache_bytes(1)
+    assert shape.kv_cache_bytes(100, slots=3) == 3 * shape.kv_cache_bytes(100)
+    assert shape.kv_cache_bytes(65) == shape.kv_cache_bytes(128) == 2 * shape.kv_cache_bytes(1), "in blocks of 64"
+    assert shape.memory_bytes(5_000, 100, 3) - shape.memory_bytes(0, 100) == 5_000 + 2 * shape.kv_cache_bytes(100)
 
 
 @pytest.mark.parametrize("name", [STARTER.name, "falcon3-10b-instruct"])
@@ -98,13 +99,13 @@ def test_another_recipe_is_another_size(name: str) -> None:
 def test_a_recipe_is_asked_for_by_name(tmp_path: Path) -> None:
     plain = find_model(STARTER.name, tmp_path)
     assert plain == Model(STARTER.name, tmp_path / STARTER.name, STARTER)
-    assert find_model(f"{STARTER.name}:int8", tmp_path) == plain
-    other = find_model(f"{STARTER.name}:int4", tmp_path)
-    assert (other.name, other.title, other.recipe) == (f"{STARTER.name}:int4", "SmolLM2-135M-Instruct int4", "int4")
-    assert other.folder == tmp_path / "smollm2-135m-instruct-int4"
-    assert other.entry == STARTER.with_recipe("int4")
+    assert find_model(f"{STARTER.name}:int4", tmp_path) == plain
+    other = find_model(f"{STARTER.name}:int8", tmp_path)
+    assert (other.name, other.title, other.recipe) == (f"{STARTER.name}:int8", "SmolLM2-135M-Instruct int8", "int8")
+    assert other.folder == tmp_path / "smollm2-135m-instruct-int8"
+    assert other.entry == STARTER.with_recipe("int8")
     other.folder.mkdir()
-    assert find_model("smollm2-135m-instruct-int4", tmp_path) == other
+    assert find_model("smollm2-135m-instruct-int8", tmp_path) == other
     for recipe in ("int5", ""):
         with pytest.raises(UnknownModel, match=rf"no recipe '{recipe}' of smollm2.*int8, int4, fp32"):
             find_model(f"{STARTER.name}:{recipe}", tmp_path)
@@ -113,22 +114,22 @@ def test_a_recipe_is_asked_for_by_name(tmp_path: Path) -> None:
 
 
 def test_choices_are_the_catalogue_and_what_is_converted(tmp_path: Path, small_model: Path) -> None:
-    for name in ("a-model", f"{STARTER.name}-int4", "damaged"):
+    for name in ("a-model", f"{STARTER.name}-int8", "damaged"):
         shutil.copytree(small_model, tmp_path / name)
     (tmp_path / "damaged" / MANIFEST).write_text("{}")
     (tmp_path / "nothing").mkdir()
     found = choices(tmp_path)
     falcons = [name for name in CATALOG if name != STARTER.name]
-    assert [choice.name for choice in found] == [STARTER.name, f"{STARTER.name}:int4", *falcons, "a-model"]
+    assert [choice.name for choice in found] == [STARTER.name, f"{STARTER.name}:int8", *falcons, "a-model"]
     starter, variant, *_, other = found
-    assert (starter.converted, starter.recipe, starter.licence) == (False, "int8", "Apache-2.0")
+    assert (starter.converted, starter.recipe, starter.licence) == (False, "int4", "Apache-2.0")
     assert (starter.download_bytes, starter.memory_bytes) == (STARTER.download_bytes, STARTER.memory_bytes)
     manifest = read_manifest(small_model)
     for choice in (variant, other):
         assert (choice.converted, choice.download_bytes) == (True, 0)
         assert (choice.program_bytes, choice.memory_bytes) == (manifest.program_bytes, manifest.memory_bytes)
         assert (choice.recipe, choice.context, choice.slots, choice.parameters) == ("fp32", 256, 1, manifest.parameters)
-    assert (other.title, other.licence, variant.title) == ("a-model", "", "SmolLM2-135M-Instruct int4")
+    assert (other.title, other.licence, variant.title) == ("a-model", "", "SmolLM2-135M-Instruct int8")
     assert choices(tmp_path / "no-folder")[0] == starter
 
 
@@ -171,5 +172,5 @@ def test_a_person_reads_what_it_takes() -> None:
     needs = Needs(entry.download_bytes, 10_000_000_000, entry.program_bytes, entry.memory_bytes)
     text = needs.describe(entry.title, "tiiuae/Falcon3-10B-Instruct@abc", entry.terms)
     memory = f"{entry.memory_bytes / 1e9:.1f} GB to run"
-    for words in ("tiiuae/Falcon3-10B-Instruct@abc", entry.licence, entry.licence_url, "20.6 GB", "16.3 GB", memory):
+    for words in ("tiiuae/Falcon3-10B-Instruct@abc", entry.licence, entry.licence_url, "20.6 GB", "16.0 GB", memory):
         assert words in text

@@ -28,7 +28,7 @@ from .actions import (
 )
 from .conftest import OpenPage
 
-ITALY = "What is the capital of Italy?"
+GREECE = "What is the capital of Greece?"
 MARKDOWN = r"""
 $$x^2 + y^2$$
 
@@ -121,13 +121,13 @@ def test_enter_sends_and_the_focus_stays_in_the_box(page: Page) -> None:
     expect(state(page)).to_have_text("Finished")
     expect(message_box(page)).to_be_focused()
 
-    ask(page, "And the capital of Italy?")
-    expect(answer(page).last).to_contain_text("Rome")
+    ask(page, "And the capital of Greece?")
+    expect(answer(page).last).to_contain_text("Athens")
 
     press(page, "Undo")
     expect(question(page)).to_have_count(1)
     expect(answer(page)).to_have_count(1)
-    expect(message_box(page)).to_have_value("And the capital of Italy?")
+    expect(message_box(page)).to_have_value("And the capital of Greece?")
     press(page, "Clear")
     expect(question(page)).to_have_count(0)
     expect(state(page)).to_have_text("Nothing asked yet")
@@ -161,10 +161,10 @@ def test_retry_makes_a_version_and_continue_goes_on_with_it(page: Page) -> None:
 def test_an_edited_question_is_a_version_of_it(page: Page) -> None:
     ask(page, QUESTION)
     press_in_message(page, "Edit")
-    page.locator("#conversation textarea").fill(ITALY)
+    page.locator("#conversation textarea").fill(GREECE)
     press_in_message(page, "Submit")
-    expect(question(page)).to_have_text(ITALY)
-    expect(answer(page)).to_contain_text("Rome")
+    expect(question(page)).to_have_text(GREECE)
+    expect(answer(page)).to_contain_text("Athens")
     expect(versions(page)).to_contain_text("Question 1")
     expect(versions(page)).to_contain_text("2/2")
 
@@ -325,10 +325,10 @@ def test_markdown_is_rendered_and_scripts_are_not_run(page: Page, tmp_path: Path
 
 
 def test_visitors_never_see_each_others_text(page: Page, open_page: OpenPage) -> None:
-    pages = {"France": page, "Italy": ready(open_page())}
+    pages = {"France": page, "Greece": ready(open_page())}
     for country, visitor in pages.items():
         send(visitor, f"What is the capital of {country}?")
-    for visitor, own, others in ((page, "Paris", "Italy|Rome"), (pages["Italy"], "Rome", "France|Paris")):
+    for visitor, own, others in ((page, "Paris", "Greece|Athens"), (pages["Greece"], "Athens", "France|Paris")):
         expect(answer(visitor)).to_contain_text(own)
         expect(state(visitor)).to_have_text("Finished")
         expect(visitor.get_by_role("button", name="Send")).to_be_visible()

@@ -8,8 +8,10 @@ from playwright.sync_api import Locator, Page, expect
 from falcon_runtime.catalog import STARTER
 from tests.served_app import serve
 
-from .actions import OVER, QUESTION, answer, ask, open_tab, press, set_sampling
+from .actions import OVER, answer, ask, open_tab, press, set_sampling
 from .conftest import OpenPage
+
+TOKYO = "What is the capital of Japan?"
 
 
 def sides(page: Page) -> Locator:
@@ -31,37 +33,37 @@ def compare(page: Page, prompt: str) -> None:
 def test_two_temperatures(page: Page) -> None:
     open_tab(page, "Compare")
     set_sampling(page, "Max new tokens", 24)
-    compare(page, QUESTION)
-    expect(sides(page).first).to_contain_text("Paris")
+    compare(page, TOKYO)
+    expect(sides(page).first).to_contain_text("Tokyo")
     difference = page.locator("#difference")
     expect(difference).to_contain_text(re.compile(r"Tokens written.*Tokens per second.*First token after", re.DOTALL))
 
     set_sampling(page, "Right temperature", 0)
-    compare(page, QUESTION)
+    compare(page, TOKYO)
     expect(difference).to_contain_text("Both wrote the same text.")
     press(page, "Clear")
     expect(difference).to_have_text("")
 
 
-def test_two_recipes(open_page: OpenPage, starter_models_dir: Path, tmp_path: Path) -> None:
+def test_two_recipes(open_page: OpenPage, starter_int8: Path, tmp_path: Path) -> None:
     """The second engine is there while it is used, and where there is no memory for it the page says so."""
-    with serve(starter_models_dir, tmp_path / "log") as app:
+    with serve(starter_int8.parent, tmp_path / "log") as app:
         page = open_page(app.url)
         open_tab(page, "Compare")
         set_sampling(page, "Max new tokens", 24)
         set_sampling(page, "Right temperature", 0)
         page.get_by_label("Right model").click()
-        page.get_by_role("option", name=re.compile("int4")).click()
-        compare(page, QUESTION)
+        page.get_by_role("option", name=re.compile("int8")).click()
+        compare(page, TOKYO)
         for i in range(2):
-            expect(sides(page).nth(i)).to_contain_text("Paris")
-        expect(page.locator("#header")).to_contain_text("int8")
+            expect(sides(page).nth(i)).to_contain_text("Tokyo")
+        expect(page.locator("#header")).to_contain_text("int4")
         assert len(app.workers()) == 2
         page.close()
 
 
-def test_model_menu(open_page: OpenPage, starter_models_dir: Path, tmp_path: Path) -> None:
-    with serve(starter_models_dir, tmp_path / "log", HF_HUB_OFFLINE="1") as app:
+def test_model_menu(open_page: OpenPage, starter_int8: Path, tmp_path: Path) -> None:
+    with serve(starter_int8.parent, tmp_path / "log", HF_HUB_OFFLINE="1") as app:
         page = open_page(app.url)
         page.get_by_role("button", name="Models").click()
         menu = page.locator("#model-menu")
@@ -83,15 +85,15 @@ def test_model_menu(open_page: OpenPage, starter_models_dir: Path, tmp_path: Pat
         # Another recipe of the starter model takes over.
         page.get_by_role("button", name="Models").click()
         page.get_by_role("button", name="Models").click()
-        menu.get_by_label(re.compile("int4")).check()
+        menu.get_by_label(re.compile("int8")).check()
         expect(use).to_have_text("Use this model")
         use.click()
-        expect(header).to_contain_text("int4 · 2,048 tokens of context")
+        expect(header).to_contain_text("int8 · 2,048 tokens of context")
         open_tab(page, "Chat")
         set_sampling(page, "Temperature", 0)
         set_sampling(page, "Max new tokens", 16)
-        ask(page, QUESTION)
-        expect(answer(page)).to_contain_text("Paris")
+        ask(page, TOKYO)
+        expect(answer(page)).to_contain_text("Tokyo")
         page.close()
 
 

@@ -69,18 +69,13 @@ def filled(checkpoint: Checkpoint, schemes: Schemes, slots: int, context: int) -
     parameters = dict(model.named_parameters())
 
     def write(name: str, first: int, numbers: torch.Tensor) -> None:
-        parameter = parameters[name]
-        if numbers.dim() != parameter.dim():  # A norm's, in blocks.
-            numbers = numbers.view_as(parameter)
-        parameter.data[first : first + len(numbers)] = numbers
+        parameters[name].data[first : first + len(numbers)] = numbers
 
     stream(checkpoint, schemes, write)
     for name, table in zip(TABLES, checkpoint.rope_tables(context), strict=True):
         write(name, 0, table)
     if schemes.shared:
-        for name in ("head.weight", "head.scale"):
-            if name in parameters:
-                write(name.replace("head", "embed"), 0, parameters[name])
+        write("embed.weight", 0, parameters["head.weight"])
     return model
 
 

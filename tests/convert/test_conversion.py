@@ -140,12 +140,32 @@ def test_a_folder_that_may_not_be_written_is_a_sentence(small_checkpoint: Path, 
         convert(str(small_checkpoint), tmp_path, output=tmp_path / level / "model")
 
 
-@pytest.mark.parametrize(("kind", "recipe"), [(GGMLQuantizationType.Q4_0, "int4"), (GGMLQuantizationType.Q8_0, "int8")])
-def test_a_gguf_of_4_bits_stays_at_4(tmp_path: Path, kind: GGMLQuantizationType, recipe: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "recipe", "schemes"),
+    [
+        (GGMLQuantizationType.Q4_0, "int4", ("int4", "int8")),
+        (GGMLQuantizationType.Q4_1, "int4", ("int4", "int4+offset", "int8")),
+        (GGMLQuantizationType.Q8_0, "int8", ("int8",)),
+    ],
+)
+def test_a_gguf_of_4_bits_stays_at_4(
+    tmp_path: Path, kind: GGMLQuantizationType, recipe: str, schemes: tuple[str, ...]
+) -> None:
     folder = convert(str(write_gguf(tmp_path / "model.gguf", random_llama(), kind)), tmp_path)
     manifest = read_manifest(folder)
-    assert manifest.recipe == recipe
+    assert (manifest.recipe, manifest.schemes) == (recipe, schemes)
     assert sum(manifest.parts.values()) == manifest.program_bytes == (folder / "model.pte").stat().st_size
+
+
+def test_what_does_not_come_in_blocks_is_converted_in_fp32_only(tmp_path: Path) -> None:
+    llama = random_llama(hidden_size=48, num_attention_heads=3, num_key_value_heads=1)
+    source = write_gguf(tmp_path / "model.gguf", llama)
+    for recipe in ("int8", "int4"):
+        with pytest.raises(ConversionFailed, match=r"blocks of 32; one has 48.*--recipe fp32"):
+            convert(str(source), tmp_path, recipe=recipe, output=tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    folder = convert(str(source), tmp_path, recipe="fp32", output=tmp_path / "model")
+    assert read_manifest(folder).schemes == ("float32",)
 
 
 @pytest.mark.parametrize(("memory", "slots"), [(64_000_000_000, 8), (500_000_000, 1)])
@@ -213,5 +233,5 @@ def test_the_starter_model_is_what_its_manifest_says(starter_models_dir: Path) -
     assert isinstance(STARTER.source, Wheel)
     assert manifest.source_sha256 == STARTER.source.member_sha256
     assert manifest.parameters == STARTER.parameters
-    assert (manifest.recipe, manifest.context, manifest.vocabulary) == ("int8", 2048, 49152)
+    assert (manifest.recipe, manifest.context, manifest.vocabulary) == ("int4", 2048, 49152)
     assert manifest.end_tokens == (2,)

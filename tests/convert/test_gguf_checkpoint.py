@@ -25,6 +25,7 @@ STEPS = {
     GGMLQuantizationType.BF16: 128,
     GGMLQuantizationType.Q8_0: 127,
     GGMLQuantizationType.Q4_0: 8,
+    GGMLQuantizationType.Q4_1: 15,
 }
 """How many quantization steps there are at least up to the largest value of a block."""
 
@@ -43,6 +44,32 @@ def test_every_tensor_is_read_back(tmp_path: Path, kind: GGMLQuantizationType, t
         step = expected.view(-1, 32).abs().amax(1, keepdim=True) / (STEPS[kind] if expected.ndim == 2 else math.inf)
         assert ((found - expected).view(-1, 32).abs() <= 1.01 * step).all(), name
         assert torch.equal(checkpoint.tensor(name, slice(5, 23)), found[5:23])
+
+
+@pytest.mark.parametrize(
+    ("kind", "in_4_bits", "has_offsets"),
+    [
+        (GGMLQuantizationType.F16, False, False),
+        (GGMLQuantizationType.Q8_0, False, False),
+        (GGMLQuantizationType.Q4_0, True, False),
+        (GGMLQuantizationType.Q4_1, True, True),
+        (GGMLQuantizationType.Q4_K, False, True),
+    ],
+)
+def test_blocks_of_4_bits_are_told(
+    tmp_path: Path, kind: GGMLQuantizationType, in_4_bits: bool, has_offsets: bool
+) -> None:
+    """By those of the layers: whatever the embedding is."""
+    numbers, size = gguf.GGML_QUANT_SIZES[kind]
+
+    def edit(writer: GGUFWriter) -> None:
+        del writer.tensors[0]["blk.1.ffn_down.weight"]
+        blocks = np.zeros((64, 256 // numbers * size), np.uint8)
+        writer.add_tensor("blk.1.ffn_down.weight", blocks, raw_dtype=kind)
+
+    llama = random_llama(intermediate_size=256)
+    checkpoint = open_checkpoint(write_gguf(tmp_path / "model.gguf", llama, edit=edit))
+    assert (checkpoint.in_4_bits, checkpoint.has_offsets) == (in_4_bits, has_offsets)
 
 
 @pytest.mark.parametrize("tied", [False, True])

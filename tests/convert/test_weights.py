@@ -9,7 +9,7 @@ from torch import Tensor
 from falcon_runtime.convert import weights
 from falcon_runtime.convert.checkpoint import Checkpoint, open_checkpoint
 from falcon_runtime.convert.llama import Llama
-from falcon_runtime.convert.quantize import hadamard
+from falcon_runtime.convert.quantize import packed
 from falcon_runtime.errors import ConversionFailed
 from falcon_runtime.manifest import RecipeName
 from falcon_runtime.recipes import schemes_of
@@ -75,21 +75,15 @@ def test_quantized_weights_are_near(tmp_path: Path, recipe: RecipeName, tied: bo
     gate_up = torch.cat([expected_layer.mlp.gate_proj.weight, expected_layer.mlp.up_proj.weight])
     with torch.no_grad():
         for linear, weight, scheme in (
-            (layer.attention.qkv, qkv, schemes.layers[1].qkv),
-            (layer.attention.out, expected_layer.self_attn.o_proj.weight, schemes.layers[1].out),
+            (layer.qkv, qkv, schemes.layers[1].qkv),
+            (layer.out, expected_layer.self_attn.o_proj.weight, schemes.layers[1].out),
             (layer.gate_up, gate_up, schemes.layers[1].gate_up),
             (layer.down, expected_layer.mlp.down_proj.weight, schemes.layers[1].down),
             (model.head, original.lm_head.weight, schemes.head),
         ):
             x = torch.randn(1, 5, weight.shape[1], generator=torch.Generator().manual_seed(0))
-            found, exact = linear(x.view(1, 5, *scheme.blocks(weight.shape[1]))), x @ weight.T
+            found, exact = linear.added(x, torch.zeros(1, 5, len(weight))), x @ weight.T
             assert (found - exact).std() < exact.std() * (0.02 if scheme.bits == 8 else 0.1)
-
-
-def test_a_rotation_is_its_own_inverse() -> None:
-    for size in (2, 32, 64):
-        torch.testing.assert_close(hadamard(size) @ hadamard(size), torch.eye(size), atol=1e-6, rtol=0)
-        assert hadamard(size).abs().unique().numel() == 1
 
 
 def test_progress_goes_up_to_all(checkpoint: Checkpoint) -> None:
@@ -99,6 +93,39 @@ def test_progress_goes_up_to_all(checkpoint: Checkpoint) -> None:
     assert [done for done, _ in steps] == sorted(done for done, _ in steps)
     assert {total for _, total in steps} == {checkpoint.architecture.parameters}
     assert steps[-1][0] == steps[-1][1]
+
+
+def test_projections_that_do_not_come_in_tiles_are_refused(tmp_path: Path) -> None:
+    """The values' would begin within the tile where the keys' end."""
+    llama = random_llama(num_key_value_heads=1, head_dim=8)
+    checkpoint = open_checkpoint(write_gguf(tmp_path / "model.gguf", llama))
+    with pytest.raises(ConversionFailed, match=r"multiple of 16 outputs, and .*layers\.0\.self_attn\.v_proj.*fp32"):
+        weights.places_of(checkpoint, schemes_of("int4", checkpoint.architecture))
+    schemes = schemes_of("fp32", checkpoint.architecture)
+    assert weights.places_of(checkpoint, schemes).keys() == checkpoint.shapes.keys()
+    tokens = [5, 6, 250]
+    with torch.no_grad():
+        expected = llama(torch.tensor([tokens])).logits
+    found = logits(filled(checkpoint, schemes, slots=1, context=64), tokens)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("block", [7 * 64, 1 << 22])
+@pytest.mark.parametrize("recipe", ["int8", "int4"])
+def test_packed_weights_are_those_of_the_whole_tensor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: RecipeName, block: int
+) -> None:
+    """However many rows are converted at a time, and where the last tile is not full."""
+    monkeypatch.setattr(weights, "BLOCK", block)
+    llama = random_llama(vocab_size=325)
+    checkpoint = open_checkpoint(write_gguf(tmp_path / "model.gguf", llama))
+    schemes = schemes_of(recipe, checkpoint.architecture)
+    model = filled(checkpoint, schemes, slots=1, context=64)
+    original = llama.state_dict()
+    qkv = torch.cat([original[f"model.layers.0.self_attn.{part}_proj.weight"] for part in "qkv"])
+    assert torch.equal(model.head.weight, packed(original["lm_head.weight"], schemes.head))
+    assert torch.equal(model.embed.weight, packed(original["model.embed_tokens.weight"], schemes.embedding))
+    assert torch.equal(model.layers[0].qkv.weight, packed(qkv, schemes.layers[0].qkv))
 
 
 @pytest.mark.parametrize("recipe", ["fp32", "int8", "int4"])

@@ -1,0 +1,224 @@
+"""The kernels of packed weights: exact where they compute in integers, and the same for a row whoever else is there."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from gguf import GGMLQuantizationType
+from numba import cfunc, types
+from numpy.typing import NDArray
+
+from falcon_runtime.convert import convert
+from falcon_runtime.convert.quantize import packed, unpacked
+from falcon_runtime.engine.program import Program
+from falcon_runtime.engine.tile import FACTORS, Products, best_products, make_tile, rounding, top_of
+from falcon_runtime.manifest import read_manifest
+from falcon_runtime.recipes import BLOCK, INT4, PACKED, TILE, Scheme
+
+from ..convert.conftest import random_llama, write_gguf
+
+FACTOR = np.dtype([("scale", np.float32), ("sum", np.int32)])
+"""What stands beside a block of inputs; with offsets, the sum is a float32."""
+BEST = best_products()
+WAYS = get_args(Products)[get_args(Products).index(BEST) :]
+"""All that this processor has: who has one has those behind it."""
+
+
+@cache
+def compiled(rows: int, scheme: Scheme, way: Products) -> Callable[..., None]:
+    tile = make_tile(rows, scheme, way)
+
+    @cfunc(types.void(*[types.int64] * 9))
+    def call(
+        weight: Any, order: Any, count: Any, inputs: Any, factors: Any, width: Any, base: Any, out: Any, stride: Any
+    ) -> None:
+        tile(weight, order, count, inputs, factors, width, base, out, stride)
+
+    def run(*arguments: int) -> None:
+        call.ctypes(*arguments)
+
+    return run
+
+
+def product(
+    scheme: Scheme,
+    way: Products,
+    weight: NDArray[np.uint8],
+    order: NDArray[np.int64],
+    inputs: NDArray[np.int8],
+    scales: NDArray[np.float32],
+    base: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """What the kernel makes of a tile [blocks, block_bytes] and inputs [rows, width, 32], `scales` [rows, width]."""
+    rows, width, _ = inputs.shape
+    sums = inputs.sum(-1, dtype=np.int32)
+    factors = np.empty((rows, width), FACTOR)
+    factors["scale"] = scales
+    factors["sum"] = (sums * scales).astype(np.float32).view(np.int32) if scheme.offsets else -scheme.zero * sums
+    out = np.full((rows, 2 * TILE), np.nan, np.float32)  # Wider than what is written.
+    weight_at, order_at, inputs_at, factors_at = (a.ctypes.data for a in (weight, order, inputs, factors))
+    base_at = 0 if base is None else base.ctypes.data
+    run = compiled(rows, scheme, way)
+    run(weight_at, order_at, len(order), inputs_at, factors_at, width, base_at, out.ctypes.data, out.strides[0])
+    assert np.isnan(out[:, TILE:]).all()
+    return out[:, :TILE]
+
+
+def in_order(blocks: int) -> NDArray[np.int64]:
+    return np.repeat(np.arange(blocks), 2).reshape(blocks, 2)
+
+
+def random_inputs(rows: int, width: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    random = np.random.default_rng(rows + width)
+    inputs = random.integers(-127, 128, (rows, width, BLOCK)).astype(np.int8)
+    return inputs, random.uniform(0.001, 0.1, (rows, width)).astype(np.float32)
+
+
+def random_tile(blocks: int, scheme: Scheme) -> torch.Tensor:
+    weight = torch.randn(TILE, blocks * BLOCK, generator=torch.Generator().manual_seed(blocks))
+    return packed(weight + 0.5, scheme)
+
+
+@pytest.mark.parametrize("scheme", PACKED, ids=str)
+@pytest.mark.parametrize("rows", [1, 2, 4, 8])
+def test_a_tile_is_multiplied(scheme: Scheme, rows: int) -> None:
+    for blocks in (1, 2, 5, 18, 96):
+        tile = random_tile(blocks, scheme)
+        weight = unpacked(tile, scheme).numpy().astype(np.float64)
+        inputs, scales = random_inputs(rows, blocks)
+        x = (inputs * scales[..., None].astype(np.float64)).reshape(rows, -1)
+        found, *others = (product(scheme, way, tile[0].numpy(), in_order(blocks), inputs, scales) for way in WAYS)
+        for other in others:
+            assert np.array_equal(found, other), "what is summed in integers has one result"
+        # What float32 rounds off the sums of blocks.
+        np.testing.assert_allclose(found, x @ weight.T, atol=1e-6 * (np.abs(x) @ np.abs(weight).T).max(), rtol=0)
+
+
+@pytest.mark.parametrize("scheme", PACKED, ids=str)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_largest_integers_do_not_overflow(scheme: Scheme, way: Products, sign: int) -> None:
+    tile = packed(torch.ones(TILE, 2 * BLOCK), scheme)
+    head = 2 * TILE * (1 + scheme.offsets)
+    floats, numbers = tile[..., :head].view(torch.float16), tile[..., head:]
+    floats[:], numbers[:] = 1, 255
+    weight = unpacked(tile, scheme)[:, 0].numpy()
+    inputs = np.full((2, 2, BLOCK), sign * 127, np.int8)
+    found = product(scheme, way, tile[0].numpy(), in_order(2), inputs, np.ones((2, 2), np.float32))
+    assert np.array_equal(found, np.full((2, TILE), 2 * BLOCK * 127 * sign) * weight)
+
+
+@pytest.mark.parametrize("scheme", PACKED, ids=str)
+@pytest.mark.parametrize("rows", [1, 8])
+def test_blocks_are_multiplied_with_what_the_order_says(scheme: Scheme, rows: int) -> None:
+    """Some twice, one not at all, and on top of what is known already."""
+    tile = random_tile(4, scheme)
+    weight = unpacked(tile, scheme).numpy().reshape(TILE, 4, BLOCK)
+    inputs, scales = random_inputs(rows, 7)
+    order = np.array([[2, 0], [0, 5], [3, 6], [2, 4]], np.int64)
+    base = np.random.default_rng(0).normal(size=(rows, 2 * TILE)).astype(np.float32)
+    expected = base[:, :TILE].astype(np.float64)
+    for block, place in order:
+        expected += (inputs[:, place] * scales[:, place, None].astype(np.float64)) @ weight[:, block].T
+    found = product(scheme, BEST, tile[0].numpy(), order, inputs, scales, base)
+    np.testing.assert_allclose(found, expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("scheme", PACKED, ids=str)
+def test_a_row_does_not_depend_on_how_many_there_are(scheme: Scheme) -> None:
+    tile = random_tile(18, scheme)
+    inputs, scales = random_inputs(8, 18)
+    together = product(scheme, BEST, tile[0].numpy(), in_order(18), inputs, scales)
+    for rows in (1, 2, 4):
+        for first in range(0, 8, rows):
+            some = slice(first, first + rows)
+            alone = product(scheme, BEST, tile[0].numpy(), in_order(18), inputs[some], scales[some])
+            assert np.array_equal(alone, together[some])
+
+
+def test_an_empty_order_gives_zeros() -> None:
+    inputs, scales = random_inputs(2, 1)
+    assert not product(INT4, BEST, random_tile(1, INT4)[0].numpy(), in_order(0), inputs, scales).any()
+
+
+@cfunc(types.void(*[types.int64] * 4))
+def round_twice(numbers: Any, zero: Any, inputs: Any, factors: Any) -> None:
+    for i in range(2):
+        rounding(numbers, top_of(numbers), zero, inputs + i * BLOCK, factors + i * FACTORS)
+
+
+@pytest.mark.parametrize("scheme", PACKED, ids=str)
+@pytest.mark.parametrize("size", [1e-20, 1, 1e20])
+def test_inputs_are_rounded_and_so_is_what_that_leaves(scheme: Scheme, size: float) -> None:
+    x = (np.random.default_rng(0).normal(size=BLOCK) * size).astype(np.float32)
+    rest, inputs, factors = x.copy(), np.zeros((2, BLOCK), np.int8), np.zeros(2, FACTOR)
+    round_twice.ctypes(rest.ctypes.data, scheme.zero, inputs.ctypes.data, factors.ctypes.data)
+    rounded = inputs.astype(np.float64) * factors["scale"][:, None]
+    step = np.abs(x).max() / 127
+    assert np.abs(inputs).max(1).tolist() == [127, 127]
+    assert np.abs(x - rounded[0]).max() <= 0.501 * step
+    assert np.abs(x - rounded.sum(0)).max() <= 0.502 * step / 254
+    sums = inputs.sum(1, dtype=np.int32)
+    if scheme.offsets:
+        np.testing.assert_allclose(factors["sum"].view(np.float32), sums * factors["scale"], rtol=1e-6)
+    else:
+        assert np.array_equal(factors["sum"], -scheme.zero * sums)
+
+
+def test_zeros_are_rounded_to_zeros() -> None:
+    numbers, inputs, factors = np.zeros(BLOCK, np.float32), np.ones((2, BLOCK), np.int8), np.ones(2, FACTOR)
+    round_twice.ctypes(numbers.ctypes.data, INT4.zero, inputs.ctypes.data, factors.ctypes.data)
+    for found in (inputs, factors["scale"], factors["sum"], numbers):
+        assert not found.any()
+
+
+LOUD = 200
+"""A token whose embedding has a number far larger than all others."""
+PROMPTS = [[5, 6, 7, 8, 9], [LOUD, 3], [17] * 30]
+NEXT = [LOUD, 40, 12]
+
+
+@pytest.fixture(scope="module", params=[(kind, outputs) for kind in ("Q8_0", "Q4_0", "Q4_1") for outputs in (320, 325)])
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """Three slots, weights of each scheme, and an output layer with and without a last tile that is not full."""
+    kind, vocabulary = request.param
+    llama = random_llama(hidden_size=256, vocab_size=vocabulary)
+    llama.model.embed_tokens.weight.data[LOUD, 40] = 20
+    folder = tmp_path_factory.mktemp("models")
+    source = write_gguf(folder / "model.gguf", llama, GGMLQuantizationType[kind])
+    folder = convert(str(source), folder, slots=3, context=128, output=folder / "model")
+    return Program(folder, read_manifest(folder), threads=2)
+
+
+def read(program: Program) -> list[int]:
+    """Reads the prompts, one after the other; where each slot goes on."""
+    for slot, prompt in enumerate(PROMPTS):
+        program.forward([prompt if slot == i else [] for i in range(3)], [0, 0, 0], [0])
+    return [len(prompt) for prompt in PROMPTS]
+
+
+def test_logits_of_a_row_are_the_same_alone_and_in_company(program: Program) -> None:
+    starts = read(program)
+    alone = []
+    for slot, token in enumerate(NEXT):
+        batch = [[token] if slot == i else [] for i in range(3)]
+        alone.append(program.forward(batch, starts, [0])[0].copy())
+    assert np.std(alone) > 0.1
+    together = program.forward([[token] for token in NEXT], starts, range(3))
+    assert np.array_equal(together, alone)
+    # With a slot that reads a prompt, and with two rows of logits of the three that matter.
+    batch = [[NEXT[0]], [LOUD, *range(20)], [NEXT[2]]]
+    found = program.forward(batch, [starts[0], 0, starts[2]], [22, 0])
+    assert np.array_equal(found, [alone[2], alone[0]])
+
+
+@pytest.mark.parametrize("unknown", [-1, 336, 1 << 40])
+def test_a_token_outside_the_vocabulary_is_an_error_and_no_crash(program: Program, unknown: int) -> None:
+    starts = read(program)
+    before = program.forward([[token] for token in NEXT], starts, range(3)).copy()
+    with pytest.raises(RuntimeError):
+        program.forward([[5], [unknown], []], [1, 1, 0], [0])
+    assert np.array_equal(program.forward([[token] for token in NEXT], starts, range(3)), before)
