@@ -51,7 +51,7 @@ def main() -> None:
     from falcon_runtime.engine.program import Program
     from falcon_runtime.engine.request import Request
     from falcon_runtime.engine.scheduler import Scheduler
-    from falcon_runtime.engine.worker import SMALL_PACE, measure_costs
+    from falcon_runtime.engine.worker import measure_costs, pace_of
 
     manifest = read_manifest(options.model)
     tokenizer = load_tokenizer(options.model, manifest)
@@ -60,7 +60,7 @@ def main() -> None:
 
     def answer(tokens: list[int], costs: list[float]) -> tuple[float, list[int], int, int]:
         """Tokens per second after the first, the tokens, and how many were guessed and right."""
-        scheduler = Scheduler(program, manifest.end_tokens, SMALL_PACE, costs)
+        scheduler = Scheduler(program, manifest.end_tokens, pace_of(costs), costs)
         scheduler.submit(Request(0, tokens, PARAMS))
         steps = []
         while scheduler.busy:
