@@ -9,6 +9,8 @@ from .manifest import RecipeName
 
 TILE, BLOCK = 16, 32
 """Outputs that are computed together, and inputs that share a scale."""
+QUADS = BLOCK // 4
+"""Inputs that are multiplied together come by fours."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,14 @@ class Scheme:
         return 0 if self.offsets else 1 << (self.bits - 1)
 
     @property
+    def head_bytes(self) -> int:
+        """Of the scales and offsets of 16 blocks."""
+        return TILE * (2 + 2 * self.offsets)
+
+    @property
     def block_bytes(self) -> int:
         """Of the blocks of 16 outputs."""
-        return TILE * (2 + 2 * self.offsets) + TILE * BLOCK * self.bits // 8
+        return self.head_bytes + TILE * BLOCK * self.bits // 8
 
     def shape(self, outputs: int, inputs: int) -> tuple[int, int, int]:
         """Of the bytes that a weight [outputs, inputs] becomes, outputs being filled up to a multiple of 16.

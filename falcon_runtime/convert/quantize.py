@@ -7,9 +7,8 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from ..recipes import BLOCK, TILE, Scheme
+from ..recipes import BLOCK, QUADS, TILE, Scheme
 
-QUADS = BLOCK // 4
 DIVISORS = -8.0, -9.0, -7.0
 """Of the number farthest from zero in a block of 4 bits: scales to begin with, the best of which is taken. -8 gives
 those of llama.cpp's Q4_0."""
@@ -31,7 +30,7 @@ def packed(weight: Tensor, scheme: Scheme) -> Tensor:
         stored = part.reshape(tiles, TILE, blocks).transpose(0, 2, 1).astype(np.float16)
         result[..., 2 * TILE * i : 2 * TILE * (i + 1)] = np.ascontiguousarray(stored).view(np.uint8)
         part[:] = part.astype(np.float16)
-    head = 2 * TILE * (1 + scheme.offsets)
+    head = scheme.head_bytes
     _fill(numbers, scale, offset, scheme.bits, scheme.zero, result[..., head:].reshape(tiles, blocks, -1, 4 * TILE))
     return torch.from_numpy(result)
 
@@ -39,7 +38,7 @@ def packed(weight: Tensor, scheme: Scheme) -> Tensor:
 def unpacked(weight: Tensor, scheme: Scheme) -> Tensor:
     """What `packed` has made, as float32 [16 * tiles, in]."""
     tiles, blocks, _ = weight.shape
-    head = 2 * TILE * (1 + scheme.offsets)
+    head = scheme.head_bytes
     floats = weight[..., :head].contiguous().view(torch.float16).float().view(tiles, blocks, -1, TILE)
     integers = weight[..., head:].view(tiles, blocks, -1, 4 * TILE)
     if scheme.bits == 4:
@@ -70,7 +69,7 @@ def _search(numbers: Any, divisors: Any, scales: Any) -> None:
         for block in range(numbers.shape[1]):
             x = numbers[out, block]
             far = np.float32(0)
-            for i in range(32):
+            for i in range(BLOCK):
                 far = x[i] if abs(x[i]) > abs(far) else far
             if far == 0:
                 continue
@@ -78,7 +77,7 @@ def _search(numbers: Any, divisors: Any, scales: Any) -> None:
             for divisor in divisors:
                 inverse = divisor / far
                 product, square = np.float32(0), np.float32(0)
-                for i in range(32):
+                for i in range(BLOCK):
                     q = min(max(np.rint(x[i] * inverse), np.float32(-8)), np.float32(7))
                     product += q * x[i]
                     square += q * q
@@ -95,13 +94,13 @@ def _search_spans(numbers: Any, offsets: Any, spans: Any, scales: Any) -> None:
         for block in range(numbers.shape[1]):
             x, offset = numbers[out, block], offsets[out, block]
             top = np.float32(0)
-            for i in range(32):
+            for i in range(BLOCK):
                 top = max(top, x[i] - offset)
             best = np.float32(3e38)
             for span in spans:
                 scale, error = top / span, np.float32(0)
                 inverse = span / top if top > 0 else np.float32(0)
-                for i in range(32):
+                for i in range(BLOCK):
                     q = min(np.rint((x[i] - offset) * inverse), np.float32(15))
                     difference = x[i] - offset - q * scale
                     error += difference * difference
@@ -115,11 +114,11 @@ def _fill(numbers: Any, scales: Any, offsets: Any, bits: Any, zero: Any, result:
     low, high = (-127, 127) if bits == 8 else (-zero, 15 - zero)
     for tile in range(result.shape[0]):
         for block in range(result.shape[1]):
-            for output in range(16):
-                out = 16 * tile + output
+            for output in range(TILE):
+                out = TILE * tile + output
                 scale, offset = scales[out, block], offsets[out, block]
                 inverse = np.float32(1) / scale if scale != 0 else np.float32(0)
-                for i in range(32):
+                for i in range(BLOCK):
                     number = np.rint((numbers[out, block, i] - offset) * inverse)
                     q = np.uint8(min(max(number, low), high) + zero)
                     quad, place = i // 4, 4 * output + i % 4

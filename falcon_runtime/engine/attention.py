@@ -88,50 +88,7 @@ def _compile(heads: Heads) -> Any:
         array.ctypes.data for array in memory
     )
 
-    scores_8, scores_all, scores_4, scores_2, scores_1 = (make_scores(n, size, bits) for n in (8, queries, 4, 2, 1))
-    sums_8, sums_all, sums_4, sums_2, sums_1 = (make_sums(n, size, bits) for n in (8, queries, 4, 2, 1))
-
-    @njit
-    def score(q: Any, keys: Any, out: Any, count: Any) -> None:
-        i = 0
-        while i < count:
-            left, here, there = count - i, q + i * size * 4, out + i * KEYS * 4
-            if left >= 8:
-                scores_8(here, keys, there)
-                i += 8
-            elif left == queries:
-                scores_all(here, keys, there)
-                i += queries
-            elif left >= 4:
-                scores_4(here, keys, there)
-                i += 4
-            elif left >= 2:
-                scores_2(here, keys, there)
-                i += 2
-            else:
-                scores_1(here, keys, there)
-                i += 1
-
-    @njit
-    def add_values(weights: Any, values: Any, there: Any, out: Any, count: Any) -> None:
-        i = 0
-        while i < count:
-            left, here, sums = count - i, weights + i * KEYS * 4, out + i * size * 4
-            if left >= 8:
-                sums_8(here, values, there, sums)
-                i += 8
-            elif left == queries:
-                sums_all(here, values, there, sums)
-                i += queries
-            elif left >= 4:
-                sums_4(here, values, there, sums)
-                i += 4
-            elif left >= 2:
-                sums_2(here, values, there, sums)
-                i += 2
-            else:
-                sums_1(here, values, there, sums)
-                i += 1
+    score, add_values = make_scores(queries, size, bits), make_sums(queries, size, bits)
 
     @njit(fastmath=True)
     def attend(
@@ -149,7 +106,7 @@ def _compile(heads: Heads) -> Any:
                 sums[i, d] = F(0)
         for base in range(first, last, KEYS):
             there = min(KEYS, last - base)
-            score(q, keys + base * size * item, scores_at, count)
+            score(q, count, keys + base * size * item, there, scores_at)
             for i in range(count):
                 seen = max(0, min(there, position + i // queries + 1 - base))
                 top = tops[i]
@@ -170,7 +127,7 @@ def _compile(heads: Heads) -> Any:
                             sums[i, d] *= correction
                     tops[i] = top
                 totals[i] += total
-            add_values(scores_at, values + base * size * item, there, sums_at, count)
+            add_values(scores_at, count, values + base * size * item, there, sums_at)
 
     @njit
     def cache_of(call: Any, sequence: Any, which: Any, head: Any) -> Any:

@@ -1,8 +1,8 @@
 """The kernels of packed weights: the operators that convert/operators.py describes, but for attention.
 
-ExecuTorch's own for 4 bits (XNNPACK) round a token's inputs with one scale for all of them, copy every weight when a
-model is loaded, and leave a third of the memory's speed unused. These take the weights where the file is mapped, round
-32 inputs at a time as llama.cpp does, and do on the way what stands around a linear in a Llama.
+ExecuTorch's own for 4 bits (XNNPACK) round a token's inputs with one scale for all of them, and copy every weight when
+a model is loaded. These take the weights where the file is mapped, round 32 inputs at a time as llama.cpp does, and do
+on the way what stands around a linear in a Llama.
 
 What a norm gives has a few channels that are tens of times larger than all others, and whose neighbours would lose
 their last bits to the common scale. A block with one of them is multiplied twice: what rounding leaves of its inputs is
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numba import carray, cfunc, njit, types
 
-from ..recipes import BLOCK, INT4_OFFSET, PACKED, TILE, Scheme
+from ..recipes import BLOCK, PACKED, TILE, Scheme
 from . import native
 from .native import (
     LOG2,
@@ -168,10 +168,12 @@ class _Kernels:
     def __init__(self) -> None:
         self.call = np.zeros(WORDS, np.int64)
         self.scratch = np.zeros((MAX_THREADS, CHUNK * BLOCK), np.float32)
-        self.table = np.zeros((len(PACKED), 3), np.int64)
-        """Of each scheme the bytes of a block, the address of its second step, and what is added to its numbers."""
+        self.table = np.zeros((len(PACKED), 5), np.int64)
+        """Of each scheme the bytes of a block and those before its integers, their bits, what is added to them, and the
+        address of the second step."""
         self.memory = np.zeros(5, np.int64)
-        """Room for inputs: the most blocks of a row, and the addresses of numbers and factors."""
+        """Room for the most blocks that a row has: how many these are, and the addresses of their numbers, their
+        factors, which of them are taken twice, and the order in which they are multiplied."""
         self.compute: dict[Scheme, Any] = {}
         self.buffers: tuple[Any, ...] = ()
         self._register()
@@ -179,7 +181,9 @@ class _Kernels:
     def use(self, schemes: set[Scheme], inputs: int) -> None:
         for scheme in schemes - self.compute.keys():
             compute = _compute(scheme, self.call.ctypes.data, self.scratch.ctypes.data)
-            self.table[len(self.compute)] = scheme.block_bytes, compute.address, scheme.zero
+            self.table[len(self.compute)] = (
+                scheme.block_bytes, scheme.head_bytes, scheme.bits, scheme.zero, compute.address,
+            )  # fmt: skip
             self.compute[scheme] = compute
         if inputs // BLOCK > self.memory[0]:
             self.buffers = (
@@ -192,35 +196,44 @@ class _Kernels:
 
     def _register(self) -> None:
         call_at, table_at, memory_at = (array.ctypes.data for array in (self.call, self.table, self.memory))
-        prepare = _prepare(call_at, self.scratch.ctypes.data)
-        self.prepare = cfunc(types.void(types.int64, types.int64, types.int64))(prepare.py_func)
-        pool_at, prepare_at, count_of_schemes = native.POOL.ctypes.data, self.prepare.address, len(PACKED)
+        prepare, signature = _prepare(call_at, self.scratch.ctypes.data), types.void(*[types.int64] * 3)
+
+        @cfunc(signature)
+        def prepare_unit(zero: Any, thread: Any, unit: Any) -> None:
+            prepare(zero, thread, unit)
+
+        self.prepare = prepare_unit
+        pool_at, prepare_at, schemes = native.POOL.ctypes.data, prepare_unit.address, len(PACKED)
         _, run = native.parallelize()
 
-        offset_bytes = INT4_OFFSET.block_bytes
-        signature = types.void(types.int64, types.int64, types.int64)
+        @njit
+        def scheme_of(weight: Any) -> Any:
+            """The row of the table for a packed weight; -1 if its scheme is not there."""
+            table = carray(pointer(table_at), (schemes, 5), np.int64)
+            for i in range(schemes):
+                if table[i, 0] == size_of(weight, 2):
+                    return i
+            return -1
 
         @cfunc(signature)
         def linear(context: Any, arguments: Any, count: Any) -> None:
             """All three in one, which compiles faster: a norm has more arguments, a gate an input twice as wide."""
             call = carray(pointer(call_at), WORDS, np.int64)
             memory = carray(pointer(memory_at), 5, np.int64)
-            table = carray(pointer(table_at), (count_of_schemes, 3), np.int64)
             normed = count == NORM_ARGUMENTS
             if not normed and count != ADD_ARGUMENTS:
                 fail(context)
                 return
             x, weight = tensor_at(arguments, 0), tensor_at(arguments, 3 if normed else 1)
             out = tensor_at(arguments, count - 1)
-            rows, blocks, tiles, block_bytes = size_of(x, 1), size_of(weight, 1), size_of(weight, 0), size_of(weight, 2)
+            rows, tiles, blocks, scheme = size_of(x, 1), size_of(weight, 0), size_of(weight, 1), scheme_of(weight)
             gated = size_of(x, 2) == 2 * blocks * BLOCK
-            compute, zero = np.int64(0), np.int64(0)
-            for i in range(count_of_schemes):
-                if table[i, 0] == block_bytes:
-                    compute, zero = table[i, 1], table[i, 2]
-            if not compute or rows > MAX_ROWS or blocks > memory[0] or not (gated or size_of(x, 2) == blocks * BLOCK):
+            fits = rows <= MAX_ROWS and blocks <= memory[0] and (gated or size_of(x, 2) == blocks * BLOCK)
+            if scheme < 0 or not fits:
                 fail(context)
                 return
+            table = carray(pointer(table_at), (schemes, 5), np.int64)
+            block_bytes, zero, compute = table[scheme, 0], table[scheme, 3], table[scheme, 4]
             set_rows(out, rows)
             call[KIND] = NORMED if normed else GATED if gated else PLAIN
             call[X], call[WEIGHT], call[OUT], call[OUTPUTS] = data_of(x), data_of(weight), data_of(out), size_of(out, 2)
@@ -252,27 +265,28 @@ class _Kernels:
 
         @cfunc(signature)
         def embedding(context: Any, arguments: Any, count: Any) -> None:
-            table, out = tensor_at(arguments, 1), tensor_at(arguments, 2)
-            rows, tiles, blocks, block_bytes = (
-                size_of(tensor_at(arguments, 0), 1), size_of(table, 0), size_of(table, 1), size_of(table, 2),
-            )  # fmt: skip
+            weight, out = tensor_at(arguments, 1), tensor_at(arguments, 2)
+            rows, tiles, blocks = size_of(tensor_at(arguments, 0), 1), size_of(weight, 0), size_of(weight, 1)
+            scheme = scheme_of(weight)
+            if scheme < 0:
+                fail(context)
+                return
+            table = carray(pointer(table_at), (schemes, 5), np.int64)[scheme]
+            block_bytes, head, bits, zero = table[0], table[1], table[2], table[3]
             set_rows(out, rows)
             tokens = carray(pointer(data_of(tensor_at(arguments, 0))), rows, np.int64)
             result = carray(pointer(data_of(out)), rows * blocks * BLOCK, np.float32)
-            head = 2 * TILE * (2 if block_bytes == offset_bytes else 1)
-            bits = 8 if block_bytes - head == TILE * BLOCK else 4
-            zero = 0 if block_bytes == offset_bytes else 128 if bits == 8 else 8
             for row in range(rows):
                 tile, output = tokens[row] // TILE, tokens[row] % TILE
                 if not 0 <= tile < tiles:
                     fail(context)
                     return
                 for block in range(blocks):
-                    at = data_of(table) + (tile * blocks + block) * block_bytes
+                    at = data_of(weight) + (tile * blocks + block) * block_bytes
                     floats = carray(pointer(at), 2 * TILE, np.uint16)
                     stored = carray(pointer(at + head), block_bytes - head, np.uint8)
                     scale = from_half(floats[output])
-                    offset = from_half(floats[TILE + output]) if block_bytes == offset_bytes else F(0)
+                    offset = F(0) if zero else from_half(floats[TILE + output])
                     for i in range(BLOCK):
                         quad, place = i // 4, 4 * output + i % 4
                         if bits == 8:

@@ -50,7 +50,7 @@ class Program:
         try:
             self._module = runtime._load_for_executorch(str(folder / PROGRAM))
             self._check(manifest)
-            # Loads the method, packs the weights, and fails if the caches are smaller than the manifest says.
+            # Loads the method, with fp32 packs the weights, and fails if the caches are smaller than the manifest says.
             self.forward([[]] * (self.slots - 1) + [[0]], [self.context - 1] * self.slots, [0])
         except RuntimeError as error:
             raise ModelDamaged(

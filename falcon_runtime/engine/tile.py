@@ -13,10 +13,9 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from ..recipes import BLOCK, TILE, Scheme
+from ..recipes import BLOCK, QUADS, TILE, Scheme
 from .vectors import BYTE, FLOAT, FLOATS, INT, INTS, LANES, LONG, SHORT, Code
 
-QUADS = BLOCK // 4
 FACTORS = 8
 """Bytes that a block of inputs has beside its 8-bit numbers: their scale, a float32, and what their sum adds to every
 output: with offsets their own sum, a float32, and else an int32, that of the numbers times -`Scheme.zero`."""
@@ -25,7 +24,6 @@ AHEAD, LINE = 1024, 64
 PAIR = 16
 """Bytes of an entry of `order`."""
 BYTES, SHORTS = ir.VectorType(BYTE, 4 * TILE), ir.VectorType(SHORT, 4 * TILE)
-
 
 Products = Literal["avx512vnni", "avx2", "any"]
 """How bytes are multiplied: by instructions that a processor has, or as LLVM finds best."""
@@ -131,7 +129,7 @@ class _Tile(Code):
             for line in range(0, self.scheme.block_bytes, LINE):
                 self.prefetch(self.offset(at, AHEAD + line, 1))
             floats = [self.load_floats(self.offset(at, i, 2 * TILE), 16) for i in range(1 + self.scheme.offsets)]
-            quads = self._quads(self.offset(at, len(floats), 2 * TILE))
+            quads = self._quads(self.offset(at, self.scheme.head_bytes, 1))
             for row in range(rows):
                 numbers = self.offset(input_rows[row], place, BLOCK)
                 factor = self.offset(factor_rows[row], place, FACTORS)
