@@ -1,7 +1,8 @@
 """The models this project knows by name: where they come from, how they are converted, under what licence."""
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from .architecture import Architecture
 from .machine import machine_memory
@@ -48,6 +49,57 @@ class HubRepository:
 
 
 @dataclass(frozen=True)
+class Examples:
+    """What the page offers to try, by tab: prompts that the model answers well every time."""
+
+    generate: Mapping[str, str]
+    """Beginnings of texts, by what they are called."""
+    chat: tuple[str, ...]
+    instruct: Mapping[str, tuple[str, str]]
+    """Instructions, by what they are called, each with a text to follow it on."""
+    compare: tuple[str, ...]
+
+
+_ARTICLE = (
+    "The peregrine falcon is the fastest animal on Earth. In March 2005 a trained bird named Frightful was measured at "
+    "389 kilometres per hour while diving from an aeroplane near Friday Harbor in Washington. Falcons have been kept "
+    "for hunting in Arabia and Central Asia for more than three thousand years."
+)
+_LETTER = (
+    "Hi team, the printer on the second floor is broken again. The technician comes on Thursday at 10. Until then "
+    "please use the one next to the kitchen. Bring your own paper, since ours ran out yesterday. Sorry for the "
+    "trouble, and thanks for your patience! Maria"
+)
+EXAMPLES = Examples(
+    generate={
+        "A story": "Once upon a time, in a village at the edge of the desert, there lived a girl who",
+        "An article": "Why the desert sky is so dark at night\n\nFar from any city,",
+        "A list": "Three reasons to learn a new language:\n\n1.",
+        "Code": "import math\n\ndef area_of_circle(radius):\n",
+    },
+    chat=(
+        "What is the capital city of Japan?",
+        "Explain photosynthesis to a ten-year-old.",
+        "Give me three tips for better sleep.",
+        "Tell me a short story about a brave falcon.",
+    ),
+    instruct={
+        "Summarise": ("Summarise the text in one short sentence.", _ARTICLE),
+        "Three facts": ("List three facts from the text.", _ARTICLE),
+        "Explain": ("Explain the text to a ten-year-old.", _ARTICLE),
+        "Questions": ("Write three questions that the text answers.", _ARTICLE),
+        "Reply": ("Write a short, friendly reply to this email.", _LETTER),
+    },
+    compare=(
+        "Why do leaves fall in autumn?",
+        "Write a haiku about the sea.",
+        "Which is heavier, a kilogram of feathers or of iron?",
+    ),
+)
+"""Of models that have none of their own."""
+
+
+@dataclass(frozen=True)
 class CatalogEntry:
     name: str
     """Also the folder of the converted model."""
@@ -64,6 +116,11 @@ class CatalogEntry:
     """What the licence asks for, in a sentence."""
     offsets: bool = False
     """Whether its source is a GGUF file whose 4-bit blocks have offsets."""
+    sampling: Mapping[str, float | int] = field(default_factory=dict)
+    """Fields of `SamplingParams` in which its defaults differ from the checkpoint's own."""
+    system: str = ""
+    """The system prompt of a conversation that brings none."""
+    examples: Examples = EXAMPLES
 
     def with_recipe(self, recipe: RecipeName) -> "CatalogEntry":
         return replace(self, recipe=recipe)

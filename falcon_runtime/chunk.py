@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "repetition", "cancelled"]
 """`stop`: the model ended its answer or wrote a stop text; `length`: `max_new_tokens` or the context's end was reached;
-`cancelled`: the iterator was closed. What goes wrong is raised."""
+`repetition`: the model wrote the same words again and again; `cancelled`: the iterator was closed. What goes wrong is
+raised."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from .errors import ModelDamaged, UnknownModel
 
 MANIFEST = "manifest.json"
 PROGRAM = "model.pte"
-CONVERTER_VERSION = 4
+CONVERTER_VERSION = 5
 """Raise it with every change to the bytes of a converted model."""
 
 Backend = Literal["xnnpack", "qnn"]
@@ -50,6 +50,8 @@ class Manifest(BaseModel):
     bos_token: int | None
     end_tokens: tuple[int, ...]
     """Every token that ends an answer."""
+    sampling: dict[str, float | int] = {}
+    """The sampling that the checkpoint recommends: fields of `SamplingParams`."""
     source: str
     source_sha256: str
     program_bytes: int

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from .backends import check_backend, check_convertible
 from .catalog import CatalogEntry
 from .chunk import Chunk
+from .defaults import Defaults, defaults_of
 from .engine.client import Engine, StepStream
 from .errors import FalconError, InvalidRequest, RuntimeClosed
 from .library import Model, default_models_dir, find_model
@@ -164,6 +165,11 @@ class FalconRuntime:
     def context(self) -> int | None:
         """Tokens that prompt and answer have together; None until the model is loaded."""
         return self._manifest.context if self._manifest else None
+
+    @property
+    def defaults(self) -> Defaults:
+        """What the model is used with unless something else is asked for."""
+        return defaults_of(self._model.entry, self._manifest or self._model.manifest())
 
     @property
     def engine_pid(self) -> int | None:

@@ -71,10 +71,16 @@ class SamplingParams(BaseModel):
     )
 
     def __init__(self, **values: Any) -> None:
+        """None stands for a field's default, like leaving it out."""
         try:
-            super().__init__(**values)
+            super().__init__(**{name: value for name, value in values.items() if value is not None})
         except ValidationError as error:
             raise InvalidRequest(_sentence(error)) from None
+
+    def over(self, defaults: "SamplingParams") -> "SamplingParams":
+        """These parameters where they were given, and `defaults` for the others."""
+        given = self.model_dump(exclude_unset=True)
+        return SamplingParams(**defaults.model_dump() | given) if given else defaults
 
     @field_validator("stop", mode="before")
     @classmethod

@@ -49,7 +49,7 @@ def launch_options() -> dict[str, Any]:
     return {
         "theme": theme.build(),
         "css_paths": sorted(HERE.glob("style/*.css")),
-        "head": f"<script>{(HERE / 'script' / 'page.js').read_text()}</script>",
+        "head": "".join(f"<script>{path.read_text()}</script>" for path in sorted(HERE.glob("script/*.js"))),
         "favicon_path": HERE / "falcon.svg",
         "footer_links": ["api"],
         "ssr_mode": False,

@@ -15,6 +15,7 @@ from uuid import uuid4
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from falcon_runtime.errors import InvalidRequest
+from falcon_runtime.text import whole
 
 FORMAT, VERSION = "falcon-conversation", 1
 MAX_CONVERSATIONS = 30
@@ -33,17 +34,12 @@ Role = Literal["user", "assistant"]
 Feedback = Literal["Like", "Dislike"]
 
 
-def _whole(text: str) -> str:
-    """The text with no halves of characters, which JSON can hold and UTF-8 cannot."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def _new_id() -> str:
     return uuid4().hex
 
 
-Text = Annotated[str, AfterValidator(_whole)]
-Id = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_whole)]
+Text = Annotated[str, AfterValidator(whole)]
+Id = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(whole)]
 
 
 class Checked(BaseModel):

@@ -8,6 +8,7 @@ from pypdf import PdfReader
 from pypdf.errors import DependencyError
 
 from falcon_runtime.errors import InvalidRequest
+from falcon_runtime.text import whole
 
 MAX_BYTES = 10_000_000
 MAX_PAGES = 200
@@ -81,7 +82,7 @@ def _encrypted(name: str) -> InvalidRequest:
 
 def _tidy(text: str) -> str:
     """The text with line ends of one kind, two blank lines in a row at most, and only characters that UTF-8 has."""
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "")
+    text = whole(text).replace("\0", "")
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     text = "\n".join(line if line.strip() else "" for line in lines)
     return re.sub("\n{4,}", "\n\n\n", text).strip("\n")

@@ -1,6 +1,6 @@
 // What only the browser can do: keys, links, files to keep, focus, and what screen readers are told.
 
-const falcon = {
+Object.assign((window.falcon ??= {}), {
   // Copies a link that reopens `tab` with these values; gives what is shown in the page.
   async share(tab, names, values) {
     const parts = new URLSearchParams({ tab })
@@ -43,8 +43,7 @@ const falcon = {
     })
     drawn.observe(element, { childList: true, subtree: true })
   },
-}
-window.falcon = falcon
+})
 
 const openTab = () => [...document.querySelectorAll('[role=tabpanel]')].find(panel => panel.offsetParent)
 

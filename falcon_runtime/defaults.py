@@ -1,0 +1,21 @@
+"""What a model is used with unless something else is asked for: on the page, over HTTP and on the command line."""
+
+from dataclasses import dataclass
+
+from .catalog import EXAMPLES, CatalogEntry, Examples
+from .manifest import Manifest
+from .sampling import SamplingParams
+
+
+@dataclass(frozen=True)
+class Defaults:
+    sampling: SamplingParams
+    system: str
+    """The system prompt of a conversation that brings none; empty for none."""
+    examples: Examples
+
+
+def defaults_of(entry: CatalogEntry | None, manifest: Manifest | None) -> Defaults:
+    """What the checkpoint recommends (its generation_config), changed by what the catalogue knows better."""
+    sampling = {**(manifest.sampling if manifest else {}), **(entry.sampling if entry else {})}
+    return Defaults(SamplingParams(**sampling), entry.system if entry else "", entry.examples if entry else EXAMPLES)
