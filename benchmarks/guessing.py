@@ -34,7 +34,7 @@ QUESTIONS = {
     "explain": "Explain how rain forms.",
     "list": "Name ten animals and say one thing about each.",
 }
-PARAMS = SamplingParams(temperature=0, max_new_tokens=160)
+PARAMS = SamplingParams(temperature=0, max_new_tokens=160, stop_on_repetition=False)
 
 
 def main() -> None:

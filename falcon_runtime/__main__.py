@@ -5,6 +5,7 @@ What a person reads goes to the terminal as it comes; `--json` prints for progra
 
 import argparse
 import dataclasses
+import io
 import json
 import logging
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from .catalog import CATALOG, Wheel
-from .chunk import Chunk, Stats
+from .chunk import Chunk
 from .errors import FalconError, InvalidRequest, UnknownModel
 from .library import converted_models, default_models_dir, find_model
 from .manifest import Backend, RecipeName, read_manifest
@@ -23,45 +24,53 @@ from .prompt import Message
 from .runtime import FalconRuntime, Generation
 from .sampling import SamplingParams
 from .status import Status
+from .terminal import defaults_in_use, print_answer, read_messages
+from .text import whole
 
 
 def main(arguments: list[str] | None = None) -> int:
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # Neither what comes in nor a file's name needs to be UTF-8.
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options) or 0)
     except FalconError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _print_error(error)
         return 1
     except KeyboardInterrupt:
         return 130
 
 
 def generate(options: argparse.Namespace) -> None:
+    prompt = whole(options.prompt)
     params = _params(options)  # Before the model, which may have to be downloaded.
     with _runtime(options) as runtime:
-        generation = runtime.generate(options.prompt, params)
+        generation = runtime.generate(prompt, params)
         if options.json:
             print(json.dumps(_collect(generation, params), ensure_ascii=False))
         else:
-            print(options.prompt, end="", flush=True)
-            _stream(generation)
+            print(prompt, end="", flush=True)
+            print_answer(generation)
 
 
 def chat(options: argparse.Namespace) -> None:
-    messages: list[Message] = [{"role": "system", "content": options.system}] if options.system else []
     params = _params(options)
     with _runtime(options) as runtime:
+        system = runtime.defaults.system if options.system is None else whole(options.system)
+        messages: list[Message] = [{"role": "system", "content": system}] if system else []
         if sys.stdin.isatty():
             print(f"{runtime.title}. Ctrl-C stops an answer, Ctrl-D ends.", file=sys.stderr)
-        while (line := _read_line()) is not None:
-            if not line.strip():
+            print(f"Defaults in use: {defaults_in_use(params, options.system, runtime.defaults)}", file=sys.stderr)
+        for text in read_messages():
+            if not text.strip():
                 continue
-            messages.append({"role": "user", "content": line})
+            messages.append({"role": "user", "content": text})
             try:
-                messages.append({"role": "assistant", "content": _stream(runtime.chat(messages, params))})
+                messages.append({"role": "assistant", "content": print_answer(runtime.chat(messages, params))})
             except FalconError as error:
                 messages.pop()
-                print(f"error: {error}", file=sys.stderr)
+                _print_error(error)
 
 
 def models(options: argparse.Namespace) -> None:
@@ -189,6 +198,10 @@ def _announce(text: str) -> None:
     print(("\r\033[K" if sys.stderr.isatty() else "") + text, file=sys.stderr, flush=True)
 
 
+def _print_error(error: FalconError) -> None:
+    print(f"error: {whole(str(error))}", file=sys.stderr)
+
+
 def _print_json(status: Status) -> None:
     print(json.dumps(dataclasses.asdict(status)), flush=True)
 
@@ -206,30 +219,6 @@ def _params(options: argparse.Namespace) -> SamplingParams:
     return SamplingParams(**given)
 
 
-def _stream(generation: Generation) -> str:
-    """Prints the answer as it comes, then its statistics; returns it. Ctrl-C ends the answer and not the program."""
-    text, stats = "", Stats()
-    try:
-        for chunk in generation:
-            print(chunk.text, end="", flush=True)
-            text, stats = text + chunk.text, chunk.stats
-    except KeyboardInterrupt:
-        generation.close()
-    print(flush=True)
-    print(f"[{_summary(stats)}]", file=sys.stderr)
-    return text
-
-
-def _summary(stats: Stats) -> str:
-    reading, writing = stats.prefill_tokens_per_second or 0, stats.decode_tokens_per_second or 0
-    guesses = f", {stats.accepted_tokens} of {stats.drafted_tokens} guesses right" if stats.drafted_tokens else ""
-    dropped = f", oldest messages left out: {stats.dropped_messages}" if stats.dropped_messages else ""
-    return (
-        f"read {stats.prompt_tokens} tokens ({stats.cached_tokens} cached) at {reading:.0f}/s, "
-        f"wrote {stats.generated_tokens} at {writing:.0f}/s{guesses}{dropped}"
-    )
-
-
 def _collect(generation: Generation, params: SamplingParams) -> dict[str, Any]:
     chunks: list[Chunk] = list(generation)
     logprobs = [dataclasses.asdict(token) for chunk in chunks for token in chunk.logprobs]
@@ -240,13 +229,6 @@ def _collect(generation: Generation, params: SamplingParams) -> dict[str, Any]:
         **({"logprobs": logprobs} if params.logprobs is not None else {}),
         "stats": dataclasses.asdict(chunks[-1].stats),
     }
-
-
-def _read_line() -> str | None:
-    try:
-        return input("> " if sys.stdin.isatty() else "")
-    except EOFError:
-        return None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -262,8 +244,8 @@ def _parser() -> argparse.ArgumentParser:
     added = command(generate, "Continue a text.", model, sampling)
     added.add_argument("prompt")
     added.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    added = command(chat, "Talk with the model; one line of input is one message.", model, sampling)
-    added.add_argument("--system", help="the system prompt")
+    added = command(chat, "Talk with the model; in a pipe, each line is a message.", model, sampling)
+    added.add_argument("--system", help="the system prompt; empty: none (default: the model's)")
     command(models, "List the catalogue and what is converted.")
     added = command(inspect, "Say what a converted model is, and whether all of it is there.")
     added.add_argument("model", nargs="?", help="a name, or the folder of a converted model")
@@ -311,9 +293,13 @@ def _sampling_flags() -> argparse.ArgumentParser:
     """One flag for each sampling parameter, described by the parameter itself."""
     flags = argparse.ArgumentParser(add_help=False)
     for name, field in SamplingParams.model_fields.items():
-        description = f"{field.description} (default: {field.default})".replace("%", "%%")
+        # One that is empty has no name.
+        default = f" (default: the model's, else {field.default})" if field.default not in (None, (), {}) else ""
+        description = f"{field.description}{default}".replace("%", "%%")
         flag = f"--{name.replace('_', '-')}"
-        if name == "stop":
+        if field.annotation is bool:
+            flags.add_argument(flag, action=argparse.BooleanOptionalAction, help=description)
+        elif name == "stop":
             flags.add_argument(flag, action="append", metavar="TEXT", help=description)
         elif name == "logit_bias":
             flags.add_argument(flag, action="append", type=_bias, metavar="ID=BIAS", help=description)

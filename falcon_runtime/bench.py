@@ -146,6 +146,7 @@ class Meter:
             max_new_tokens=WRITTEN,
             logit_bias=dict.fromkeys(manifest.end_tokens, -100),
             repetition_penalty=5,
+            stop_on_repetition=False,
         )
 
     def prompt(self, tokens: int) -> str:

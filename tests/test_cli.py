@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from falcon_runtime.__main__ import _summary
 from falcon_runtime.catalog import CATALOG
 from falcon_runtime.chunk import Stats
+from falcon_runtime.terminal import summary
 
 TEXT = "The desert is wide and quiet, and whoever crosses it carries water. " * 12
 
@@ -56,8 +56,8 @@ def test_generate_reports_logprobs_where_asked_for(small_model: Path) -> None:
 
 def test_the_summary_tells_what_there_is_to_tell() -> None:
     stats = Stats(prompt_tokens=9, generated_tokens=80, drafted_tokens=52, accepted_tokens=34, dropped_messages=2)
-    assert _summary(stats).endswith("wrote 80 at 0/s, 34 of 52 guesses right, oldest messages left out: 2")
-    assert _summary(Stats(prompt_tokens=9, generated_tokens=8)).endswith("wrote 8 at 0/s")
+    assert summary(stats).endswith("wrote 80 at 0/s, 34 of 52 guesses right, oldest messages left out: 2")
+    assert summary(Stats(prompt_tokens=9, generated_tokens=8)).endswith("wrote 8 at 0/s")
 
 
 def test_generate_streams_the_prompt_and_what_follows(small_model: Path) -> None:

@@ -150,7 +150,12 @@ def test_candidates_equal_transformers(params: dict[str, float], processors: lis
     ours = everything(**params)
     expected = LogitsProcessorList(processors)(torch.tensor([seen]), torch.tensor(logits)[None])
     penalised = apply_repetition_penalty(logits, np.unique(seen), ours.repetition_penalty)
-    np.testing.assert_allclose(dense(penalised, ours), torch.softmax(expected, -1)[0].numpy(), atol=1e-6)
+    # Both sides divide by the temperature and take the difference from the maximum in float32, each rounding by half an
+    # ulp of a number no larger than the largest difference d; what is off by x in an exponent is off by the factor
+    # 1 + x in a probability. So 4 roundings of d, which also hold the few ulps of exp; from there on all is float64.
+    furthest = float(np.ptp(penalised)) / ours.temperature
+    tolerance = 4 * furthest * np.finfo(np.float32).eps
+    np.testing.assert_allclose(dense(penalised, ours), torch.softmax(expected.double(), -1)[0].numpy(), rtol=tolerance)
 
 
 @st.composite
@@ -246,6 +251,14 @@ def test_repetition_penalty_is_of_prompt_and_answer_and_the_others_of_the_answer
     assert tokens(Sampler(greedy(presence_penalty=0.5), [0, 0]), logits, 4) == [0, 1, 2, 0]
     # 1.0, 0.9 | 0.8, 0.9, 0.8 | 0.8, 0.7, 0.8 | 0.6, 0.7, 0.8
     assert tokens(Sampler(greedy(frequency_penalty=0.2), [1, 1]), logits, 4) == [0, 1, 0, 2]
+
+
+def test_end_tokens_are_exempt_from_penalties() -> None:
+    logits = np.array([1.0, 0.9, 0.8], np.float32)
+    for penalty in ({"repetition_penalty": 2}, {"presence_penalty": 0.5}, {"frequency_penalty": 0.5}):
+        assert Sampler(greedy(**penalty), [0, 1, 2], end_tokens=(0, 2)).sample(logits).token == 0
+    # They alone: 0.5, 0.9 and 0.8.
+    assert Sampler(greedy(repetition_penalty=2), [0, 1, 2], end_tokens=(2,)).sample(logits).token == 2
 
 
 def test_temperature_zero_is_the_likeliest_after_bias_and_penalties() -> None:
@@ -357,6 +370,10 @@ def test_logits_of_a_damaged_model_still_give_tokens(params: SamplingParams, siz
         ({"max_new_tokens": 0}, "max_new_tokens"),
         ({"temperature": float("nan")}, "temperature"),
         ({"stop": [""]}, "stop"),
+        ({"stop": 5}, "stop: .* not 5"),
+        ({"stop": ["a", 5]}, r"stop\.1: .* not 5"),
+        ({"stop_on_repetition": "maybe"}, "stop_on_repetition: .* not 'maybe'"),
+        ({"logit_bias": {"\ud83d": 1}}, "logit_bias.\N{REPLACEMENT CHARACTER}: "),
         ({"beam_width": 4}, "there is no parameter beam_width"),
         ({"presence_penalty": 2.1}, "presence_penalty: .* not 2.1"),
         ({"frequency_penalty": -3}, "frequency_penalty: .* not -3"),
@@ -374,6 +391,17 @@ def test_bad_parameters_are_named(values: dict[str, object], words: str) -> None
 
 def test_one_stop_text_may_be_given_alone() -> None:
     assert SamplingParams(stop="END").stop == ("END",)
+
+
+def test_halves_of_surrogate_pairs_in_stop_texts_become_replacement_characters() -> None:
+    assert SamplingParams(stop=["\ud83d", "a\ud83d\ude00"]).stop == ("\N{REPLACEMENT CHARACTER}", "a\N{GRINNING FACE}")
+    assert SamplingParams(stop="\udcff").stop == ("\N{REPLACEMENT CHARACTER}",)
+
+
+def test_parameters_that_were_given_win_over_defaults() -> None:
+    defaults = SamplingParams(temperature=0.7, top_k=5, stop="END")
+    assert SamplingParams(temperature=None, stop=None).over(defaults) == defaults
+    assert SamplingParams(temperature=0, stop=()).over(defaults) == SamplingParams(temperature=0, top_k=5)
 
 
 def test_logit_bias_as_json_has_it() -> None:

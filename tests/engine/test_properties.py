@@ -60,7 +60,7 @@ visits = st.builds(
 def alone(visit: Visit) -> list[int]:
     """What the model answers, one token after the other."""
     assert visit.params
-    model, sampler = Model(), Sampler(visit.params, visit.prompt)
+    model, sampler = Model(), Sampler(visit.params, visit.prompt, (END,))
     tokens = list(visit.prompt)
     while True:
         token = sampler.sample(model.next_logits(tokens)).token

@@ -165,6 +165,46 @@ def test_end_tokens_end_an_answer_and_belong_to_it() -> None:
     assert steps[-1].finish_reason == "stop"
 
 
+class Looping(AnyFakeProgram):
+    """Says the token after the latest, up to 44, and then 40 again."""
+
+    def next_logits(self, text: Sequence[int]) -> np.ndarray:
+        return np.eye(VOCABULARY, dtype=np.float32)[40 if text[-1] == 44 else text[-1] + 1]
+
+
+@pytest.mark.parametrize("costs", [(1.0,), (1.0,) * 64], ids=["one token at a time", "with guesses"])
+def test_an_answer_that_loops_ends_and_frees_its_slot(costs: Sequence[float]) -> None:
+    scheduler = Scheduler(Looping(context=400), (END,), Pace(8, 8), costs)
+    # What the prompt repeats does not count: neither alone nor together with the answer.
+    prompts = [[40, 41, 42, 43, 44] * 30, [37]]
+    expected = [40 + i % 5 for i in range(65)]
+    for i, prompt in enumerate(prompts):
+        scheduler.submit(Request(i, list(prompt), SamplingParams(temperature=0, max_new_tokens=200)))
+    steps = run(scheduler)
+    assert tokens_of(steps[0]) == tuple(expected)
+    assert tokens_of(steps[1]) == (38, 39, *expected)
+    for i, count in ((0, 65), (1, 67)):
+        assert steps[i][-1].finish_reason == "repetition"
+        assert steps[i][-1].stats.generated_tokens == count
+    assert (steps[1][-1].stats.accepted_tokens > 40) == (len(costs) > 1)
+
+
+def test_a_loop_may_be_wanted() -> None:
+    scheduler = Scheduler(Looping(context=400), (END,), Pace(8, 8))
+    params = SamplingParams(temperature=0, max_new_tokens=200, stop_on_repetition=False)
+    scheduler.submit(Request(0, [40], params))
+    steps = run(scheduler)[0]
+    assert (len(tokens_of(steps)), steps[-1].finish_reason) == (200, "length")
+
+
+def test_end_tokens_are_not_penalised() -> None:
+    """The prompt has the end of an earlier answer, and the model is surer of an end than of anything else."""
+    scheduler = Scheduler(FakeProgram(), (END,), Pace(8, 8))
+    params = SamplingParams(temperature=0, repetition_penalty=2, logit_bias={END: 11})
+    scheduler.submit(Request(0, [3, END, 3], params))
+    assert tokens_of(run(scheduler)[0]) == (END,)
+
+
 def test_cancelling_one_touches_no_other() -> None:
     scheduler = Scheduler(FakeProgram(slots=2, max_tokens=16), (END,), Pace(4, 4))
     for i in range(4):
