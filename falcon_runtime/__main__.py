@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 from typing import Any, get_args
 
-from .catalog import CATALOG, Wheel
+from .catalog import CATALOG
 from .chunk import Chunk, Stats
 from .errors import FalconError, InvalidRequest, UnknownModel
 from .library import converted_models, default_models_dir, find_model
@@ -22,6 +22,7 @@ from .manifest import Backend, RecipeName, read_manifest
 from .prompt import Message
 from .runtime import FalconRuntime, Generation
 from .sampling import SamplingParams
+from .sources import Wheel
 from .status import Status
 
 

@@ -234,4 +234,4 @@ def test_the_starter_model_is_what_its_manifest_says(starter_models_dir: Path) -
     assert manifest.source_sha256 == STARTER.source.member_sha256
     assert manifest.parameters == STARTER.parameters
     assert (manifest.recipe, manifest.context, manifest.vocabulary) == ("int4", 2048, 49152)
-    assert manifest.end_tokens == (2,)
+    assert manifest.end_tokens == (0, 2), "<|endoftext|>, and the <|im_end|> that the file names"
