@@ -49,14 +49,17 @@ def make_config(source: str, settings: Mapping[str, Any]) -> LlamaConfig:
     if "rms_norm_eps" in given:
         values["rms_norm_eps"] = _positive(source, "rms_norm_eps", given["rms_norm_eps"])
     _check_heads(source, values)
-    values["rope_parameters"] = _rope(source, given)
+    rope = values["rope_parameters"] = _rope(source, given)
     try:
         config: LlamaConfig = _LlamaConfig.from_dict(values)
         rotary = LlamaRotaryEmbedding(config)
     except Exception as error:  # transformers' validation has kinds of its own
         raise ConversionFailed(f"{_of(source)} is not one of a Llama: {error}") from error
-    if 2 * len(rotary.inv_freq) != config.head_dim or not torch.isfinite(rotary.inv_freq).all():
-        raise ConversionFailed(f"{_of(source)} has a RoPE that does not belong to heads of {config.head_dim}.")
+    for name in ("short_factor", "long_factor"):
+        if 2 * len(rope.get(name, rotary.inv_freq)) != config.head_dim:
+            raise ConversionFailed(f"{_of(source)} has a {name} that is not half as long as head_dim.")
+    if not torch.isfinite(rotary.inv_freq).all():
+        raise ConversionFailed(f"{_of(source)} has RoPE parameters that do not go together: {rope}.")
     return config
 
 

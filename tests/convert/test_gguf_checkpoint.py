@@ -144,16 +144,15 @@ def test_source_hash_end_tokens_and_tokenizer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("eos", "added"), [("<|end_of_text|>", "<|eot_id|>"), ("</s>", "<|im_end|>")])
 def test_what_families_end_turns_with_ends(tmp_path: Path, eos: str, added: str) -> None:
     """Where the metadata names another end, and only if it is a control token."""
-    tokens = [*byte_vocabulary(), eos, "<|im_start|>", added, "<|endoftext|>"]
+    tokens = [*byte_vocabulary(), "ab", eos, "<|im_start|>", added, "<|endoftext|>"]
 
     def edit(writer: GGUFWriter) -> None:
         writer.add_token_list(tokens)
-        writer.add_token_types([1] * 256 + [3, 3, 3, 1])
-        writer.add_token_merges([])
-        writer.add_eos_token_id(256)
+        writer.add_token_types([1] * 257 + [3, 3, 3, 1])
+        writer.add_eos_token_id(257)
 
     checkpoint = open_checkpoint(write_gguf(tmp_path / "model.gguf", random_llama(), edit=edit))
-    assert checkpoint.end_tokens() == [256, 258]
+    assert checkpoint.end_tokens() == [257, 259]
 
 
 def test_an_end_token_beyond_the_vocabulary_is_refused(tmp_path: Path) -> None:
