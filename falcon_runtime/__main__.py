@@ -5,64 +5,76 @@ What a person reads goes to the terminal as it comes; `--json` prints for progra
 
 import argparse
 import dataclasses
+import io
 import json
-import logging
+import shlex
 import signal
 import sys
-import time
-import warnings
+import traceback
 from pathlib import Path
 from typing import Any, get_args
 
-from .catalog import CATALOG
-from .chunk import Chunk, Stats
+from .catalog import CATALOG, CatalogEntry
+from .chunk import Chunk
 from .errors import FalconError, InvalidRequest, UnknownModel
 from .library import converted_models, default_models_dir, find_model
 from .manifest import Backend, RecipeName, read_manifest
+from .notes import StatusLine, note, set_notes
 from .prompt import Message
 from .runtime import FalconRuntime, Generation
 from .sampling import SamplingParams
 from .sources import Wheel
 from .status import Status
+from .terminal import defaults_in_use, print_answer, read_messages
+from .text import whole
 
 
 def main(arguments: list[str] | None = None) -> int:
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # Neither what comes in nor a file's name needs to be UTF-8.
     options = _parser().parse_args(arguments)
+    set_notes(options.quiet, options.verbose)
     try:
         return int(options.run(options) or 0)
     except FalconError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if options.verbose:
+            traceback.print_exc()
+        _print_error(error)
         return 1
     except KeyboardInterrupt:
         return 130
 
 
 def generate(options: argparse.Namespace) -> None:
+    prompt = whole(options.prompt)
     params = _params(options)  # Before the model, which may have to be downloaded.
     with _runtime(options) as runtime:
-        generation = runtime.generate(options.prompt, params)
+        generation = runtime.generate(prompt, params)
         if options.json:
             print(json.dumps(_collect(generation, params), ensure_ascii=False))
         else:
-            print(options.prompt, end="", flush=True)
-            _stream(generation)
+            print(prompt, end="", flush=True)
+            print_answer(generation)
 
 
 def chat(options: argparse.Namespace) -> None:
-    messages: list[Message] = [{"role": "system", "content": options.system}] if options.system else []
     params = _params(options)
     with _runtime(options) as runtime:
+        system = runtime.defaults.system if options.system is None else whole(options.system)
+        messages: list[Message] = [{"role": "system", "content": system}] if system else []
         if sys.stdin.isatty():
-            print(f"{runtime.title}. Ctrl-C stops an answer, Ctrl-D ends.", file=sys.stderr)
-        while (line := _read_line()) is not None:
-            if not line.strip():
+            note(f"{runtime.title}. Ctrl-C stops an answer, Ctrl-D ends.")
+            note(f"Defaults in use: {defaults_in_use(params, options.system, runtime.defaults)}")
+        for text in read_messages():
+            if not text.strip():
                 continue
-            messages.append({"role": "user", "content": line})
+            messages.append({"role": "user", "content": text})
             try:
-                messages.append({"role": "assistant", "content": _stream(runtime.chat(messages, params))})
+                messages.append({"role": "assistant", "content": print_answer(runtime.chat(messages, params))})
             except FalconError as error:
                 messages.pop()
-                print(f"error: {error}", file=sys.stderr)
+                _print_error(error)
 
 
 def models(options: argparse.Namespace) -> None:
@@ -70,26 +82,30 @@ def models(options: argparse.Namespace) -> None:
     converted = converted_models(folder)
     for name in [*CATALOG, *(name for name in converted if name not in CATALOG)]:
         entry = CATALOG.get(name)
-        state = "not converted"
-        if name in converted:
-            try:
-                manifest = read_manifest(folder / name)
-                state = (
-                    f"converted: {manifest.recipe}, {manifest.context:,} tokens, {manifest.program_bytes / 1e6:,.0f} MB"
-                )
-            except FalconError as error:
-                state = f"damaged: {error}"
-        lines = [state]
+        lines = [_state(folder / name) if name in converted else "not converted"]
         if entry:
-            source = entry.source.requirement if isinstance(entry.source, Wheel) else str(entry.source)
-            if name not in converted:
-                download, program, memory = (
-                    f"{size / 1e9:.1f} GB" for size in (entry.download_bytes, entry.program_bytes, entry.memory_bytes)
-                )
-                slots = f"{entry.slots} slot{'s' * (entry.slots > 1)}"
-                lines.append(f"{download} to download, {program} when converted, {memory} of memory to run {slots}")
-            lines += [f"{entry.parameters / 1e9:.2f}B · {source}", f"{entry.licence}: {entry.licence_url}"]
+            lines += _facts(entry, name in converted)
         print(f"{name:26}" + f"\n{'':26}".join(lines))
+
+
+def _state(folder: Path) -> str:
+    try:
+        manifest = read_manifest(folder)
+    except FalconError as error:
+        return f"damaged: {error}"
+    return f"converted: {manifest.recipe}, {manifest.context:,} tokens, {manifest.program_bytes / 1e6:,.0f} MB"
+
+
+def _facts(entry: CatalogEntry, converted: bool) -> list[str]:
+    """What the catalogue says of a model, for people, by lines."""
+    source = entry.source.requirement if isinstance(entry.source, Wheel) else str(entry.source)
+    facts = [f"{entry.parameters / 1e9:.2f}B · {source}", f"{entry.licence}: {entry.licence_url}"]
+    if converted:
+        return facts
+    sizes = (entry.download_bytes, entry.program_bytes, entry.memory_bytes)
+    download, program, memory = (f"{size / 1e9:.1f} GB" for size in sizes)
+    slots = f"{entry.slots} slot{'s' * (entry.slots > 1)}"
+    return [f"{download} to download, {program} when converted, {memory} of memory to run {slots}", *facts]
 
 
 def inspect(options: argparse.Namespace) -> int:
@@ -104,9 +120,6 @@ def inspect(options: argparse.Namespace) -> int:
 
 
 def convert(options: argparse.Namespace) -> None:
-    # What the exporter's libraries say of themselves, at import and later, is nothing for the owner of a demo.
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
     from .convert import convert as run  # Only here: the exporter's imports take seconds.
 
     if options.json:
@@ -120,8 +133,8 @@ def convert(options: argparse.Namespace) -> None:
             slots=options.slots,
             context=options.context,
             output=options.output,
-            report=_print_json if options.json else StatusLine(),
-            announce=_announce,
+            report=_print_json if options.json and not options.quiet else StatusLine(),
+            announce=note,
             delete_shards=options.delete_shards,
         )
     except FalconError as error:
@@ -129,12 +142,15 @@ def convert(options: argparse.Namespace) -> None:
             raise
         print(json.dumps({"error": type(error).__name__, "message": str(error)}))
         raise SystemExit(1) from None
-    print(json.dumps({"model": str(folder)}) if options.json else f"\nConverted: {folder}", flush=True)
+    if options.json:
+        print(json.dumps({"model": str(folder)}), flush=True)
+    else:
+        name = folder.name if folder.parent == default_models_dir() else str(folder)
+        note(f"Converted. To talk with it: python -m {__package__} chat --model {shlex.quote(name)}")
+        print(folder)
 
 
 def graphs(options: argparse.Namespace) -> None:
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
     from .convert.prepare_graphs import prepare_graphs
 
     if unknown := set(options.names) - set(CATALOG):
@@ -164,30 +180,14 @@ def bench(options: argparse.Namespace) -> None:
     if options.rounds < 1:
         raise InvalidRequest(f"At least one round must be measured, not {options.rounds}.")
     result = measure(
-        options.model, options.backend, options.threads, options.rounds, on_status=StatusLine(), announce=_announce
+        options.model, options.backend, options.threads, options.rounds, on_status=StatusLine(), announce=note
     )
     print(json.dumps(dataclasses.asdict(result)) if options.json else result)
 
 
-class StatusLine:
-    """Shows a status on the terminal: one line that is rewritten, or on no terminal a line for each new state and every
-    ten seconds."""
-
-    def __init__(self) -> None:
-        self._last: tuple[str, float] = ("", 0)
-
-    def __call__(self, status: Status) -> None:
-        if sys.stderr.isatty():
-            print(f"\r\033[K{status}", end="" if status.state != "ready" else "\n", file=sys.stderr, flush=True)
-            return
-        state, printed = self._last
-        if status.state != state or time.monotonic() - printed > 10:
-            print(status, file=sys.stderr, flush=True)
-            self._last = status.state, time.monotonic()
-
-
-def _announce(text: str) -> None:
-    print(("\r\033[K" if sys.stderr.isatty() else "") + text, file=sys.stderr, flush=True)
+def _print_error(error: FalconError) -> None:
+    start = "\r\033[K" if sys.stderr.isatty() else ""  # Over a status that is rewritten.
+    print(f"{start}error: {whole(str(error))}", file=sys.stderr)
 
 
 def _print_json(status: Status) -> None:
@@ -207,30 +207,6 @@ def _params(options: argparse.Namespace) -> SamplingParams:
     return SamplingParams(**given)
 
 
-def _stream(generation: Generation) -> str:
-    """Prints the answer as it comes, then its statistics; returns it. Ctrl-C ends the answer and not the program."""
-    text, stats = "", Stats()
-    try:
-        for chunk in generation:
-            print(chunk.text, end="", flush=True)
-            text, stats = text + chunk.text, chunk.stats
-    except KeyboardInterrupt:
-        generation.close()
-    print(flush=True)
-    print(f"[{_summary(stats)}]", file=sys.stderr)
-    return text
-
-
-def _summary(stats: Stats) -> str:
-    reading, writing = stats.prefill_tokens_per_second or 0, stats.decode_tokens_per_second or 0
-    guesses = f", {stats.accepted_tokens} of {stats.drafted_tokens} guesses right" if stats.drafted_tokens else ""
-    dropped = f", oldest messages left out: {stats.dropped_messages}" if stats.dropped_messages else ""
-    return (
-        f"read {stats.prompt_tokens} tokens ({stats.cached_tokens} cached) at {reading:.0f}/s, "
-        f"wrote {stats.generated_tokens} at {writing:.0f}/s{guesses}{dropped}"
-    )
-
-
 def _collect(generation: Generation, params: SamplingParams) -> dict[str, Any]:
     chunks: list[Chunk] = list(generation)
     logprobs = [dataclasses.asdict(token) for chunk in chunks for token in chunk.logprobs]
@@ -243,19 +219,15 @@ def _collect(generation: Generation, params: SamplingParams) -> dict[str, Any]:
     }
 
 
-def _read_line() -> str | None:
-    try:
-        return input("> " if sys.stdin.isatty() else "")
-    except EOFError:
-        return None
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m falcon_runtime", description=sys.modules[__package__].__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    notes = _note_flags()
+
     def command(run: Any, description: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        added = commands.add_parser(run.__name__, help=description, description=description, parents=parents)
+        name = run.__name__
+        added = commands.add_parser(name, help=description, description=description, parents=[*parents, notes])
         added.set_defaults(run=run)
         return added
 
@@ -263,8 +235,8 @@ def _parser() -> argparse.ArgumentParser:
     added = command(generate, "Continue a text.", model, sampling)
     added.add_argument("prompt")
     added.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    added = command(chat, "Talk with the model; one line of input is one message.", model, sampling)
-    added.add_argument("--system", help="the system prompt")
+    added = command(chat, "Talk with the model; in a pipe, each line is a message.", model, sampling)
+    added.add_argument("--system", help="the system prompt; empty: none (default: the model's)")
     command(models, "List the catalogue and what is converted.")
     added = command(inspect, "Say what a converted model is, and whether all of it is there.")
     added.add_argument("model", nargs="?", help="a name, or the folder of a converted model")
@@ -272,7 +244,8 @@ def _parser() -> argparse.ArgumentParser:
     added = command(convert, "Convert a checkpoint into a model folder.")
     added.add_argument(
         "source",
-        help="a catalogue name, a .gguf file, a Hugging Face folder, or ORG/NAME[/FILE.gguf][@REVISION] of the hub",
+        help="a catalogue name, a .gguf file, a Hugging Face folder, or a model of the hub: ORG/NAME, ORG/NAME:Q4_K_M, "
+        "ORG/NAME/FILE.gguf, each with @REVISION if wanted, or the address of its page",
     )
     added.add_argument("--recipe", choices=get_args(RecipeName))
     added.add_argument(
@@ -300,6 +273,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _note_flags() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(add_help=False)
+    either = flags.add_mutually_exclusive_group()
+    either.add_argument("--quiet", action="store_true", help="print results and errors, and nothing else")
+    either.add_argument("--verbose", action="store_true", help="print what libraries log too, and where errors arise")
+    return flags
+
+
 def _model_flags() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(add_help=False)
     flags.add_argument("--model", help="a catalogue name, or the folder of a converted model")
@@ -312,9 +293,13 @@ def _sampling_flags() -> argparse.ArgumentParser:
     """One flag for each sampling parameter, described by the parameter itself."""
     flags = argparse.ArgumentParser(add_help=False)
     for name, field in SamplingParams.model_fields.items():
-        description = f"{field.description} (default: {field.default})".replace("%", "%%")
+        # One that is empty has no name.
+        default = f" (default: the model's, else {field.default})" if field.default not in (None, (), {}) else ""
+        description = f"{field.description}{default}".replace("%", "%%")
         flag = f"--{name.replace('_', '-')}"
-        if name == "stop":
+        if field.annotation is bool:
+            flags.add_argument(flag, action=argparse.BooleanOptionalAction, help=description)
+        elif name == "stop":
             flags.add_argument(flag, action="append", metavar="TEXT", help=description)
         elif name == "logit_bias":
             flags.add_argument(flag, action="append", type=_bias, metavar="ID=BIAS", help=description)

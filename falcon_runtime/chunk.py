@@ -57,7 +57,7 @@ class Chunk:
     text: str
     """What is new; empty while the prompt is read, and while a character or a stop string is still incomplete."""
     token_ids: tuple[int, ...]
-    """The new tokens; several where guesses were right."""
+    """The new tokens, those whose text is held back not yet; several where guesses were right."""
     finish_reason: FinishReason | None
     """None until the last chunk."""
     stats: Stats

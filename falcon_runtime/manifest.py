@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -90,7 +91,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Errors: UnknownModel where `folder` is no converted model, ModelDamaged where a file is missing or not as described.
     """
-    again = "Convert the model again: python -m falcon_runtime convert SOURCE --output " + str(folder)
+    again = f"Convert the model again: python -m falcon_runtime convert SOURCE --output {shlex.quote(str(folder))}"
     if not folder.is_dir():
         raise UnknownModel(f"There is no folder {folder}.")
     if not is_converted(folder):

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from itertools import starmap, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .backends import check_backend, check_convertible
 from .catalog import CatalogEntry
-from .chunk import Chunk
+from .chunk import Chunk, TokenLogprobs
 from .defaults import Defaults, defaults_of
 from .engine.client import Engine, StepStream
 from .errors import FalconError, InvalidRequest, RuntimeClosed
@@ -24,6 +25,7 @@ from .obtain import obtain
 from .prompt import Message, check_tokens, encode_chat, encode_text, instruction_messages
 from .sampling import SamplingParams
 from .status import Status
+from .stops import Piece, StopTexts
 from .tokenizer import Decoder, Detokenizer, load_tokenizer
 from .transcripts import Record, Transcripts
 
@@ -50,11 +52,13 @@ class Generation:
         """The prompt's token ids as the engine got them."""
         self._steps = steps
         self._detokenizer = Detokenizer(tokenizer, prompt)
-        self._stop = stop
+        self._stops = StopTexts(stop)
+        vocabulary = tokenizer.get_added_vocab() if stop else {}
+        self._stop_tokens = {vocabulary[text]: text for text in stop if text in vocabulary}
+        """Special tokens, which have no text, that a stop text spells."""
         self._dropped_messages = dropped_messages
         self._record = record
-        self._held = ""
-        """Text that may be the beginning of a stop string."""
+        self._count = 0
         self._over = False
 
     def __iter__(self) -> "Generation":
@@ -64,23 +68,31 @@ class Generation:
         if self._over:
             raise StopIteration
         step = next(self._steps)
-        text = self._held + "".join(map(self._add, step.token_ids))
+        # One token after the other, so that several at once, where guesses were right, end like the same ones alone.
+        passed = [self._stops.add(piece) for piece in starmap(self._piece, zip_longest(step.token_ids, step.logprobs))]
         finish = step.finish_reason
-        if (end := _first_stop(text, self._stop)) is not None:
-            text, finish = text[:end], "stop"
+        if self._stops.met:
+            finish = "stop"
             self._steps.close()
         self._over = finish is not None
-        held = 0 if self._over else _partial_stop(text, self._stop)
-        self._held = text[len(text) - held :]
-        stats = replace(step.stats, dropped_messages=self._dropped_messages)
-        return Chunk(text[: len(text) - held], step.token_ids, finish, stats, step.logprobs)
+        if self._over:
+            passed.append(self._stops.rest())
+        pieces = [piece for _, some in passed for piece in some]
+        self._count += len(pieces)
+        stats = replace(step.stats, generated_tokens=self._count, dropped_messages=self._dropped_messages)
+        return Chunk(
+            "".join(text for text, _ in passed),
+            tuple(piece.token for piece in pieces),
+            finish,
+            stats,
+            tuple(piece.logprobs for piece in pieces if piece.logprobs),
+        )
 
-    def _add(self, token: int) -> str:
-        """The text that the token completes."""
+    def _piece(self, token: int, logprobs: TokenLogprobs | None) -> Piece:
         text = self._detokenizer.add(token)
         if self._record:
             self._record(token, text)
-        return text
+        return Piece(token, self._stop_tokens.get(token, text), logprobs)
 
     def close(self) -> None:
         self._steps.close()
@@ -206,7 +218,8 @@ class FalconRuntime:
             threading.Thread(target=self._load_quietly, args=(on_status,), name="falcon-load", daemon=True).start()
 
     def generate(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Generation:
-        """Continues a text, or tokens, which are taken as they are, special ones included.
+        """Continues a text, or tokens, which are taken as they are, special ones included. What `params` leave open is
+        as the model's `defaults` have it.
 
         Errors: InvalidRequest, PromptTooLong, and those of `load`.
         """
@@ -215,29 +228,36 @@ class FalconRuntime:
             tokens = encode_text(tokenizer, prompt, manifest.context)
         else:
             tokens = check_tokens(prompt, manifest.vocabulary, manifest.context)
-        return self._start(tokens, params or SamplingParams())
+        return self._start(tokens, self._over_defaults(params))
 
     def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
         """Answers the last of `messages`: `[{"role": "user", "content": "…"}, …]`. Where the last one is the
         assistant's, it is continued; the text that comes is what follows it.
 
         A conversation that no longer fits the context loses its oldest turns, never the system prompt or the last
-        question; `Stats.dropped_messages` tells it. Errors as `generate`.
+        question; `Stats.dropped_messages` tells it. What `params` leave open is as the model's `defaults` have it; the
+        system prompt is the first message, if any. Errors as `generate`.
         """
         manifest, tokenizer = self._ready()
         assert self._transcripts
-        params = params or SamplingParams()
-        # A seed promises the same text again: nothing may hang on how an earlier answer was spelled.
+        params = self._over_defaults(params)
+        # A seed promises the same text again: nothing may depend on how an earlier answer was spelled.
         transcripts = self._transcripts if params.seed is None else None
         prompt = encode_chat(tokenizer, messages, manifest.context, params.max_new_tokens, transcripts)
         record = self._transcripts.begin(prompt.text, prompt.tokens)
         return self._start(prompt.tokens, params, prompt.dropped_messages, record)
 
     def instruct(
-        self, instruction: str, context: str = "", system: str | None = None, params: SamplingParams | None = None
+        self,
+        instruction: str,
+        context: str | None = None,
+        system: str | None = None,
+        params: SamplingParams | None = None,
     ) -> Generation:
-        """Follows one instruction, about `context` where it is given. Errors as `generate`."""
-        return self.chat(instruction_messages(instruction, context, system), params)
+        """Follows one instruction, about `context` where it is given. `system` is the system prompt (None: the model's
+        default; empty: none). Errors as `generate`."""
+        system = self.defaults.system if system is None else system
+        return self.chat(instruction_messages(instruction, context or "", system), params)
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens."""
@@ -277,6 +297,10 @@ class FalconRuntime:
             )
         steps = self._engine.submit(tokens, params)
         return Generation(steps, tokenizer, tokens, params.stop, dropped_messages, record)
+
+    def _over_defaults(self, params: SamplingParams | None) -> SamplingParams:
+        defaults = self.defaults.sampling
+        return defaults if params is None else params.over(defaults)
 
     @property
     def _facts(self) -> Manifest | CatalogEntry | None:
@@ -329,15 +353,3 @@ class FalconRuntime:
                 report(Status("failed", str(error)))
                 raise
             report(Status("ready", f"{self._model.title} is ready"))
-
-
-def _first_stop(text: str, stops: Sequence[str]) -> int | None:
-    """Where the first stop string in `text` begins."""
-    return min((i for stop in stops if (i := text.find(stop)) >= 0), default=None)
-
-
-def _partial_stop(text: str, stops: Sequence[str]) -> int:
-    """How many characters at the end of `text` may be the beginning of a stop string."""
-    return max(
-        (n for stop in stops for n in range(1, min(len(stop), len(text) + 1)) if text.endswith(stop[:n])), default=0
-    )

@@ -6,7 +6,7 @@ repetition_penalty, presence_penalty and frequency_penalty, temperature, top_k, 
 A vocabulary may have 131,072 tokens. Sorting them takes 12 ms, as long as a small model's forward, so nothing does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .chunk import TokenLogprobs
 from .errors import InvalidRequest
+from .text import whole
 
 Array = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -69,6 +70,7 @@ class SamplingParams(BaseModel):
         le=20,
         description="Report each token's log-probability, and those of so many of the likeliest tokens at its place.",
     )
+    stop_on_repetition: bool = Field(True, description="End an answer that repeats the same words again and again.")
 
     def __init__(self, **values: Any) -> None:
         """None stands for a field's default, like leaving it out."""
@@ -85,7 +87,11 @@ class SamplingParams(BaseModel):
     @field_validator("stop", mode="before")
     @classmethod
     def _stop_as_tuple(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+        if isinstance(value, str):
+            value = (value,)
+        if isinstance(value, list | tuple):
+            return tuple(whole(text) if isinstance(text, str) else text for text in value)
+        return value
 
     @field_validator("stop")
     @classmethod
@@ -105,7 +111,7 @@ def _sentence(error: ValidationError) -> str:
             parts.append(f"there is no parameter {name}; the parameters are {known}")
         else:
             parts.append(f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}")
-    return "; ".join(parts)[:1000]
+    return whole("; ".join(parts))[:1000]
 
 
 def apply_logit_bias(logits: Array, bias: Mapping[int, float]) -> Array:
@@ -243,12 +249,17 @@ class Sampled:
 
 
 class Sampler:
-    """Chooses the tokens of one request: it owns the random generator and knows which tokens the text has."""
+    """Chooses the tokens of one request: it owns the random generator and knows which tokens the text has.
 
-    def __init__(self, params: SamplingParams, prompt: Sequence[int]):
+    `end_tokens` are exempt from penalties: they say that the answer is complete, which is no repetition of earlier
+    turns that they ended.
+    """
+
+    def __init__(self, params: SamplingParams, prompt: Sequence[int], end_tokens: Collection[int] = ()):
         self.params = params
         self._random = np.random.default_rng(params.seed)
         self._prompt = np.asarray(prompt, np.int64)
+        self._end_tokens = np.asarray(list(end_tokens), np.int64)
         # As long as the vocabulary, which the first logits tell: looking up what they hold takes the same time after
         # any number of tokens.
         self._seen = np.zeros(0, np.bool_)
@@ -263,6 +274,7 @@ class Sampler:
         if not len(self._counts):
             self._seen, self._counts = np.zeros(len(logits), np.bool_), np.zeros(len(logits), np.int32)
             self._seen[self._prompt] = True
+            self._seen[self._end_tokens] = False
         adjusted = self._adjusted(logits)
         if self.params.temperature == 0:
             token = int(adjusted.argmax())

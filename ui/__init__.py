@@ -21,7 +21,7 @@ def build(fleet: Fleet, offer: Offer = "all") -> gr.Blocks:
 
     Visitors may switch to the models of `offer`.
     """
-    with gr.Blocks(title=header.TITLE, analytics_enabled=False, fill_width=True) as demo:
+    with api.Blocks(title=header.TITLE, analytics_enabled=False, fill_width=True) as demo:
         opening = Opening(demo)
         header.build(demo, fleet)
         models.build(fleet, offer)

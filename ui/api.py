@@ -1,27 +1,48 @@
 """The endpoints `/generate`, `/chat` and `/instruct`. Each yields the text so far."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import wraps
 from typing import Any
 
 import gradio as gr
+from gradio.components.api_component import Api
 
 from falcon_runtime import FalconRuntime
 from falcon_runtime.errors import FalconError, InvalidRequest
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.runtime import Generation
 from falcon_runtime.sampling import SamplingParams
+from falcon_runtime.text import whole
 
 from .runs import CONCURRENT_RUNS
 from .streaming import Call, updates
 
+logger = logging.getLogger(__name__)
+
 Endpoint = Callable[..., Iterator[str]]
 
 
+class Blocks(gr.Blocks):
+    """Blocks whose API endpoints get what was sent as it came, with None for each value that was not."""
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *options: Any, **more: Any) -> list[Any]:
+        parameters = block_fn.inputs
+        if not any(isinstance(parameter, Api) for parameter in parameters):
+            return await super().preprocess_data(block_fn, inputs, *options, **more)
+        if len(inputs) > len(parameters):
+            raise gr.Error(
+                f"/{block_fn.api_name} takes at most {len(parameters)} values, not {len(inputs)}.",
+                print_exception=False,
+            )
+        return [*inputs, *[None] * (len(parameters) - len(inputs))]
+
+
 def build(fleet: Fleet) -> None:
-    """Adds the endpoints to the Blocks that is being built."""
+    """Adds the endpoints to the `Blocks` that is being built."""
 
     @with_sampling
     def generate(prompt: str, **sampling: Any) -> Iterator[str]:
@@ -30,39 +51,50 @@ def build(fleet: Fleet) -> None:
         Args:
             prompt: The text to continue, word for word.
         """
+        check_text("prompt", prompt)
         yield from texts(fleet, lambda runtime, params: runtime.generate(prompt, params), sampling)
 
     @with_sampling
     def chat(
-        message: str, history: list[dict[str, Any]] | None = None, system: str = "", **sampling: Any
+        message: str, history: list[dict[str, Any]] | None = None, system: str | None = None, **sampling: Any
     ) -> Iterator[str]:
         """Answers a message in a conversation. Yields the answer so far.
 
         Args:
             message: What to answer.
             history: The conversation before it: messages with "role" (user or assistant) and "content".
-            system: Who the model should be and how it should answer.
+            system: Who the model should be and how it should answer. Empty: no system prompt. Null: the model's own.
         """
+        check_text("message", message)
+        check_text("system", system, optional=True)
+        if not isinstance(history, list | None):
+            raise InvalidRequest(f"history must be a list of messages, not {history!r:.200}.")
+        messages = [*(history or []), {"role": "user", "content": message}]
 
         def call(runtime: FalconRuntime, params: SamplingParams) -> Generation:
-            if not isinstance(history, list | None):
-                raise InvalidRequest(f"history must be a list of messages, not {history!r:.200}.")
-            opening = [{"role": "system", "content": system}] if system else []
-            return runtime.chat([*opening, *(history or []), {"role": "user", "content": message}], params)
+            opening = system
+            if opening is None and not has_system(messages):
+                opening = runtime.defaults.system
+            return runtime.chat([*([{"role": "system", "content": opening}] if opening else []), *messages], params)
 
         yield from texts(fleet, call, sampling)
 
     @with_sampling
-    def instruct(instruction: str, context: str = "", *, system: str = "", **sampling: Any) -> Iterator[str]:
+    def instruct(
+        instruction: str, context: str | None = None, *, system: str | None = None, **sampling: Any
+    ) -> Iterator[str]:
         """Carries one instruction out. Yields the answer so far.
 
         Args:
             instruction: What to do.
             context: The text to do it with, if there is one.
-            system: Who the model should be and how it should answer.
+            system: Who the model should be and how it should answer. Empty: no system prompt. Null: the model's own.
         """
+        check_text("instruction", instruction)
+        check_text("context", context, optional=True)
+        check_text("system", system, optional=True)
         yield from texts(
-            fleet, lambda runtime, params: runtime.instruct(instruction, context, system or None, params), sampling
+            fleet, lambda runtime, params: runtime.instruct(instruction, context, system, params), sampling
         )
 
     for endpoint in (generate, chat, instruct):
@@ -70,23 +102,32 @@ def build(fleet: Fleet) -> None:
 
 
 def texts(fleet: Fleet, call: Call, sampling: Mapping[str, Any]) -> Iterator[str]:
-    """The text so far, again and again; an error reaches the caller as its sentence."""
-    try:
-        with closing(updates(fleet, call, sampling)) as source:
-            for update in source:
-                yield update.text
-    except FalconError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+    """The text so far, again and again."""
+    with closing(updates(fleet, call, sampling)) as source:
+        for update in source:
+            yield update.text
+
+
+def check_text(name: str, value: Any, optional: bool = False) -> None:
+    if value is None and not optional:
+        raise InvalidRequest(f"{name} is missing. It must be text.")
+    if not isinstance(value, str | None):
+        raise InvalidRequest(f"{name} must be text, not {value!r:.200}.")
+
+
+def has_system(messages: Sequence[Any]) -> bool:
+    return any(isinstance(message, Mapping) and message.get("role") == "system" for message in messages)
 
 
 def with_sampling(function: Endpoint) -> Endpoint:
-    """The endpoint with the fields of `SamplingParams` as parameters of their own, described as there.
+    """The endpoint with the fields of `SamplingParams` as parameters of their own, described as there; None is the
+    model's default. Whatever goes wrong reaches the caller as a sentence.
 
     The two that everybody wants come right after the positional parameters, the others at the end.
     """
     fields = [
         inspect.Parameter(
-            name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=field.default, annotation=field.annotation
+            name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=field.annotation | None
         )
         for name, field in SamplingParams.model_fields.items()
     ]
@@ -100,11 +141,23 @@ def with_sampling(function: Endpoint) -> Endpoint:
 
     @wraps(function)
     def endpoint(*values: Any) -> Iterator[str]:
-        yield from function(**signature.bind(*values).arguments)
+        try:
+            # JSON can spell halves of surrogate pairs, anywhere.
+            values = json.loads(whole(json.dumps(values, ensure_ascii=False)))
+            yield from function(**signature.bind(*values).arguments)
+        except FalconError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        except Exception as error:
+            logger.exception("/%s failed", function.__name__)
+            raise gr.Error(
+                "The server could not handle this request because of an error of its own, which is in its log.",
+                print_exception=False,
+            ) from error
 
     endpoint.__signature__ = signature
     endpoint.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     endpoint.__doc__ = inspect.cleandoc(function.__doc__ or "") + "".join(
-        f"\n    {name}: {field.description}" for name, field in SamplingParams.model_fields.items()
+        f"\n    {name}: {field.description} Null: the model's default."
+        for name, field in SamplingParams.model_fields.items()
     )
     return endpoint

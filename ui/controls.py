@@ -10,8 +10,8 @@ from falcon_runtime.sampling import SamplingParams
 from .runs import INSTANT
 
 DEFAULTS = SamplingParams()
-ELSEWHERE = {"stop", "logit_bias", "logprobs"}
-"""Not here: the Generate tab has what only engineers want."""
+ELSEWHERE = {"stop", "logit_bias", "logprobs", "stop_on_repetition"}
+"""Not here: the Generate tab has what only engineers want, and a loop helps nobody."""
 NAMES = [name for name in SamplingParams.model_fields if name not in ELSEWHERE]
 """The fields that have a control."""
 DISTRIBUTION = [name for name in NAMES if name not in ("max_new_tokens", "seed")]

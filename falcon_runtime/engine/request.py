@@ -1,11 +1,12 @@
 """One request on its way through the engine, and what each forward brings it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..chunk import FinishReason, Stats, TokenLogprobs
 from ..sampling import Sampler, SamplingParams
+from .repetition import Loop
 from .speculation import PromptLookup, Proposer
 
 
@@ -32,7 +33,9 @@ class Request:
         """`params` is None for a request that only scores its prompt. `proposer` guesses ahead; None: prompt lookup."""
         self.id, self.tokens, self.params = id, list(tokens), params
         self.prompt_length = len(self.tokens)
-        self.sampler = Sampler(params, self.tokens) if params else None
+        self.sampler: Sampler | None = None
+        """None until it has a slot, and for a request that only scores."""
+        self.loop = Loop() if params and params.stop_on_repetition else None
         self.proposer = proposer or PromptLookup()
         self.filled = self.cached = self.drafted = self.accepted = 0
         self.scores: list[float] = []
@@ -43,8 +46,8 @@ class Request:
 
     @property
     def reuses_cache(self) -> bool:
-        """A seed promises the same text again, so nothing may hang on what the cache happens to hold: rows that were
-        computed in other batches differ in their last bits. Scores need the logits of the whole prompt."""
+        """A seed promises the same text again, so nothing may depend on what the cache happens to hold: rows that
+        were computed in other batches differ in their last bits. Scores need the logits of the whole prompt."""
         return self.params is not None and self.params.seed is None
 
     @property
@@ -60,9 +63,11 @@ class Request:
     def generated(self) -> int:
         return len(self.tokens) - self.prompt_length
 
-    def start(self, cached: int) -> None:
-        """It has a slot now, with `cached` of its tokens."""
+    def start(self, cached: int, end_tokens: Collection[int]) -> None:
+        """It has a slot now, with `cached` of its tokens. `end_tokens` are those that end an answer."""
         self.cached = self.filled = cached
+        if self.params:
+            self.sampler = Sampler(self.params, self.tokens, end_tokens)
         self._started = time.perf_counter()
 
     def took(self, count: int) -> None:

@@ -123,7 +123,7 @@ class Scheduler:
         while self.waiting and (free := [slot for slot in self.slots if slot.request is None]):
             request = self.waiting.popleft()
             slot = min(free, key=lambda slot: self._price(slot, request))
-            request.start(self._reusable(slot, request))
+            request.start(self._reusable(slot, request), self.end_tokens)
             del slot.cached[request.cached :]
             slot.request, slot.last_used = request, self._admitted
             self._admitted += 1
@@ -147,7 +147,7 @@ class Scheduler:
             # The last token is always read, since its logits are what the answer starts from.
             return min(reusable, len(request.tokens) - 1)
         # A prompt again, say for another try. Its last slice is read as it was before: the same rows computed in other
-        # company differ in their last bits, and the likeliest answer should not hang on that.
+        # company differ in their last bits, and the likeliest answer should not depend on that.
         return min(slot.last_slice, len(request.tokens) - 1)
 
     def _parts(self) -> list[Part]:
@@ -219,10 +219,7 @@ class Scheduler:
             if sampled.logprobs:
                 logprobs.append(sampled.logprobs)
             request.tokens.append(sampled.token)
-            if sampled.token in self.end_tokens:
-                finish = "stop"
-            elif request.generated == request.params.max_new_tokens or len(request.tokens) == self.program.context:
-                finish = "length"
+            finish = self._finish(request, sampled.token)
             if finish or sampled.token != guess:
                 break
         self._fill(part, read + len(tokens) - 1)
@@ -234,6 +231,17 @@ class Scheduler:
         if finish:
             part.slot.request = None
         return Step(request.id, tuple(tokens), finish, request.stats(self.program.context), tuple(logprobs))
+
+    def _finish(self, request: Request, token: int) -> FinishReason | None:
+        """Whether the answer ends with `token`, its latest, and why."""
+        assert request.params
+        if token in self.end_tokens:
+            return "stop"
+        if request.loop and request.loop.add(token):
+            return "repetition"
+        if request.generated == request.params.max_new_tokens or len(request.tokens) == self.program.context:
+            return "length"
+        return None
 
     def _fill(self, part: Part, count: int) -> None:
         """The first `count` tokens of the part are in the cache for good; the next ones will overwrite the others."""
