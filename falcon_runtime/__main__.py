@@ -7,22 +7,23 @@ import argparse
 import dataclasses
 import io
 import json
-import logging
+import shlex
 import signal
 import sys
-import time
-import warnings
+import traceback
 from pathlib import Path
 from typing import Any, get_args
 
-from .catalog import CATALOG, Wheel
+from .catalog import CATALOG, CatalogEntry
 from .chunk import Chunk
 from .errors import FalconError, InvalidRequest, UnknownModel
 from .library import converted_models, default_models_dir, find_model
 from .manifest import Backend, RecipeName, read_manifest
+from .notes import StatusLine, note, set_notes
 from .prompt import Message
 from .runtime import FalconRuntime, Generation
 from .sampling import SamplingParams
+from .sources import Wheel
 from .status import Status
 from .terminal import defaults_in_use, print_answer, read_messages
 from .text import whole
@@ -33,9 +34,12 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # Neither what comes in nor a file's name needs to be UTF-8.
     options = _parser().parse_args(arguments)
+    set_notes(options.quiet, options.verbose)
     try:
         return int(options.run(options) or 0)
     except FalconError as error:
+        if options.verbose:
+            traceback.print_exc()
         _print_error(error)
         return 1
     except KeyboardInterrupt:
@@ -60,8 +64,8 @@ def chat(options: argparse.Namespace) -> None:
         system = runtime.defaults.system if options.system is None else whole(options.system)
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
         if sys.stdin.isatty():
-            print(f"{runtime.title}. Ctrl-C stops an answer, Ctrl-D ends.", file=sys.stderr)
-            print(f"Defaults in use: {defaults_in_use(params, options.system, runtime.defaults)}", file=sys.stderr)
+            note(f"{runtime.title}. Ctrl-C stops an answer, Ctrl-D ends.")
+            note(f"Defaults in use: {defaults_in_use(params, options.system, runtime.defaults)}")
         for text in read_messages():
             if not text.strip():
                 continue
@@ -78,26 +82,30 @@ def models(options: argparse.Namespace) -> None:
     converted = converted_models(folder)
     for name in [*CATALOG, *(name for name in converted if name not in CATALOG)]:
         entry = CATALOG.get(name)
-        state = "not converted"
-        if name in converted:
-            try:
-                manifest = read_manifest(folder / name)
-                state = (
-                    f"converted: {manifest.recipe}, {manifest.context:,} tokens, {manifest.program_bytes / 1e6:,.0f} MB"
-                )
-            except FalconError as error:
-                state = f"damaged: {error}"
-        lines = [state]
+        lines = [_state(folder / name) if name in converted else "not converted"]
         if entry:
-            source = entry.source.requirement if isinstance(entry.source, Wheel) else str(entry.source)
-            if name not in converted:
-                download, program, memory = (
-                    f"{size / 1e9:.1f} GB" for size in (entry.download_bytes, entry.program_bytes, entry.memory_bytes)
-                )
-                slots = f"{entry.slots} slot{'s' * (entry.slots > 1)}"
-                lines.append(f"{download} to download, {program} when converted, {memory} of memory to run {slots}")
-            lines += [f"{entry.parameters / 1e9:.2f}B · {source}", f"{entry.licence}: {entry.licence_url}"]
+            lines += _facts(entry, name in converted)
         print(f"{name:26}" + f"\n{'':26}".join(lines))
+
+
+def _state(folder: Path) -> str:
+    try:
+        manifest = read_manifest(folder)
+    except FalconError as error:
+        return f"damaged: {error}"
+    return f"converted: {manifest.recipe}, {manifest.context:,} tokens, {manifest.program_bytes / 1e6:,.0f} MB"
+
+
+def _facts(entry: CatalogEntry, converted: bool) -> list[str]:
+    """What the catalogue says of a model, for people, by lines."""
+    source = entry.source.requirement if isinstance(entry.source, Wheel) else str(entry.source)
+    facts = [f"{entry.parameters / 1e9:.2f}B · {source}", f"{entry.licence}: {entry.licence_url}"]
+    if converted:
+        return facts
+    sizes = (entry.download_bytes, entry.program_bytes, entry.memory_bytes)
+    download, program, memory = (f"{size / 1e9:.1f} GB" for size in sizes)
+    slots = f"{entry.slots} slot{'s' * (entry.slots > 1)}"
+    return [f"{download} to download, {program} when converted, {memory} of memory to run {slots}", *facts]
 
 
 def inspect(options: argparse.Namespace) -> int:
@@ -112,9 +120,6 @@ def inspect(options: argparse.Namespace) -> int:
 
 
 def convert(options: argparse.Namespace) -> None:
-    # What the exporter's libraries say of themselves, at import and later, is nothing for the owner of a demo.
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
     from .convert import convert as run  # Only here: the exporter's imports take seconds.
 
     if options.json:
@@ -128,8 +133,8 @@ def convert(options: argparse.Namespace) -> None:
             slots=options.slots,
             context=options.context,
             output=options.output,
-            report=_print_json if options.json else StatusLine(),
-            announce=_announce,
+            report=_print_json if options.json and not options.quiet else StatusLine(),
+            announce=note,
             delete_shards=options.delete_shards,
         )
     except FalconError as error:
@@ -137,12 +142,15 @@ def convert(options: argparse.Namespace) -> None:
             raise
         print(json.dumps({"error": type(error).__name__, "message": str(error)}))
         raise SystemExit(1) from None
-    print(json.dumps({"model": str(folder)}) if options.json else f"\nConverted: {folder}", flush=True)
+    if options.json:
+        print(json.dumps({"model": str(folder)}), flush=True)
+    else:
+        name = folder.name if folder.parent == default_models_dir() else str(folder)
+        note(f"Converted. To talk with it: python -m {__package__} chat --model {shlex.quote(name)}")
+        print(folder)
 
 
 def graphs(options: argparse.Namespace) -> None:
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
     from .convert.prepare_graphs import prepare_graphs
 
     if unknown := set(options.names) - set(CATALOG):
@@ -172,34 +180,14 @@ def bench(options: argparse.Namespace) -> None:
     if options.rounds < 1:
         raise InvalidRequest(f"At least one round must be measured, not {options.rounds}.")
     result = measure(
-        options.model, options.backend, options.threads, options.rounds, on_status=StatusLine(), announce=_announce
+        options.model, options.backend, options.threads, options.rounds, on_status=StatusLine(), announce=note
     )
     print(json.dumps(dataclasses.asdict(result)) if options.json else result)
 
 
-class StatusLine:
-    """Shows a status on the terminal: one line that is rewritten, or on no terminal a line for each new state and every
-    ten seconds."""
-
-    def __init__(self) -> None:
-        self._last: tuple[str, float] = ("", 0)
-
-    def __call__(self, status: Status) -> None:
-        if sys.stderr.isatty():
-            print(f"\r\033[K{status}", end="" if status.state != "ready" else "\n", file=sys.stderr, flush=True)
-            return
-        state, printed = self._last
-        if status.state != state or time.monotonic() - printed > 10:
-            print(status, file=sys.stderr, flush=True)
-            self._last = status.state, time.monotonic()
-
-
-def _announce(text: str) -> None:
-    print(("\r\033[K" if sys.stderr.isatty() else "") + text, file=sys.stderr, flush=True)
-
-
 def _print_error(error: FalconError) -> None:
-    print(f"error: {whole(str(error))}", file=sys.stderr)
+    start = "\r\033[K" if sys.stderr.isatty() else ""  # Over a status that is rewritten.
+    print(f"{start}error: {whole(str(error))}", file=sys.stderr)
 
 
 def _print_json(status: Status) -> None:
@@ -235,8 +223,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m falcon_runtime", description=sys.modules[__package__].__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    notes = _note_flags()
+
     def command(run: Any, description: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        added = commands.add_parser(run.__name__, help=description, description=description, parents=parents)
+        name = run.__name__
+        added = commands.add_parser(name, help=description, description=description, parents=[*parents, notes])
         added.set_defaults(run=run)
         return added
 
@@ -253,7 +244,8 @@ def _parser() -> argparse.ArgumentParser:
     added = command(convert, "Convert a checkpoint into a model folder.")
     added.add_argument(
         "source",
-        help="a catalogue name, a .gguf file, a Hugging Face folder, or ORG/NAME[/FILE.gguf][@REVISION] of the hub",
+        help="a catalogue name, a .gguf file, a Hugging Face folder, or a model of the hub: ORG/NAME, ORG/NAME:Q4_K_M, "
+        "ORG/NAME/FILE.gguf, each with @REVISION if wanted, or the address of its page",
     )
     added.add_argument("--recipe", choices=get_args(RecipeName))
     added.add_argument(
@@ -279,6 +271,14 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--rounds", type=int, default=3, help="the median of so many is told")
     added.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
+
+
+def _note_flags() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(add_help=False)
+    either = flags.add_mutually_exclusive_group()
+    either.add_argument("--quiet", action="store_true", help="print results and errors, and nothing else")
+    either.add_argument("--verbose", action="store_true", help="print what libraries log too, and where errors arise")
+    return flags
 
 
 def _model_flags() -> argparse.ArgumentParser:

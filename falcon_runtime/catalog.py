@@ -1,6 +1,5 @@
 """The models this project knows by name: where they come from, how they are converted, under what licence."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -8,44 +7,7 @@ from .architecture import Architecture
 from .machine import machine_memory
 from .manifest import RecipeName
 from .recipes import Schemes, schemes_of
-
-
-@dataclass(frozen=True)
-class Wheel:
-    """A GGUF file inside a wheel of the Python package index."""
-
-    requirement: str
-    size: int
-    sha256: str
-    member: str
-    member_size: int
-    member_sha256: str
-
-
-@dataclass(frozen=True)
-class HubRepository:
-    """A checkpoint on the Hugging Face hub: config.json, safetensors and a tokenizer, or a single GGUF file."""
-
-    repository: str
-    """`organisation/name`."""
-    revision: str | None = None
-    """The commit, tag or branch. None is the newest commit when the download begins. Either way one commit is looked up
-    then, everything is taken from it, and the manifest of the converted model names it."""
-    file: str | None = None
-    """The GGUF file, where it is one."""
-
-    def __str__(self) -> str:
-        return f"{self.repository}/{self.file}" if self.file else self.repository
-
-    @property
-    def name(self) -> str:
-        """What a model that is converted from it is called."""
-        return (self.file or self.repository).removesuffix(".gguf").rpartition("/")[2]
-
-    @property
-    def url(self) -> str:
-        """Where a person reads about it."""
-        return f"https://huggingface.co/{self.repository}"
+from .sources import HubRepository, Wheel
 
 
 @dataclass(frozen=True)
@@ -160,20 +122,6 @@ class CatalogEntry:
     def schemes(self) -> Schemes:
         """How its weights are stored, in its recipe."""
         return schemes_of(self.recipe, self.architecture, self.offsets)
-
-
-_HUB_SOURCE = re.compile(
-    r"(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(/(?P<file>[A-Za-z0-9][\w.-]*\.gguf))?(@(?P<revision>[\w./-]+))?",
-    re.ASCII,
-)
-
-
-def hub_repository(source: str) -> HubRepository | None:
-    """What `organisation/name`, `organisation/name/file.gguf` or either with `@revision` stands for, else None."""
-    match = _HUB_SOURCE.fullmatch(source)
-    if not match or match["repository"].endswith(".gguf"):  # That is a file in a folder.
-        return None
-    return HubRepository(match["repository"], match["revision"], match["file"])
 
 
 _FALCON_LICENCE = "TII Falcon-LLM License 2.0"

@@ -1,14 +1,16 @@
 """The models at hand: the catalogue's, and the converted ones in the models folder."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from .catalog import CATALOG, STARTER, CatalogEntry
-from .errors import FalconError, UnknownModel
+from .errors import ConversionFailed, FalconError, UnknownModel
 from .manifest import Manifest, RecipeName, is_converted, read_manifest
+from .sources import HubRepository, name_of, parse_source
 
 
 @dataclass(frozen=True)
@@ -77,20 +79,40 @@ def find_model(model: str | None, models_dir: Path) -> Model:
             if known.name == model.removesuffix(f":{entry.recipe}"):
                 return known
         raise UnknownModel(f"There is no recipe {recipe!r} of {name}; there are {', '.join(get_args(RecipeName))}.")
-    for folder in (Path(model), models_dir / model):
-        if folder.is_dir():
-            return _catalogued(models_dir).get(folder) or Model(folder.resolve().name, folder)
+    folders = [Path(model), models_dir / model, models_dir / model.lower()]
+    found = [folder for folder in folders if is_converted(folder)]
+    if not found and not _checkpoint(model):
+        found = [folder for folder in folders if os.path.isdir(folder)]
+    if found:
+        return _catalogued(models_dir).get(found[0]) or Model(found[0].resolve().name, found[0])
+    if checkpoint := _checkpoint(model):
+        raise UnknownModel(
+            f"{model} is not converted yet, or under another name. Convert it first: "
+            f"python -m {__package__} convert {shlex.quote(model)}. Then it is called {checkpoint}."
+        )
     raise UnknownModel(
         f"There is no model {model!r}. Give the folder of a converted model, or a name: "
         f"{', '.join(sorted(set(CATALOG) | set(converted_models(models_dir))))}."
     )
 
 
+def _checkpoint(model: str) -> str | None:
+    """What a model will be called once it is converted, if `model` names something that can be."""
+    try:
+        source = parse_source(model)
+        if isinstance(source, HubRepository) or source.suffix.lower() == ".gguf" or (source / "config.json").is_file():
+            return name_of(source).lower()
+    except ConversionFailed:
+        pass
+    return None
+
+
 def converted_models(models_dir: Path) -> list[str]:
     """Names of the folders of the converted models in `models_dir`."""
     if not models_dir.is_dir():
         return []
-    return sorted(folder.name for folder in models_dir.iterdir() if is_converted(folder))
+    # Hidden folders are those of conversions that are going on.
+    return sorted(folder.name for folder in models_dir.glob("[!.]*") if is_converted(folder))
 
 
 def choices(models_dir: Path) -> list[Choice]:

@@ -1,6 +1,8 @@
 """`manifest.json`: what a converted model says of itself, written by the conversion and checked at every load."""
 
 import json
+import os
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -73,14 +75,14 @@ class Manifest(BaseModel):
 
 def is_converted(folder: Path) -> bool:
     """Whether a conversion into `folder` was finished; the manifest is the last thing that one writes."""
-    return (folder / MANIFEST).is_file()
+    return os.path.isfile(folder / MANIFEST)  # Path.is_file raises on names that are too long.
 
 
 def is_outdated(folder: Path) -> bool:
     """Whether the converted model in `folder` is of an earlier converter, whose programs this engine does not run."""
     try:
         return int(json.loads((folder / MANIFEST).read_text())["converter"]) < CONVERTER_VERSION
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -89,7 +91,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Errors: UnknownModel where `folder` is no converted model, ModelDamaged where a file is missing or not as described.
     """
-    again = "Convert the model again: python -m falcon_runtime convert SOURCE --output " + str(folder)
+    again = f"Convert the model again: python -m falcon_runtime convert SOURCE --output {shlex.quote(str(folder))}"
     if not folder.is_dir():
         raise UnknownModel(f"There is no folder {folder}.")
     if not is_converted(folder):
@@ -98,7 +100,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise ModelDamaged(f"{folder} was converted by an earlier version of this project. {again}")
     try:
         manifest = Manifest.model_validate_json((folder / MANIFEST).read_text())
-    except (ValidationError, UnicodeDecodeError) as error:
+    except (ValidationError, UnicodeDecodeError, OSError) as error:
         raise ModelDamaged(f"{folder / MANIFEST} cannot be read as a manifest of this version. {again}") from error
     program = folder / PROGRAM
     if not program.is_file():

@@ -8,6 +8,7 @@ from functools import partial
 
 from .chunk import FinishReason, Stats
 from .defaults import Defaults
+from .notes import note
 from .runtime import Generation
 from .sampling import SamplingParams
 from .text import whole
@@ -50,7 +51,7 @@ def print_answer(generation: Generation) -> str:
     except KeyboardInterrupt:
         generation.close()
     print(flush=True)
-    print(f"[{summary(stats, finish)}]", file=sys.stderr)
+    note(f"[{summary(stats, finish)}]")
     return text
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from falcon_runtime.catalog import CATALOG, STARTER, HubRepository, hub_repository
+from falcon_runtime.catalog import CATALOG, STARTER
 from falcon_runtime.convert.checkpoint import open_checkpoint
 from falcon_runtime.convert.needs import Needs
 from falcon_runtime.errors import UnknownModel
-from falcon_runtime.library import Model, choices, find_model
+from falcon_runtime.library import Model, choices, converted_models, find_model
 from falcon_runtime.machine import available_memory, machine_memory
 from falcon_runtime.manifest import MANIFEST, read_manifest
+from falcon_runtime.sources import HubRepository
 
 from .conftest import small_llama
 from .convert.conftest import write_gguf
@@ -113,6 +114,48 @@ def test_a_recipe_is_asked_for_by_name(tmp_path: Path) -> None:
         find_model("other:int4", tmp_path)
 
 
+def test_a_converted_model_is_found_as_its_source_is_spelled(tmp_path: Path, small_model: Path) -> None:
+    folder = Path(shutil.copytree(small_model, tmp_path / "llama-3.2-1b"))
+    assert find_model("llama-3.2-1b", tmp_path).folder == folder
+    assert find_model("Llama-3.2-1B", tmp_path).folder == folder
+    assert find_model(str(folder), tmp_path / "elsewhere").folder == folder
+
+
+@pytest.mark.parametrize(
+    ("model", "command", "name"),
+    [
+        ("hf.co/ORG/NAME-1.5-GGUF:Q8_0", "hf.co/ORG/NAME-1.5-GGUF:Q8_0", "name-1.5-gguf-q8_0"),
+        ("https://huggingface.co/ORG/NAME?x=1", "'https://huggingface.co/ORG/NAME?x=1'", "name"),
+        ("ORG/NAME/DIR/My.File.gguf@v1", "ORG/NAME/DIR/My.File.gguf@v1", "my.file"),
+    ],
+)
+def test_a_checkpoint_is_to_be_converted_first(tmp_path: Path, model: str, command: str, name: str) -> None:
+    with pytest.raises(UnknownModel) as caught:
+        find_model(model, tmp_path)
+    for words in ("not converted yet", f"python -m falcon_runtime convert {command}.", f"it is called {name}."):
+        assert words in str(caught.value)
+
+
+def test_a_checkpoint_here_is_to_be_converted_first(tmp_path: Path, small_checkpoint: Path) -> None:
+    file = tmp_path / "A Model.GGUF"
+    file.touch()
+    for path, name in ((small_checkpoint, "small-llama"), (file, "a model")):
+        with pytest.raises(UnknownModel, match=rf"not converted yet.* convert .*it is called {name}\."):
+            find_model(str(path), tmp_path)
+
+
+@pytest.mark.parametrize("model", ["x" * 5000, "http://example.com/a", "nul\0", "a:b:c", "~nobody/x"])
+def test_what_no_model_is_called(tmp_path: Path, model: str) -> None:
+    with pytest.raises(UnknownModel, match="There is no model"):
+        find_model(model, tmp_path)
+
+
+def test_conversions_that_go_on_are_not_listed(tmp_path: Path, small_model: Path) -> None:
+    for name in ("whole", ".whole.partial"):
+        shutil.copytree(small_model, tmp_path / name)
+    assert converted_models(tmp_path) == ["whole"]
+
+
 def test_choices_are_the_catalogue_and_what_is_converted(tmp_path: Path, small_model: Path) -> None:
     for name in ("a-model", f"{STARTER.name}-int8", "damaged"):
         shutil.copytree(small_model, tmp_path / name)
@@ -144,27 +187,6 @@ def test_the_starter_model_is_as_large_as_foretold(starter_models_dir: Path, sta
     assert open_checkpoint(starter_gguf).architecture == STARTER.architecture
     found = read_manifest(starter_models_dir / STARTER.name).program_bytes
     assert found == pytest.approx(STARTER.program_bytes, rel=0.02)
-
-
-@pytest.mark.parametrize(
-    ("source", "repository"),
-    [
-        ("tiiuae/Falcon3-7B-Instruct", HubRepository("tiiuae/Falcon3-7B-Instruct")),
-        ("a/b_1.5@refs/pr/2", HubRepository("a/b_1.5", revision="refs/pr/2")),
-        ("a/b-GGUF/b-q4_0.gguf", HubRepository("a/b-GGUF", file="b-q4_0.gguf")),
-        ("a/b-GGUF/b.gguf@v1", HubRepository("a/b-GGUF", revision="v1", file="b.gguf")),
-        ("models/b.gguf", None),
-        ("/a/b", None),
-        ("./a/b", None),
-        ("a/../b", None),
-        ("a/b/c", None),
-        ("a/b/../c.gguf", None),
-        ("smollm2", None),
-        ("", None),
-    ],
-)
-def test_what_names_a_repository(source: str, repository: HubRepository | None) -> None:
-    assert hub_repository(source) == repository
 
 
 def test_a_person_reads_what_it_takes() -> None:

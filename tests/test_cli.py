@@ -97,6 +97,52 @@ def test_models_lists_the_catalogue_and_what_is_converted(small_model: Path) -> 
         assert words in lines
 
 
+def test_models_lists_a_damaged_one_as_damaged_and_goes_on(small_model: Path, tmp_path: Path) -> None:
+    for name in ("a-whole", "b-damaged", "c-cut", "d-whole"):
+        shutil.copytree(small_model, tmp_path / name)
+    (tmp_path / "b-damaged" / "manifest.json").write_text("[" * 100_000)
+    (tmp_path / "c-cut" / "model.pte").write_bytes(b"")
+    done = run("models", models_dir=tmp_path)
+    assert done.returncode == 0
+    states = {line[:26].strip(): line[26:].split(":")[0] for line in done.stdout.splitlines() if line[0] != " "}
+    assert [states[name] for name in ("a-whole", "b-damaged", "c-cut", "d-whole")] == [
+        "converted",
+        "damaged",
+        "damaged",
+        "converted",
+    ]
+
+
+def test_a_conversion_says_what_it_does_and_nothing_of_libraries(small_checkpoint: Path, tmp_path: Path) -> None:
+    """With a graph that is traced, which imports and runs the most."""
+    done = run("convert", str(small_checkpoint), "--recipe", "fp32", models_dir=tmp_path / "models")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path}/models/small-llama\n"
+    for line in done.stderr.splitlines():
+        assert "small-llama" in line, line
+    assert "chat --model small-llama" in done.stderr.splitlines()[-1]
+    quiet = run("convert", str(small_checkpoint), "--recipe", "fp32", "--quiet", models_dir=tmp_path / "models")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, done.stdout, "")
+    said = run("inspect", "Small-Llama", models_dir=tmp_path / "models").stdout.splitlines()
+    assert said[0] == "small-llama"
+
+
+def test_quiet_leaves_results_and_errors(small_model: Path) -> None:
+    flags = ["--model", str(small_model), "--temperature", "0", "--max-new-tokens", "3", "--quiet"]
+    done = run("generate", "Once", *flags, models_dir=small_model.parent)
+    assert done.stdout.startswith("Once")
+    assert done.stderr == ""
+    failed = run("generate", "", *flags, models_dir=small_model.parent)
+    assert failed.stderr.startswith("error: The prompt is empty")
+
+
+def test_verbose_says_where_an_error_arises(tmp_path: Path) -> None:
+    done = run("inspect", "nothing", "--verbose", models_dir=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: There is no model 'nothing'")
+
+
 def test_inspect_says_what_a_model_is_and_whether_it_is_whole(small_model: Path, tmp_path: Path) -> None:
     whole = run("inspect", str(small_model), models_dir=small_model.parent)
     for words in ("2 layers of 64", "4 heads and 2 for keys", "fp32 for xnnpack", "embedding 0.1 MB", "256 tokens in"):

@@ -14,6 +14,9 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from ..architecture import Architecture
 from ..errors import ConversionFailed
+from .end_tokens import known_ends, no_end_after_text
+from .gguf_files import choose_gguf, only_gguf
+from .llama_config import trained_context
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -21,21 +24,23 @@ Shape = tuple[int, ...]
 
 
 def open_checkpoint(path: Path) -> "Checkpoint":
-    """The checkpoint at `path`: a `.gguf` file, or a Hugging Face folder with config.json, safetensors and tokenizer.
+    """The checkpoint at `path`: a `.gguf` file, a Hugging Face folder with config.json, safetensors and tokenizer, or
+    a folder of GGUF files alone.
 
     Only headers are read. When it is open it has every tensor of a Llama in its shape. Errors: ConversionFailed.
     """
     if path.is_dir():
         from .hf_checkpoint import Folder, HfCheckpoint
 
-        return HfCheckpoint(Folder(path))
+        names = [file.name for file in path.iterdir()]
+        if not only_gguf(names):
+            return HfCheckpoint(Folder(path))
+        path /= choose_gguf(names, str(path))
     if path.is_file():
         from .gguf_checkpoint import GgufCheckpoint
 
         return GgufCheckpoint(path)
-    raise ConversionFailed(
-        f"There is no checkpoint at {path}. Name a .gguf file, or a folder with config.json, safetensors and tokenizer."
-    )
+    raise ConversionFailed(f"There is no checkpoint at {path}.")
 
 
 class Checkpoint(ABC):
@@ -58,6 +63,8 @@ class Checkpoint(ABC):
     """Of every tensor in them."""
     end_ids: set[int]
     """End-of-sequence tokens that are named elsewhere than in the tokenizer."""
+    generation: Mapping[str, Any] = {}
+    """What the checkpoint recommends for generating, called as in generation_config.json."""
     in_4_bits = False
     """Whether the layers' weights are in 4 bits already, which the recipe int4 leaves as they are."""
     has_offsets = False
@@ -113,13 +120,19 @@ class Checkpoint(ABC):
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def end_tokens(self) -> list[int]:
-        """Every token that ends a sequence, sorted: the tokenizer's, and those that the checkpoint names elsewhere."""
-        own = self.tokenizer.eos_token_id
-        return sorted(self.end_ids if own is None else self.end_ids | {own})
+        """Every token that ends an answer, sorted: the tokenizer's, those that the checkpoint names elsewhere, and what
+        families of models end turns and texts with."""
+        own = {self.tokenizer.eos_token_id} - {None}
+        return sorted(self.end_ids | own | known_ends(self.tokenizer))
 
     def save_tokenizer(self, folder: Path) -> None:
         """Writes the tokenizer, chat template included, for `AutoTokenizer.from_pretrained(folder)`."""
         self.tokenizer.save_pretrained(folder)
+
+    @property
+    def max_context(self) -> int:
+        """The longest context that the model can be given, in tokens."""
+        return trained_context(self.config)
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -151,7 +164,7 @@ class Checkpoint(ABC):
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """Errors: ConversionFailed where it cannot be read."""
         try:
-            return self._load_tokenizer()
+            return no_end_after_text(self._load_tokenizer())
         except ConversionFailed:
             raise
         except Exception as error:  # transformers and tokenizers raise many kinds, bare Exception among them
@@ -166,14 +179,6 @@ class Checkpoint(ABC):
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def make_config(source: str, settings: dict[str, Any]) -> LlamaConfig:
-    """The configuration with these settings. Errors: ConversionFailed where they make no sense."""
-    try:
-        return LlamaConfig.from_dict(settings)
-    except Exception as error:  # transformers' validation has kinds of its own
-        raise ConversionFailed(f"The configuration of {source} is not one of a Llama: {error}") from error
 
 
 def tensor_shapes(config: LlamaConfig) -> dict[str, Shape]:

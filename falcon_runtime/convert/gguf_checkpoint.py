@@ -11,8 +11,10 @@ from torch import Tensor
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from ..errors import ConversionFailed
-from .checkpoint import Checkpoint, make_config, tensor_shapes
+from .checkpoint import Checkpoint, tensor_shapes
 from .gguf_tokenizer import build_tokenizer, end_ids
+from .llama_config import make_config
+from .recommended import GGUF_KEYS
 
 EMBEDDING, HEAD, ROPE_FACTORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
 READABLE = "take the model as F16, BF16, Q8_0, Q4_0 or a K-quant"
@@ -26,7 +28,10 @@ class GgufCheckpoint(Checkpoint):
         if architecture != "llama":
             raise ConversionFailed(f"{self.source} is of architecture {architecture}. Only llama can be converted.")
         if (parts := self._metadata.get("split.count", 1)) > 1:
-            raise ConversionFailed(f"{self.source} is one of {parts} parts: join them with llama-gguf-split --merge.")
+            raise ConversionFailed(
+                f"{self.source} is one of {parts} parts: join them with llama-gguf-split --merge FIRST_PART MODEL.gguf "
+                "and convert that."
+            )
         self._tensors = {tensor.name: tensor for tensor in tensors}
         self.config = self._read_config()
         self._tensors.pop(ROPE_FACTORS, None)
@@ -43,6 +48,8 @@ class GgufCheckpoint(Checkpoint):
                     f"{self.source} has tensors of type {tensor.tensor_type.name}, which cannot be read: {READABLE}."
                 ) from error
         self.end_ids = end_ids(self._metadata)
+        given = {name: self._metadata.get(key) for key, name in GGUF_KEYS.items()}
+        self.generation = {name: _shortest(v) if isinstance(v, float) else v for name, v in given.items()}
         kinds = {tensor.tensor_type for name, tensor in self._tensors.items() if name.endswith("_proj.weight")}
         self.in_4_bits = not kinds.isdisjoint({GGMLQuantizationType.Q4_0, GGMLQuantizationType.Q4_1})
         self.has_offsets = not kinds.isdisjoint({GGMLQuantizationType.Q4_1, GGMLQuantizationType.Q4_K})
@@ -75,8 +82,6 @@ class GgufCheckpoint(Checkpoint):
             "rms_norm_eps": _shortest(self._number("llama.attention.layer_norm_rms_epsilon")),
             "rope_parameters": self._rope(),
             "tie_word_embeddings": HEAD not in self._tensors,
-            "bos_token_id": self._metadata.get("tokenizer.ggml.bos_token_id"),
-            "eos_token_id": self._metadata.get("tokenizer.ggml.eos_token_id"),
         }
         config = make_config(self.source, settings)
         if self._number("llama.rope.dimension_count", config.head_dim) != config.head_dim:

@@ -64,7 +64,6 @@ def build_tokenizer(metadata: Mapping[str, Any], source: str) -> PreTrainedToken
         tokenizer_object=tokenizer,
         chat_template=metadata.get("tokenizer.chat_template"),
         add_bos_token=fields.get("add_bos_token", add_bos),
-        add_eos_token=fields.get("add_eos_token", False),
         clean_up_tokenization_spaces=False,
         **{name: tokens[i] for name, i in ids.items() if i is not None},
     )

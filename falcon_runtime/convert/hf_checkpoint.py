@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 from ..errors import ConversionFailed
 from . import sentencepiece_tokenizer
-from .checkpoint import EMBEDDING, HEAD, Checkpoint, Shape, make_config
+from .checkpoint import EMBEDDING, HEAD, Checkpoint, Shape
+from .llama_config import make_config
 
 INDEX = "model.safetensors.index.json"
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -70,17 +71,16 @@ class HfCheckpoint(Checkpoint):
         self._headers = {shard: self._header(shard) for shard in shards}
         self._shard_of = {name: shard for shard, header in self._headers.items() for name in header}
         self.shapes = {name: self._headers[shard][name][1] for name, shard in self._shard_of.items()}
-        if EMBEDDING in self.shapes:
-            settings["vocab_size"] = self.shapes[EMBEDDING][0]
+        settings["vocab_size"] = (self.shapes.get(EMBEDDING) or (1,))[0]  # `check` says if it is not there.
         settings["tie_word_embeddings"] = bool(settings.get("tie_word_embeddings")) and HEAD not in self.shapes
         self.config = make_config(self.source, settings)
         self.check(self.config)
         self.files = [self._path / shard for shard in shards]
         self.download_bytes, self.download_room = folder.room(shards)
-        self.end_ids = set()
-        for name in ("config.json", "generation_config.json"):
-            ends = _read_json(self._path / name).get("eos_token_id")
-            self.end_ids |= set(ends if isinstance(ends, list) else [] if ends is None else [ends])
+        self.generation = _read_json(self._path / "generation_config.json")
+        named = (settings.get("eos_token_id"), self.generation.get("eos_token_id"))
+        ends = [end for ends in named for end in (ends if isinstance(ends, list) else [ends])]
+        self.end_ids = {end for end in ends if type(end) is int and 0 <= end < self.config.vocab_size}
 
     def stream(self) -> Iterator[str]:
         for path in self._folder.weights(list(self._headers)):
@@ -135,16 +135,17 @@ class HfCheckpoint(Checkpoint):
             return tokenizer
 
 
-def _check_architecture(source: str, settings: dict[str, Any]) -> None:
-    architectures = settings.get("architectures")
-    if architectures != ["LlamaForCausalLM"]:
-        found = ", ".join(architectures or ["none"])
-        raise ConversionFailed(f"{source} is of architecture {found}. Only LlamaForCausalLM can be converted.")
-    if "quantization_config" in settings:
+def _check_architecture(source: str, settings: Mapping[str, Any]) -> None:
+    """A setting that is None is as if it was not there."""
+    found = settings.get("architectures") or (["LlamaForCausalLM"] if settings.get("model_type") == "llama" else "none")
+    if found not in (["LlamaForCausalLM"], "LlamaForCausalLM"):
+        named = ", ".join(map(str, found)) if isinstance(found, list) else found
+        raise ConversionFailed(f"{source} is of architecture {named}. Only LlamaForCausalLM can be converted.")
+    if settings.get("quantization_config") is not None:
         raise ConversionFailed(f"{source} is quantized already. Take the original checkpoint, or a GGUF file.")
     if settings.get("attention_bias") or settings.get("mlp_bias"):
         raise ConversionFailed(f"{source} has attention_bias or mlp_bias. Only a Llama without can be converted.")
-    if (activation := settings.get("hidden_act", "silu")) != "silu":
+    if (activation := settings.get("hidden_act") or "silu") != "silu":
         raise ConversionFailed(f"{source} has the activation {activation}. Only a Llama with silu can be converted.")
 
 
@@ -152,7 +153,8 @@ def _weight_files(folder: Folder) -> list[str]:
     """Names of the safetensors files that make up the checkpoint, sorted: those of the index, or the only one."""
     names, there = {"model.safetensors"}, folder.names()
     if INDEX in there:
-        names = {str(name) for name in _read_json(folder.path / INDEX).get("weight_map", {}).values()}
+        index = _read_json(folder.path / INDEX).get("weight_map")
+        names = {str(name) for name in index.values()} if isinstance(index, dict) else set()
     # A name with folders in it is not looked at: an index has no business outside of its own.
     missing = sorted(name for name in names if Path(name).name != name or name not in there)
     if names and not missing:

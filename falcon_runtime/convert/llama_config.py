@@ -1,0 +1,143 @@
+"""The configuration of a Llama, checked before any work: transformers takes much without a word that fails later."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from ..errors import ConversionFailed
+
+REQUIRED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+OPTIONAL = ("num_key_value_heads", "head_dim", "max_position_embeddings", "original_max_position_embeddings")
+OTHERS = ("vocab_size", "hidden_act", "tie_word_embeddings")
+MAX_LAYERS = 1000
+"""More is a damaged file."""
+
+ORIGINAL = "original_max_position_embeddings"
+ROPE: dict[str, tuple[set[str], set[str]]] = {
+    "default": (set(), set()),
+    "linear": ({"factor"}, set()),
+    "dynamic": ({"factor"}, set()),
+    "yarn": ({"factor"}, {ORIGINAL, "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"}),
+    "longrope": ({"short_factor", "long_factor"}, {ORIGINAL, "factor", "attention_factor"}),
+    "llama3": ({"factor", "low_freq_factor", "high_freq_factor"}, {ORIGINAL}),
+}
+"""The kinds of RoPE that a Llama has in transformers, with the parameters that each needs and that it may have."""
+
+
+class _LlamaConfig(LlamaConfig):  # type: ignore[no-untyped-call]
+    """Where `head_dim` is given, the hidden size need not be a multiple of the heads: no tensor's shape asks for it."""
+
+    def validate_architecture(self) -> None:
+        pass
+
+
+def make_config(source: str, settings: Mapping[str, Any]) -> LlamaConfig:
+    """The configuration with these settings, those that are None being as if they were not there.
+
+    Errors: ConversionFailed where they make no sense, or say what a Llama in transformers does not support.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    values = {name: given[name] for name in OTHERS if name in given}
+    for name in (*REQUIRED, *OPTIONAL):
+        if name in given:
+            values[name] = _count(source, name, given[name])
+        elif name in REQUIRED:
+            raise ConversionFailed(f"{_of(source)} does not say {name}. Download the checkpoint again.")
+    if "rms_norm_eps" in given:
+        values["rms_norm_eps"] = _positive(source, "rms_norm_eps", given["rms_norm_eps"])
+    _check_heads(source, values)
+    rope = values["rope_parameters"] = _rope(source, given)
+    try:
+        config: LlamaConfig = _LlamaConfig.from_dict(values)
+        rotary = LlamaRotaryEmbedding(config)
+    except Exception as error:  # transformers' validation has kinds of its own
+        raise ConversionFailed(f"{_of(source)} is not one of a Llama: {error}") from error
+    for name in ("short_factor", "long_factor"):
+        if 2 * len(rope.get(name, rotary.inv_freq)) != config.head_dim:
+            raise ConversionFailed(f"{_of(source)} has a {name} that is not half as long as head_dim.")
+    if not torch.isfinite(rotary.inv_freq).all():
+        raise ConversionFailed(f"{_of(source)} has RoPE parameters that do not go together: {rope}.")
+    return config
+
+
+def trained_context(config: LlamaConfig) -> int:
+    """The longest context for which RoPE is the same whatever the length of the text.
+
+    transformers' longrope takes other factors for every token once a text is longer than what the model was first
+    trained with.
+    """
+    rope: dict[str, Any] = dict(config.rope_parameters or {})
+    if rope["rope_type"] == "longrope" and rope["short_factor"] != rope["long_factor"]:
+        return min(config.max_position_embeddings, rope[ORIGINAL])
+    return config.max_position_embeddings
+
+
+def _check_heads(source: str, values: Mapping[str, Any]) -> None:
+    hidden, heads = values["hidden_size"], values["num_attention_heads"]
+    kv_heads, head_dim = values.get("num_key_value_heads", heads), values.get("head_dim")
+    if values["num_hidden_layers"] > MAX_LAYERS:
+        raise ConversionFailed(f"{_of(source)} says {values['num_hidden_layers']:,} layers. Download it again.")
+    if heads % kv_heads:
+        raise ConversionFailed(
+            f"{_of(source)} has {heads} heads and {kv_heads} for keys and values: that is no whole number for each."
+        )
+    if head_dim is None and hidden % heads:
+        raise ConversionFailed(
+            f"{_of(source)} has a hidden_size of {hidden}, which {heads} heads cannot share, and says no head_dim."
+        )
+    if (head_dim or hidden // heads) % 2:
+        raise ConversionFailed(f"{_of(source)} has a head_dim of {head_dim or hidden // heads}; RoPE takes even ones.")
+
+
+def _rope(source: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What transformers calls `rope_parameters`, of which `rope_scaling` is the older name."""
+    given = settings.get("rope_scaling") or settings.get("rope_parameters") or {}
+    if not isinstance(given, dict):
+        raise ConversionFailed(f"{_of(source)} has RoPE parameters that are no object: {given!r}.")
+    given = {name: value for name, value in given.items() if value is not None}
+    kind = given.get("rope_type", given.get("type", "default"))
+    if not isinstance(kind, str) or kind not in ROPE:
+        raise ConversionFailed(
+            f"{_of(source)} has RoPE scaling of type {kind}, which a Llama does not have in transformers; there are "
+            f"{', '.join(ROPE)}."
+        )
+    for partial in (given.get("partial_rotary_factor"), settings.get("partial_rotary_factor")):
+        if partial not in (None, 1):
+            raise ConversionFailed(f"{_of(source)} rotates only a part of each head, which is not supported.")
+    needed, optional = ROPE[kind]
+    if missing := sorted(needed - given.keys()):
+        raise ConversionFailed(f"{_of(source)} has RoPE scaling of type {kind} and does not say {', '.join(missing)}.")
+    theta = given.get("rope_theta", settings.get("rope_theta", LlamaConfig.default_theta))
+    rope: dict[str, Any] = {"rope_type": kind, "rope_theta": _positive(source, "rope_theta", theta)}
+    for name in (needed | optional) & given.keys():
+        rope[name] = _rope_value(source, name, given[name])
+    if kind == "yarn" and isinstance(given.get("truncate"), bool):
+        rope["truncate"] = given["truncate"]
+    return rope
+
+
+def _rope_value(source: str, name: str, value: Any) -> Any:
+    if name in ("short_factor", "long_factor"):
+        if not isinstance(value, list):
+            raise ConversionFailed(f"{_of(source)} has a {name} that is no list of numbers.")
+        return [_positive(source, name, number) for number in value]
+    return _count(source, name, value) if name == ORIGINAL else _positive(source, name, value)
+
+
+def _count(source: str, name: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 31:
+        raise ConversionFailed(f"{_of(source)} says that {name} is {value!r}; it must be a whole number above 0.")
+    return value
+
+
+def _positive(source: str, name: str, value: Any) -> int | float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e30:
+        raise ConversionFailed(f"{_of(source)} says that {name} is {value!r}; it must be a number above 0.")
+    return value
+
+
+def _of(source: str) -> str:
+    return f"The configuration of {source}"
