@@ -14,6 +14,7 @@ import pytest
 
 from falcon_runtime import Chunk, FalconRuntime, SamplingParams
 from falcon_runtime.catalog import STARTER
+from falcon_runtime.encoder import Encoder
 from falcon_runtime.errors import EngineDied, InvalidRequest, NotEnoughMemory, PromptTooLong, RuntimeClosed
 from falcon_runtime.manifest import read_manifest
 from falcon_runtime.prompt import encode_chat
@@ -91,9 +92,9 @@ def test_the_next_turn_of_a_chat_reads_only_what_is_new(runtime: FalconRuntime) 
         known = stats.prompt_tokens + len(with_text(tokens))
         assert not set(tokens) & set(small_tokenizer().all_special_ids)
         messages = [*messages, {"role": "assistant", "content": text_of(chunks)}, {"role": "user", "content": "And?"}]
-    assert stats.prompt_tokens != len(encode_chat(small_tokenizer(), messages[:-2], 256, 24).tokens)
+    assert stats.prompt_tokens != len(encode_chat(Encoder(small_tokenizer()), messages[:-2], 256, 24).tokens)
     seeded = list(runtime.chat(messages, varied.model_copy(update={"seed": 1})))
-    assert seeded[-1].stats.prompt_tokens == len(encode_chat(small_tokenizer(), messages, 256, 24).tokens)
+    assert seeded[-1].stats.prompt_tokens == len(encode_chat(Encoder(small_tokenizer()), messages, 256, 24).tokens)
 
 
 def test_an_answer_that_the_limit_cut_can_be_continued(runtime: FalconRuntime) -> None:
@@ -182,7 +183,7 @@ def test_tokens_that_are_no_prompt(runtime: FalconRuntime, tokens: list[int], er
 
 def test_the_prompt_of_a_chat_is_told(runtime: FalconRuntime) -> None:
     prompt = runtime.chat(MESSAGES, GREEDY).prompt
-    assert list(prompt) == encode_chat(small_tokenizer(), MESSAGES, 256, 24).tokens
+    assert list(prompt) == encode_chat(Encoder(small_tokenizer()), MESSAGES, 256, 24).tokens
 
 
 def test_tokens_have_text(runtime: FalconRuntime) -> None:
