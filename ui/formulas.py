@@ -42,7 +42,7 @@ def plugin(markdown: MarkdownIt) -> None:
     """Makes `markdown` read formulas. With `live` in its environment, one without an end is shown as its source."""
     markdown.inline.ruler.before("escape", "formula", _inline)
     interrupts = {"alt": ["paragraph", "blockquote", "list"]}
-    markdown.block.ruler.before("fence", "formula", _block, interrupts)  # type: ignore[arg-type]
+    markdown.block.ruler.before("fence", "formula", _block, interrupts)
     markdown.add_render_rule("formula", _render)
 
 
