@@ -191,8 +191,8 @@ def from_json(text: str | bytes) -> Conversation:
 
 
 def to_markdown(conversation: Conversation) -> str:
-    """The path that is shown, to be read by people. Answers are Markdown; what a person wrote stands in a block of code,
-    where every character stays what it is."""
+    """The path that is shown, to be read by people. Answers are Markdown already; what a person wrote stands in a block
+    of code, where every character stays what it is."""
     parts = [f"# {_escaped(conversation.title)}"]
     if conversation.system and conversation.system.strip():
         parts += ["**System prompt**", _fenced(conversation.system)]
