@@ -22,6 +22,8 @@ from . import formulas
 
 MAX_CHARACTERS = 200_000
 """Longer texts are shown as they are, without Markdown."""
+MAX_PARAGRAPH = 20_000
+"""So are paragraphs that no person would write: some of them take seconds to parse."""
 MAX_HIGHLIGHTED = 20_000
 """Characters of code; longer code is not coloured."""
 LANGUAGES = frozenset(
@@ -197,7 +199,7 @@ def _parser(renderer: type[RendererHTML] = RendererHTML) -> MarkdownIt:
     parser.use(formulas.plugin)
     parser.inline.ruler.at("newline", _newline)
     parser.inline.ruler.at("image", _image)
-    parser.validateLink = lambda url: LINK.fullmatch(url) is not None  # type: ignore[method-assign]
+    parser.validateLink = lambda url: LINK.fullmatch(url) is not None
     for name in ("fence", "code_block"):
         parser.add_render_rule(name, _render_code)
     parser.add_render_rule("code_inline", _render_code_span)
@@ -237,11 +239,13 @@ def _markdown(text: str, live: bool) -> str:
 
 @lru_cache(2048)
 def _inline(text: str) -> str:
-    return str(_INLINE.renderInline(text, {}))
+    return _growing(text, live=False)
 
 
-def _growing(text: str) -> str:
-    return str(_INLINE.renderInline(text, {"live": True}))
+def _growing(text: str, live: bool = True) -> str:
+    if len(text) > MAX_PARAGRAPH:
+        return escape(text).replace("\n", "<br>")
+    return str(_INLINE.renderInline(text, {"live": live}))
 
 
 def code(text: str, language: str = "") -> str:
@@ -253,10 +257,16 @@ def code(text: str, language: str = "") -> str:
     )
 
 
-@lru_cache(256)
 def _coloured(text: str, language: str) -> str:
+    """Code as HTML. A last line that may still be growing waits for its colours, so that the others keep theirs."""
     if language not in LANGUAGES or len(text) > MAX_HIGHLIGHTED:
         return escape(text)
+    lines, feed, last = text.rpartition("\n")
+    return _highlighted(lines + feed, language) + escape(last)
+
+
+@lru_cache(256)
+def _highlighted(text: str, language: str) -> str:
     return str(highlight(text, get_lexer_by_name(language, stripnl=False, ensurenl=False), FORMAT))
 
 

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from difflib import SequenceMatcher
 from html import escape
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import gradio as gr
 
@@ -13,25 +14,34 @@ from falcon_runtime import FalconRuntime
 from falcon_runtime.catalog import STARTER
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.manifest import RecipeName
+from falcon_runtime.prompt import instruction_messages
 from falcon_runtime.runtime import Generation
 from falcon_runtime.sampling import SamplingParams
 
-from . import controls, link, stats
+from . import answers, controls, link, stats
+from .chips import Chips
+from .clearing import Clearing
 from .controls import Sampling
 from .link import Opening
 from .models import Offer
 from .runs import INSTANT, Keep, Runs, Start, submit_with
-from .streaming import Lines, Update, together, updates
-from .theme import LATEX
+from .streaming import Lines, Update, Updates, together, updates
 
-EXAMPLES = [
-    "Why do leaves fall in autumn?",
-    "Write a haiku about the sea.",
-    "Which is heavier, a kilogram of feathers or of iron?",
-]
 SIDES = ("Left", "Right")
 ALIKE = 0.6
 """Texts that have less in common are not shown as one with differences: nobody could read it."""
+
+
+class Side(NamedTuple):
+    """What one side is to write."""
+
+    model: str
+    temperature: float
+    prompt: str
+    before: Update = Update()
+    """What there is of its answer already."""
+    goes_on: bool = True
+    """False where the answer that there is was whole."""
 
 
 def build(fleet: Fleet, sampling: Sampling, opening: Opening, offer: Offer) -> None:
@@ -41,13 +51,12 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening, offer: Offer) -> N
         "shared.",
         elem_classes="hint",
     )
-    with gr.Row(elem_classes="chips"):
-        examples = [gr.Button(example, size="sm") for example in EXAMPLES]
+    examples = Chips(lambda: {example: example for example in fleet.current.defaults.examples.compare}, opening)
     prompt = gr.Textbox(
         "", label="Prompt", placeholder="What shall both answer?", lines=1, max_lines=6, elem_id="compare-prompt"
     )
     offered = choices(fleet, offer)
-    models, temperatures, answers, lines = [], [], [], []
+    models, temperatures, shown, lines = [], [], [], []
     with gr.Row(elem_id="sides"):
         for i, side in enumerate(SIDES):
             with gr.Column(min_width=260):
@@ -56,70 +65,91 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening, offer: Offer) -> N
                     gr.Slider(0, 2, value=0.8 * i, step=0.05, label=f"{side} temperature", interactive=True)
                 )
                 lines.append(gr.HTML(stats.IDLE))
-                answers.append(
-                    gr.Markdown(
-                        label=f"{side} answer",
-                        show_label=True,
-                        container=True,
-                        min_height=140,
-                        latex_delimiters=LATEX,
-                        buttons=["copy"],
-                        elem_classes="compare-answer",
-                    )
-                )
+                shown.append(answers.block(f"{side} answer", elem_classes="compare-answer"))
     with gr.Row(elem_classes="actions"):
         start = gr.Button("Compare", variant="primary", elem_id="compare-start")
         stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run")
-        clear = gr.Button("Clear")
+        clearing = Clearing()
         share = gr.Button("Link")
+        resume = gr.Button("Continue", visible="hidden", elem_classes="continue")
     linked = gr.HTML("")
     line = gr.HTML(stats.IDLE, visible="hidden")  # Each side has a line of its own.
     difference = gr.HTML("", elem_id="difference")
-    latest_state = gr.State([])
+    sides_state, latest_state, ended_state = gr.State([]), gr.State([]), gr.State([])
 
-    def answer(prompt: str, left: str, right: str, *values: Any) -> Iterator[tuple[Any, ...]]:
-        def call(runtime: FalconRuntime, params: SamplingParams) -> Generation:
-            return runtime.instruct(prompt, params=params)
-
-        temperatures, shared = values[:2], controls.values(*values[2:])
-        sources = [
-            updates(fleet, call, shared | {"temperature": temperature}, model)
-            for model, temperature in zip((left, right), temperatures, strict=True)
-        ]
-        lines = [Lines() for _ in SIDES]
-        with closing(together(sources)) as source:
+    def answer(sides: list[Side], *values: Any) -> Iterator[tuple[Any, ...]]:
+        shared, lines = controls.values(*values), [Lines() for _ in sides]
+        with closing(together([write(fleet, side, shared) for side in sides])) as source:
             for latest in source:
                 both = overall(latest)
-                texts = [update.text for update in latest]
-                shown = [line.show(update) for line, update in zip(lines, latest, strict=True)]
-                yield *texts, *shown, latest, stats.line(both), both
+                texts = [answers.render(update.text, live=not update.finish_reason) for update in latest]
+                said = [line.show(update) for line, update in zip(lines, latest, strict=True)]
+                yield *texts, *said, latest, stats.line(both), both
 
-    def keep(last: Update, latest: list[Update]) -> tuple[str, ...]:
+    def keep(last: Update, latest: list[Update]) -> tuple[Any, ...]:
         """Shows both sides as they ended, and what differs."""
         stopped = last.finish_reason is None and not last.error
         ended = [stats.ended(update, stopped) for update in latest]
-        return *map(stats.line, ended), compare(ended)
+        texts = [answers.render(update.text) for update in ended] or [gr.skip() for _ in SIDES]
+        said = [stats.line(update) for update in ended] or [gr.skip() for _ in SIDES]
+        return *texts, *said, compare(ended) if ended else "", ended
 
-    Runs(start, stop, line, locked=[clear, *models, *temperatures]).wire(
+    page = [*shown, difference, sides_state, latest_state]
+    runs = Runs(start, stop, line, locked=[*clearing.buttons, *models, *temperatures])
+    runs.wire(
         answer,
-        [prompt, *models, *temperatures, *sampling.components],
-        [*answers, *lines, latest_state],
-        [Start([start.click], lambda: ("", "", "", []), [], [*answers, difference, latest_state])],
-        Keep(keep, [latest_state], [*lines, difference]),
+        [sides_state, *sampling.components],
+        [*shown, *lines, latest_state],
+        [
+            Start([start.click], begin, [prompt, *models, *temperatures], page),
+            Start([resume.click], go_on, [sides_state, ended_state], page),
+        ],
+        Keep(keep, [latest_state], [*shown, *lines, difference, ended_state]),
     )
     submit_with(prompt, start)
-    for button, example in zip(examples, EXAMPLES, strict=True):
-        button.click(lambda example=example: example, None, prompt, **INSTANT)
-    clear.click(
-        lambda: ("", "", "", stats.IDLE, stats.IDLE, stats.IDLE, ""),
-        None,
-        [prompt, *answers, *lines, line, difference],
-        **INSTANT,
+    examples.click(lambda example: example, [], [prompt])
+    clearing.wire(
+        [prompt, *shown, *lines, line, difference, sides_state, latest_state, ended_state],
+        ["", "", "", stats.IDLE, stats.IDLE, stats.IDLE, "", [], [], []],
+        [prompt],
+        [start.click, *examples.clicks],
     )
     texts = {"text": prompt, "left": models[0], "right": models[1]}
     link.wire(share, linked, "compare", texts, sampling)
     opening.fill("compare", texts)
     opening.opened.then(lambda: [gr.Dropdown(choices(fleet, offer)) for _ in SIDES], None, models, **INSTANT)
+
+
+def begin(prompt: str, left: str, right: str, *temperatures: float) -> tuple[Any, ...]:
+    """Empties both sides for a prompt."""
+    sides = [Side(model, heat, prompt) for model, heat in zip((left, right), temperatures, strict=True)]
+    return "", "", "", sides, []
+
+
+def go_on(sides: list[Side], ended: list[Update]) -> tuple[Any, ...]:
+    """Lets those sides go on that were stopped before their answer ended."""
+    further = [
+        side._replace(before=update, goes_on=stats.can_go_on(update)) for side, update in zip(sides, ended, strict=True)
+    ]
+    return *(answers.render(update.text, live=True) for update in ended), "", further, ended
+
+
+def write(fleet: Fleet, side: Side, shared: dict[str, Any]) -> Updates:
+    """The updates of one side: with what there was of its answer, and that alone where it was whole."""
+    before = side.before
+    if not side.goes_on:
+        yield before
+        return
+
+    def call(runtime: FalconRuntime, params: SamplingParams) -> Generation:
+        if not before.text:
+            return runtime.instruct(side.prompt, params=params)
+        messages = instruction_messages(side.prompt, "", None)
+        return runtime.chat([*messages, {"role": "assistant", "content": before.text}], params)
+
+    with closing(updates(fleet, call, shared | {"temperature": side.temperature}, side.model)) as source:
+        for update in source:
+            yield replace(update, text=before.text + update.text)
 
 
 def choices(fleet: Fleet, offer: Offer) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from markdown_it.utils import EnvType
 
 CLOSERS = {"$$": "$$", r"\[": r"\]", r"\(": r"\)"}
 MAX_CHARACTERS = 2000
-MAX_LINES = 60
+MAX_LINES = 40
 """Longer formulas are shown as their source."""
 REFUSED = re.compile(r"\\(?:[egx]?def|let|(?:re)?newcommand|providecommand|rule|href|class|style|unicode)\b")
 """What defines macros, which can multiply, and what makes boxes, links or anything but a formula."""
@@ -35,12 +35,14 @@ ATTRIBUTES = frozenset(
     """.split()  # noqa: SIM905
 )
 
+VALUE = re.compile(r"[\w#+ .%-]*")
+
 
 def plugin(markdown: MarkdownIt) -> None:
     """Makes `markdown` read formulas. With `live` in its environment, one without an end is shown as its source."""
     markdown.inline.ruler.before("escape", "formula", _inline)
     interrupts = {"alt": ["paragraph", "blockquote", "list"]}
-    markdown.block.ruler.before("fence", "formula", _block, interrupts)  # type: ignore[arg-type]
+    markdown.block.ruler.before("fence", "formula", _block, interrupts)
     markdown.add_render_rule("formula", _render)
 
 
@@ -124,17 +126,21 @@ def to_mathml(latex: str, display: bool) -> str | None:
     return tostring(tree, encoding="unicode")
 
 
+CHILDREN = {"mfrac": 2, "mroot": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "msubsup": 3, "munderover": 3}
+"""How many parts these must have: browsers show an error otherwise."""
+
+
 def _clean(element: Element) -> None:
-    """Makes characters of the entities that the converter writes as text, and refuses what is not plain MathML."""
-    if element.tag not in TAGS:
+    """Makes characters of the entities that the converter writes as text. Refuses what is not plain MathML, and what
+    the converter could not read."""
+    if element.tag not in TAGS or len(element) != CHILDREN.get(element.tag, len(element)):
         raise ValueError(element.tag)
-    element.attrib.pop("xmlns", None)
-    for name in list(element.attrib):
-        if name not in ATTRIBUTES or not element.attrib[name].isprintable():
-            del element.attrib[name]
-        else:
-            element.attrib[name] = unescape(element.attrib[name])
-    element.text = unescape(element.text) if element.text else None
-    element.tail = unescape(element.tail) if element.tail else None
+    allowed = {name: value for name, value in element.attrib.items() if name in ATTRIBUTES and VALUE.fullmatch(value)}
+    element.attrib.clear()
+    element.attrib.update(allowed)
+    element.text = unescape(element.text or "")
+    element.tail = unescape(element.tail or "")
+    if element.tag != "mtext" and re.match(r"\\[A-Za-z]", element.text):
+        raise ValueError(element.text)  # A command that it does not know.
     for child in element:
         _clean(child)

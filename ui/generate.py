@@ -16,18 +16,14 @@ from falcon_runtime.runtime import Generation
 from falcon_runtime.sampling import SamplingParams
 
 from . import controls, link, stats, tokens
+from .chips import Chips
+from .clearing import Clearing
 from .controls import Sampling
 from .link import Opening
 from .runs import INSTANT, Keep, Runs, Start
 from .streaming import Lines, Update, together, updates
 from .tokens import Completion
 
-BEGINNINGS = {
-    "A story": "Once upon a time, in a village at the edge of the desert, there lived a girl who",
-    "An article": "Why the desert sky is so dark at night\n\nFar from any city,",
-    "A list": "Three reasons to learn a new language:\n\n1.",
-    "Code": "import math\n\ndef area_of_circle(radius):\n",
-}
 MAX_COMPLETIONS = 4
 VIEW_INTERVAL_S = 0.4
 """The tokens view has a button a token: drawing it as often as the text would cost more than it shows."""
@@ -55,16 +51,15 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
         "Write a beginning; the model goes on from its last word. Edit, and let it continue. Shift + Enter generates.",
         elem_classes="hint",
     )
-    with gr.Row(elem_classes="chips"):
-        beginnings = [gr.Button(label, size="sm") for label in BEGINNINGS]
+    beginnings = Chips(lambda: fleet.current.defaults.examples.generate, opening)
     text = gr.Textbox("", label="Text", placeholder="Once upon a time…", lines=8, max_lines=24, elem_id="generate-text")
     line = gr.HTML(stats.IDLE)
     with gr.Row(elem_classes="actions"):
-        start = gr.Button("Generate", variant="primary", elem_id="generate-start")
+        start = gr.Button("Generate", variant="primary", elem_id="generate-start", elem_classes="continue")
         stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run")
         retry = gr.Button("Retry")
         undo = gr.Button("Undo")
-        clear = gr.Button("Clear")
+        clearing = Clearing()
         share = gr.Button("Link")
     linked = gr.HTML("")
     with gr.Accordion("For engineers", open=False):
@@ -142,7 +137,7 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
         rest = [*rest[: event.place], *rest[event.place + 1 :]]
         return written, whole, [*earlier, Snapshot(text, completion, begun, "")], tokens.view(whole), "", rest
 
-    runs = Runs(start, stop, line, locked=[text, retry, undo, clear, *beginnings], again="Continue")
+    runs = Runs(start, stop, line, locked=[text, retry, undo, *clearing.buttons, *beginnings.buttons], again="Continue")
     runs.wire(
         answer,
         [completion, *engineering, *sampling.components],
@@ -174,9 +169,13 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
     )
     undo.click(undo_run, [text, completion, earlier], page, **INSTANT)
     trail.click(walk_back, [text, completion, earlier], page, **INSTANT)
-    clear.click(lambda: (*show_page("", Completion(), []), stats.IDLE), None, [*page, line], **INSTANT)
-    for button, beginning in zip(beginnings, BEGINNINGS.values(), strict=True):
-        button.click(lambda beginning=beginning: show_page(beginning, Completion(), []), None, page, **INSTANT)
+    clearing.wire(
+        [*page, line, candidates],
+        [*show_page("", Completion(), []), stats.IDLE, []],
+        [text],
+        [start.click, text.submit, *beginnings.clicks],
+    )
+    beginnings.click(lambda beginning: show_page(beginning, Completion(), []), [], page)
     link.wire(share, linked, "generate", {"text": text}, sampling)
     opening.fill("generate", {"text": text})
 

@@ -2,42 +2,38 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from html import escape
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from falcon_runtime import FalconRuntime
 from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
+from falcon_runtime.prompt import instruction_messages
 from falcon_runtime.runtime import Generation
 from falcon_runtime.sampling import SamplingParams
 
-from . import controls, documents, formats, link, stats, streaming
+from . import answers, controls, documents, formats, link, stats, streaming
+from .chips import Chips
+from .clearing import Clearing
 from .controls import Sampling
 from .link import Opening
 from .runs import INSTANT, Keep, Runs, Start, submit_with
 from .streaming import Update
-from .theme import LATEX
 
-ARTICLE = (
-    "The peregrine falcon is the fastest animal on Earth. In March 2005 a trained bird named Frightful was measured at "
-    "389 kilometres per hour while diving from an aeroplane near Friday Harbor in Washington. Falcons have been kept "
-    "for hunting in Arabia and Central Asia for more than three thousand years."
-)
-LETTER = (
-    "Hi team, the printer on the second floor is broken again. The technician comes on Thursday at 10. Until then "
-    "please use the one next to the kitchen. Bring your own paper, since ours ran out yesterday. Sorry for the "
-    "trouble, and thanks for your patience! Maria"
-)
-TASKS = {
-    "Summarise": ("Summarise the text in one short sentence.", ARTICLE),
-    "Three facts": ("List three facts from the text.", ARTICLE),
-    "Explain": ("Explain the text to a ten-year-old.", ARTICLE),
-    "Questions": ("Write three questions that the text answers.", ARTICLE),
-    "Reply": ("Write a short, friendly reply to this email.", LETTER),
-}
-"""What each of the buttons asks for, and a text to ask it of where the visitor has given none."""
 TEXT, JSON = "Text", "JSON"
+
+
+class Asked(NamedTuple):
+    """What a run is to answer: the boxes can be edited before it is over."""
+
+    instruction: str = ""
+    context: str = ""
+    schema: str | None = None
+    """The form of the answer; None for text."""
+    begun: str = ""
+    """What of the answer is there already."""
 
 
 def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
@@ -46,8 +42,7 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
         "Give one task, with a text to work on if there is one, and get one answer. Enter runs it.",
         elem_classes="hint",
     )
-    with gr.Row(elem_classes="chips"):
-        tasks = [gr.Button(label, size="sm") for label in TASKS]
+    tasks = Chips(lambda: fleet.current.defaults.examples.instruct, opening)
     instruction = gr.Textbox(
         "", label="Instruction", placeholder="What should be done?", lines=1, max_lines=6, elem_id="instruction"
     )
@@ -80,31 +75,29 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
     with gr.Row(elem_classes="actions"):
         start = gr.Button("Run", variant="primary", elem_id="instruct-start")
         stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run")
-        clear = gr.Button("Clear")
+        clearing = Clearing()
         share = gr.Button("Link")
+        resume = gr.Button("Continue", visible="hidden", elem_classes="continue")
     linked = gr.HTML("")
     line = gr.HTML(stats.IDLE)
-    result = gr.Markdown(
-        label="Answer",
-        show_label=True,
-        container=True,
-        min_height=140,
-        latex_delimiters=LATEX,
-        buttons=["copy"],
-        elem_id="instruct-answer",
-    )
+    result = answers.block("Answer", elem_id="instruct-answer")
     rendered = gr.HTML("", elem_id="instruct-value")
+    asked, written = gr.State(Asked()), gr.State("")
 
-    asked = gr.State(None)  # The schema of the answer, None for text: it can be edited before the answer is over.
-
-    def answer(instruction: str, context: str, schema: str | None, *values: Any) -> Iterator[tuple[Any, ...]]:
+    def answer(asked: Asked, *values: Any) -> Iterator[tuple[Any, ...]]:
         def call(runtime: FalconRuntime, params: SamplingParams) -> Generation:
-            wanted = instruction
-            if schema is not None and instruction.strip():
-                wanted += f"\n\n{formats.ask_for(formats.check_schema(schema))}"
-            return runtime.instruct(wanted, context, params=params)
+            wanted = asked.instruction
+            if asked.schema is not None and wanted.strip():
+                wanted += f"\n\n{formats.ask_for(formats.check_schema(asked.schema))}"
+            if not asked.begun:
+                return runtime.instruct(wanted, asked.context, params=params)
+            messages = instruction_messages(wanted, asked.context, None)
+            return runtime.chat([*messages, {"role": "assistant", "content": asked.begun}], params)
 
-        yield from streaming.to_page(fleet, call, controls.values(*values), lambda update: (update.text,))
+        def show(update: Update) -> tuple[str]:
+            return (answers.render(asked.begun + update.text, live=True),)
+
+        yield from streaming.to_page(fleet, call, controls.values(*values), show)
 
     def measure(text: str) -> tuple[str, Any]:
         """How much of the context the text takes, and whether it must be shortened."""
@@ -128,26 +121,29 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
         limit = room(fleet)
         return text if limit is None else fleet.current.decode(fleet.current.tokenize(text)[:limit])
 
-    Runs(start, stop, line, locked=[clear]).wire(
+    shown = [result, rendered, asked]
+    Runs(start, stop, line, locked=clearing.buttons).wire(
         answer,
-        [instruction, context, asked, *sampling.components],
+        [asked, *sampling.components],
         [result],
-        [Start([start.click], begin, [form, schema], [result, rendered, asked])],
-        Keep(render, [asked], [rendered]),
+        [
+            Start([start.click], begin, [instruction, context, form, schema], shown),
+            Start([resume.click], go_on, [asked, written], shown),
+        ],
+        Keep(keep, [asked], [result, rendered, written]),
     )
     submit_with(instruction, start)
     context.change(measure, context, [size, shorten], trigger_mode="always_last", **INSTANT)
     shorten.click(truncate, context, context, **INSTANT)
     document.upload(take_in, [document, context], [context, line], **INSTANT)
     form.change(lambda form: gr.Column(visible=form == JSON), form, structured, **INSTANT)
-    clear.click(
-        lambda: ("", "", None, "", "", stats.IDLE),
-        None,
-        [instruction, context, document, result, rendered, line],
-        **INSTANT,
+    clearing.wire(
+        [instruction, context, document, result, rendered, asked, written, line],
+        ["", "", None, "", "", Asked(), "", stats.IDLE],
+        [instruction, context],
+        [start.click, document.upload, *tasks.clicks],
     )
-    for button, task in zip(tasks, TASKS.values(), strict=True):
-        button.click(lambda text, task=task: (task[0], text or task[1]), context, [instruction, context], **INSTANT)
+    tasks.click(lambda task, text: (task[0], text or task[1]), [context], [instruction, context])
     for button, example in zip(examples, formats.EXAMPLES.values(), strict=True):
         button.click(lambda example=example: example, None, schema, **INSTANT)
     texts = {"text": instruction, "context": context}
@@ -169,24 +165,36 @@ def take_in(path: str, context: str) -> tuple[str, str]:
         return context, stats.line(Update(error=str(error)))
 
 
-def begin(form: str, schema: str) -> tuple[str, str, str | None]:
-    """Empties the answer and its table; gives the schema that it is to follow."""
-    return "", "", schema if form == JSON else None
+def begin(instruction: str, context: str, form: str, schema: str) -> tuple[str, str, Asked]:
+    """Empties the answer and its table for a task."""
+    return "", "", Asked(instruction, context, schema if form == JSON else None)
 
 
-def render(last: Update, schema: str | None) -> str:
+def go_on(asked: Asked, written: str) -> tuple[str, str, Asked]:
+    """Lets the model go on with its answer."""
+    return answers.render(written, live=True), "", asked._replace(begun=written)
+
+
+def keep(last: Update, asked: Asked) -> tuple[str, str, str]:
+    """An answer that is over: as text, as a table where it was asked for in JSON, and for going on with it."""
+    written = asked.begun + last.text
+    over = last.finish_reason in ("stop", "length", "repetition")
+    return answers.render(written), tabulate(written, asked.schema) if over else "", written
+
+
+def tabulate(written: str, schema: str | None) -> str:
     """An answer in JSON as a table, or why it is not in the form that was asked for."""
-    if schema is None or last.finish_reason not in ("stop", "length"):
+    if schema is None:
         return ""
-    found = formats.read_answer(last.text, formats.check_schema(schema))
-    problem = f'<p class="warning">{stats.escape(found.problem)}</p>' if found.problem else ""
+    found = formats.read_answer(written, formats.check_schema(schema))
+    problem = f'<p class="warning">{escape(found.problem)}</p>' if found.problem else ""
     return problem + (table(found.value) if isinstance(found.value, dict) else "")
 
 
 def table(value: dict[str, Any]) -> str:
     """A JSON object as HTML, one field a row."""
     rows = "".join(
-        f"<tr><th scope=row>{stats.escape(str(name))}</th><td>{stats.escape(plain(field))}</td></tr>"
+        f"<tr><th scope=row>{escape(str(name))}</th><td>{escape(plain(field))}</td></tr>"
         for name, field in value.items()
     )
     return f"<table>{rows}</table>"

@@ -12,11 +12,16 @@ if TYPE_CHECKING:
     from .streaming import Update
 
 FINISHED = {
-    "stop": "Finished",
-    "length": "Stopped at the length limit",
-    "cancelled": "Stopped",
+    "stop": ("done", "Finished"),
+    "length": ("paused", "Stopped at the length limit"),
+    "repetition": ("paused", "Stopped: it was repeating itself"),
+    "cancelled": ("done", "Stopped"),
 }
-FULL = "Stopped: the model's context is full"
+"""How a run ended: the kind, for the colour, and in words."""
+FULL = ("paused", "Stopped: the model's context is full")
+AGAINST_REPETITION = "Another wording helps, or a higher temperature, as in the Creative preset."
+CONTINUE = '<button type="button" class="continue-run">Continue</button>'
+"""Presses the tab's own button of class `continue`."""
 BROKEN = "This got no further: too many people are asking at once, or something broke. Please try again."
 IDLE = '<div class="line"><span class="state" role="status">Nothing asked yet</span></div>'
 
@@ -25,10 +30,17 @@ def line(update: Update) -> str:
     """One update as HTML. The state alone is announced to screen readers: the figures change too often."""
     kind, words = _state(update)
     figures = "".join(f'<span class="figure">{figure}</span>' for figure in _figures(update.stats))
+    more = CONTINUE if can_go_on(update) else ""
+    advice = f'<span class="notice">{AGAINST_REPETITION}</span>' if update.finish_reason == "repetition" else ""
     return (
-        f'<div class="line {kind}"><span class="state" role="status">{escape(words)}</span>{figures}'
-        f"{_gauge(update.stats)}{_dropped(update.stats)}</div>"
+        f'<div class="line {kind}"><span class="state" role="status">{escape(words)}</span>{more}{figures}'
+        f"{_gauge(update.stats)}{advice}{_dropped(update.stats)}</div>"
     )
+
+
+def can_go_on(update: Update) -> bool:
+    """Whether the model was stopped before its answer ended, and has room for more."""
+    return update.finish_reason in ("length", "repetition") and not update.error and not _is_full(update)
 
 
 def ended(last: Update, stopped: bool) -> Update:
@@ -46,10 +58,10 @@ def _state(update: Update) -> tuple[str, str]:
     stats = update.stats
     if update.error:
         return "failed", update.error
-    if update.finish_reason == "length" and stats and stats.prompt_tokens + stats.generated_tokens == stats.context:
-        return "done", FULL
+    if update.finish_reason == "length" and _is_full(update):
+        return FULL
     if update.finish_reason:
-        return "done", FINISHED[update.finish_reason]
+        return FINISHED[update.finish_reason]
     if update.waiting_for:
         return "busy", f"Waiting for the model. {update.waiting_for}"
     if stats is None:
@@ -60,6 +72,12 @@ def _state(update: Update) -> tuple[str, str]:
         share = stats.prefilled_tokens / stats.prompt_tokens if stats.prompt_tokens else 0
         return "busy", f"Reading the prompt {share:.0%}{_time_left(stats)}"
     return "busy", "Writing"
+
+
+def _is_full(update: Update) -> bool:
+    """Whether prompt and answer take all of the model's context."""
+    stats = update.stats
+    return stats is not None and stats.prompt_tokens + stats.generated_tokens >= stats.context > 0
 
 
 def _figures(stats: Stats | None) -> list[str]:

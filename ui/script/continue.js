@@ -1,0 +1,6 @@
+// The statistics line's Continue presses the one of its tab.
+
+document.addEventListener('click', event => {
+  const button = event.target.closest?.('.continue-run')
+  button?.closest('[role=tabpanel]')?.querySelector('button.continue')?.click()
+})
