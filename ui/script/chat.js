@@ -12,20 +12,6 @@
 
   const shortened = text => (text.length > 60 ? `${text.slice(0, 60).toWellFormed()}…` : text)
 
-  const copy = async text => {
-    try {
-      await navigator.clipboard.writeText(text)
-    } catch {
-      // Without https there is no such thing, or the visitor said no.
-      const area = document.createElement('textarea')
-      area.value = text
-      document.body.append(area)
-      area.select()
-      document.execCommand('copy')
-      area.remove()
-    }
-  }
-
   const chat = {
     working: false, // Something was asked of the server that has not been settled yet.
     run: null, // What an answer is being written for, and the conversation as it was before.
@@ -73,7 +59,7 @@
       const label = button.getAttribute('aria-label')
       switch (button.dataset.do) {
         case 'copy':
-          copy(this.message(id).content)
+          falcon.copyText(this.message(id).content)
           button.classList.add('done')
           setTimeout(() => button.classList.remove('done'), 1500)
           return
@@ -198,7 +184,7 @@
       const before = falcon.conversations.open
       this.quiet()
       if (!anything || !this.change(action)) return
-      this.say(sentence, 'Bring it back', () => falcon.conversations.set(before))
+      this.say(sentence, 'Bring back', () => falcon.conversations.set(before))
     },
 
     delete() {
@@ -206,7 +192,7 @@
       this.quiet()
       falcon.conversations.delete()
       if (!open.messages.length && open.system === null) return
-      this.say('Conversation deleted.', 'Bring it back', () => falcon.conversations.set(open))
+      this.say('Conversation deleted.', 'Bring back', () => falcon.conversations.set(open))
     },
 
     // A sentence above the box, with one thing that can be done about it until something else is.
