@@ -1,4 +1,4 @@
-"""The conversations of one visitor: what the browser keeps, and what an exported file holds.
+"""A conversation: what the visitor's browser keeps of it, and what an exported file holds.
 
 The messages of a conversation form a tree: another wording of a question and another answer to it stand beside the
 earlier ones, and one path through the tree is shown. Nothing here changes an object; every function returns a new one.
@@ -8,7 +8,9 @@ What comes from a browser or a file may have been edited by hand: it is checked 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
+from secrets import randbelow
 from typing import Annotated, Any, Literal, Self
 from uuid import uuid4
 
@@ -18,13 +20,10 @@ from falcon_runtime.errors import InvalidRequest
 from falcon_runtime.text import whole
 
 FORMAT, VERSION = "falcon-conversation", 1
-MAX_CONVERSATIONS = 30
 MAX_FILE_BYTES = 500_000
-"""Browsers keep about 5 MB for a page, encrypted in base64: all conversations must fit."""
-MAX_BYTES = 1_500_000
-"""Of all conversations together."""
-MAX_ID = 2**31
-"""Far from the numbers that a browser cannot hold."""
+"""A browser keeps about ten times as much for a page."""
+MAX_ID = 2**53 - 1
+"""Up to here JavaScript tells whole numbers apart."""
 TITLE_LENGTH = 40
 UNTITLED = "New conversation"
 SPEAKERS = {"user": "You", "assistant": "Model"}
@@ -63,7 +62,8 @@ class Conversation(Checked):
     is no such message."""
 
     id: Id = Field(default_factory=_new_id)
-    system: Text = ""
+    system: Text | None = None
+    """The system prompt; None for the model's own, empty for none at all."""
     messages: tuple[Message, ...] = ()
     current: int | None = None
     """The last message of the path that is shown."""
@@ -85,9 +85,9 @@ class Conversation(Checked):
         return shortened(next(questions, "")) or UNTITLED
 
     @property
-    def is_empty(self) -> bool:
-        """Whether nothing would be lost with it."""
-        return not self.messages and not self.system.strip()
+    def last_question(self) -> Message | None:
+        """The last message of the visitor's that is shown."""
+        return next((message for message in reversed(self.path) if message.role == "user"), None)
 
     def message(self, id: int) -> Message:
         """The message with this id."""
@@ -105,13 +105,11 @@ class Conversation(Checked):
         message = self.message(id)
         return self._with_new(message.parent, message.role, content)
 
-    def replace(self, id: int, content: str) -> Conversation:
-        """With another content in the place of a message's."""
-        return self._with(self.message(id).model_copy(update={"content": content}))
-
     def rate(self, id: int, feedback: Feedback | None) -> Conversation:
         """With a rating of a message, or without the one that it had."""
-        return self._with(self.message(id).model_copy(update={"feedback": feedback}))
+        rated = self.message(id).model_copy(update={"feedback": feedback})
+        messages = tuple(rated if message.id == id else message for message in self.messages)
+        return self.model_copy(update={"messages": messages})
 
     def back_to(self, id: int | None) -> Conversation:
         """With this message as the current one, or none. What follows it is kept."""
@@ -144,97 +142,26 @@ class Conversation(Checked):
             id = by_id[id].parent
         return path[::-1]
 
-    def _with(self, changed: Message) -> Conversation:
-        messages = tuple(changed if message.id == changed.id else message for message in self.messages)
-        return self.model_copy(update={"messages": messages})
-
     def _with_new(self, parent: int | None, role: Role, content: str) -> Conversation:
-        id = max((message.id for message in self.messages), default=-1) + 1
+        # Random, since another tab of the browser may be adding to the same conversation.
+        id = randbelow(MAX_ID)
         message = Message(id=id, parent=parent, role=role, content=content)
         return self.model_copy(update={"messages": (*self.messages, message), "current": id})
 
 
-class Conversations(Checked):
-    """All conversations of a visitor, the newest first, one of which is shown. Functions that take a conversation's id
-    raise InvalidRequest if there is no such conversation."""
-
-    items: Annotated[tuple[Conversation, ...], Field(min_length=1, max_length=MAX_CONVERSATIONS)]
-    open: str
-    """The id of the one that is shown."""
-
-    @model_validator(mode="after")
-    def _ids_fit(self) -> Self:
-        ids = [item.id for item in self.items]
-        if len(set(ids)) < len(ids) or self.open not in ids:
-            raise ValueError("the conversations' ids do not fit together")
-        return self
-
-    @classmethod
-    def new(cls) -> Conversations:
-        """One empty conversation."""
-        first = Conversation()
-        return cls(items=(first,), open=first.id)
-
-    @property
-    def shown(self) -> Conversation:
-        """The conversation that is shown."""
-        return self.items[self._place(self.open)]
-
-    def with_shown(self, conversation: Conversation) -> Conversations:
-        """With another state of the conversation that is shown."""
-        place = self._place(self.open)
-        return self._with((*self.items[:place], conversation, *self.items[place + 1 :]), conversation.id)
-
-    def begin(self, system: str = "") -> Conversations:
-        """With a conversation shown that has this system prompt and no messages: one that is there already, or a new
-        one."""
-        for item in self.items:
-            if item.is_empty or (not item.messages and item.system == system):
-                return self.select(item.id).with_shown(item.model_copy(update={"system": system}))
-        return self.include(Conversation(system=system))
-
-    def include(self, conversation: Conversation) -> Conversations:
-        """With one more conversation, in front and shown. The oldest leave where there are too many."""
-        return self._with((conversation, *self.items), conversation.id)
-
-    def select(self, id: str) -> Conversations:
-        """With this conversation shown."""
-        return self.model_copy(update={"open": self.items[self._place(id)].id})
-
-    def delete(self, id: str) -> Conversations:
-        """Without this conversation. If it was shown, the one that takes its place is."""
-        place = self._place(id)
-        items = (*self.items[:place], *self.items[place + 1 :])
-        if not items:
-            return self.new()
-        open = items[min(place, len(items) - 1)].id if id == self.open else self.open
-        return self.model_copy(update={"items": items, "open": open})
-
-    def _with(self, items: tuple[Conversation, ...], open: str) -> Conversations:
-        """With these instead, as far as the browser can keep them: the oldest leave first, never the one shown."""
-        sizes = [len(item.model_dump_json()) for item in items]
-        kept, total = list(items), sum(sizes)
-        for item, size in reversed(list(zip(items, sizes, strict=True))):
-            if len(kept) <= MAX_CONVERSATIONS and total <= MAX_BYTES:
-                break
-            if item.id != open:
-                kept.remove(item)
-                total -= size
-        return self.model_copy(update={"items": tuple(kept), "open": open})
-
-    def _place(self, id: str) -> int:
-        for place, item in enumerate(self.items):
-            if item.id == id:
-                return place
-        raise InvalidRequest("This conversation is no longer there. Reload the page.")
-
-
-def load(data: object) -> Conversations:
-    """What a browser kept, the result of `model_dump(mode="json")`. Anything unreadable gives an empty conversation."""
+def load(data: object) -> Conversation:
+    """What a browser kept, the result of `dump`. Anything unreadable gives an empty conversation."""
     try:
-        return Conversations.model_validate(data)
+        return Conversation.model_validate(
+            {key: value for key, value in data.items() if key != "title"} if isinstance(data, dict) else {}
+        )
     except (ValidationError, InvalidRequest):
-        return Conversations.new()
+        return Conversation()
+
+
+def dump(conversation: Conversation) -> dict[str, Any]:
+    """What a browser keeps: the conversation, and its title for the menu."""
+    return {**conversation.model_dump(mode="json"), "title": conversation.title}
 
 
 def to_json(conversation: Conversation) -> str:
@@ -264,14 +191,27 @@ def from_json(text: str | bytes) -> Conversation:
 
 
 def to_markdown(conversation: Conversation) -> str:
-    """The path that is shown, to be read by people."""
-    parts = [f"# {conversation.title}"]
-    if system := conversation.system.strip():
-        parts.append("\n".join(f"> {line}".rstrip() for line in system.splitlines()))
+    """The path that is shown, to be read by people. Answers are Markdown already; what a person wrote stands in a block
+    of code, where every character stays what it is."""
+    parts = [f"# {_escaped(conversation.title)}"]
+    if conversation.system and conversation.system.strip():
+        parts += ["**System prompt**", _fenced(conversation.system)]
     for message in conversation.path:
         rating = f" ({RATINGS[message.feedback]})" if message.feedback else ""
-        parts += [f"**{SPEAKERS[message.role]}**{rating}", message.content.strip()]
+        content = _fenced(message.content) if message.role == "user" else message.content
+        parts += [f"**{SPEAKERS[message.role]}**{rating}", content]
     return "\n\n".join(parts) + "\n"
+
+
+def _fenced(text: str) -> str:
+    """A text as a block of code, with a fence longer than any row of backticks in it."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def _escaped(line: str) -> str:
+    """A line of text as Markdown that shows it as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#+\-.!|~&$])", r"\\\1", line)
 
 
 def shortened(text: str, length: int = TITLE_LENGTH) -> str:
@@ -332,7 +272,7 @@ def _from_file(data: Any) -> dict[str, Any]:
 def _from_list(data: list[Any]) -> dict[str, Any]:
     """The fields of a conversation in a list of messages, each of which follows the one before it."""
     turns = list(_turns(data))
-    system = turns.pop(0)[1] if turns and turns[0][0] == "system" else ""
+    system = turns.pop(0)[1] if turns and turns[0][0] == "system" else None
     messages = [
         {"id": i, "parent": i - 1 if i else None, "role": role, "content": content}
         for i, (role, content) in enumerate(turns)

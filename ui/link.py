@@ -1,6 +1,6 @@
-"""A link that reopens the page with the same prompt and settings.
+"""How the page opens: as a link says, which holds prompt and settings, or as this tab of the browser was left.
 
-They stand behind its #, which browsers send to no server.
+A link's prompt and settings stand behind its #, which browsers send to no server.
 """
 
 import json
@@ -22,30 +22,39 @@ class Opening:
     """The moment in which a visitor opens the page: what stands behind the link's #, and what the browser kept."""
 
     def __init__(self, demo: gr.Blocks) -> None:
-        self.fragment = gr.Textbox(visible="hidden")
-        # In a tab that is not open, Gradio would not read it.
-        self.conversations = gr.BrowserState(None, storage_key="falcon-conversations", secret="falcon")
-        self.opened = demo.load(None, None, self.fragment, js="() => location.hash", **INSTANT)
+        # Beside the tabs: what is in a tab that was never opened takes no part in the page.
+        self.kept = gr.HTML({}, html_template="", visible="hidden")
+        self.conversation = gr.HTML(
+            {},
+            html_template="",
+            visible="hidden",
+            js_on_load="falcon.conversations.attach(props, trigger, watch)",
+        )
+        self.opened = demo.load(None, None, [self.kept, self.conversation], js="() => falcon.opening()", **INSTANT)
 
     def fill(self, tab: str, texts: Mapping[str, Component]) -> None:
-        """Fills `texts` of a tab with what the link says."""
+        """Fills `texts` of a tab with what the link says, or else with what stood there when the page was left."""
 
-        def given(fragment: str) -> Any:
-            opened, values = read(fragment)
-            filled = [values.get(name, gr.skip()) if opened == tab else gr.skip() for name in texts]
+        def given(kept: dict[str, Any]) -> Any:
+            opened, values = read(kept["fragment"])
+            told = values if opened == tab else {}
+            drafts = {name: kept["drafts"].get(text.elem_id) for name, text in texts.items()}
+            filled = [told.get(name, drafts[name] or gr.skip()) for name in texts]
             return filled if len(filled) > 1 else filled[0]  # One output gets a value, several a list of them.
 
-        self.opened.then(given, self.fragment, list(texts.values()), **INSTANT)
+        self.opened.then(given, self.kept, list(texts.values()), **INSTANT)
 
     def restore(self, tabs: gr.Tabs, sampling: Sampling) -> None:
-        """Opens the link's tab and sets the sampling: as the browser kept it, then as the link says."""
+        """Opens the link's tab, or the one that was open, and sets the sampling: as the browser kept it, then as the
+        link says."""
 
-        def restored(saved: Any, fragment: str) -> list[Any]:
-            tab, values = read(fragment)
+        def restored(saved: Any, page: dict[str, Any]) -> list[Any]:
+            tab, values = read(page["fragment"])
+            tab = tab or (page["tab"] if page["tab"] in TABS else None)
             kept = saved if isinstance(saved, dict) else {}
             return [gr.Tabs(selected=tab) if tab else gr.skip(), *controls.restored(kept, values)]
 
-        self.opened.then(restored, [sampling.saved, self.fragment], [tabs, *sampling.components], **INSTANT)
+        self.opened.then(restored, [sampling.saved, self.kept], [tabs, *sampling.components], **INSTANT)
 
 
 def wire(button: gr.Button, notice: gr.HTML, tab: str, texts: Mapping[str, Component], sampling: Sampling) -> None:

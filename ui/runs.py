@@ -1,5 +1,6 @@
 """What every tab's runs have in common: what starts and stops one, and what the page shows meanwhile."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ CONCURRENT_RUNS = 8
 """Requests of one kind that reach the engine at a time; it queues them itself and tells each its place."""
 INSTANT: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """Options of the events that only rearrange the page."""
+NOT_BEGUN = stats.line(Update(error=stats.BROKEN))
 
 
 class Start(NamedTuple):
@@ -34,6 +36,9 @@ class Keep(NamedTuple):
     function: Callable[..., Any]
     inputs: Sequence[Component]
     outputs: Sequence[Component]
+    js: str | None = None
+    """What the browser does before: a function of the same inputs, `last` not among those that it sees, that gives them
+    as an array."""
 
 
 class Runs:
@@ -83,10 +88,12 @@ class Runs:
             show_progress="hidden",
             api_visibility="private",
         )
+        begun.success(None, js="() => falcon.begun()", **INSTANT)
+        begun.failure(None, None, self._line, js=f"() => falcon.notBegun({json.dumps(NOT_BEGUN)})", **INSTANT)
         # Gradio calls `then` after a run that succeeded, `failure` after one that failed, both after one cancelled.
         for over in (run.then, run.failure):
             if keep:  # First, so that whoever sees the end of a run has what it brought.
-                over = over(keep.function, [self._last, *keep.inputs], keep.outputs, **INSTANT).then
+                over = over(keep.function, [self._last, *keep.inputs], keep.outputs, js=keep.js, **INSTANT).then
             settled = over(self._settle, [self._last, self._stopping], self._shown(), **INSTANT)
             settled.then(None, js=f"() => falcon.focusAgain('{self._start.elem_id}')", **INSTANT)
         return run

@@ -94,8 +94,7 @@ def message_box(page: Page) -> Locator:
 
 def send(page: Page, message: str) -> None:
     message_box(page).fill(message)
-    page.wait_for_timeout(200)  # Nobody presses Enter in the instant of pasting; the page could still be redrawing.
-    page.keyboard.press("Enter")
+    message_box(page).press("Enter")
 
 
 def ask(page: Page, message: str) -> None:
@@ -107,9 +106,9 @@ def ask(page: Page, message: str) -> None:
 
 
 def question(page: Page) -> Locator:
-    return page.locator("#conversation .user-row")
+    return page.locator("#conversation .user-row .bubble")
 
 
 def answer(page: Page) -> Locator:
     """The answers, one that is being written included."""
-    return page.locator("#conversation .bot-row, #live:visible")
+    return page.locator("#conversation .bot-row .bubble, #live:visible")

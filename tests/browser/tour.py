@@ -43,7 +43,7 @@ def _chat(page: Page, unfold: bool) -> None:
     ask(page, "Name three things to see there, as a list.")
     if unfold:
         press(page, "Retry")
-        expect(page.locator("#versions")).to_contain_text("2/2")
+        expect(page.locator("#conversation .versions")).to_contain_text("2/2")
         page.get_by_role("button", name="Who answers, and how").click()
         page.get_by_role("button", name="Keep this conversation").click()
 

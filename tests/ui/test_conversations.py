@@ -1,26 +1,31 @@
-"""The tree of a conversation's messages, the list of conversations, and what is made of files edited by hand."""
+"""The tree of a conversation's messages, and what is made of files and of storage edited by hand."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from falcon_runtime.errors import InvalidRequest
 from ui.conversations import (
-    MAX_CONVERSATIONS,
     MAX_FILE_BYTES,
+    MAX_ID,
     Conversation,
-    Conversations,
     Message,
     Role,
     check_tree,
+    dump,
     from_json,
     load,
     to_json,
     to_markdown,
+)
+
+AS_WRITTEN = (
+    "def f(x):\n\tif x:\n\n        return 1   \n# not a heading\n1) __init__ and 2*3*4\n```\n<script>x</script>\n"
 )
 
 
@@ -31,23 +36,26 @@ def contents(conversation: Conversation) -> list[str]:
 @pytest.fixture
 def talk() -> Conversation:
     """Two questions, with ids 0 and 2, and their answers, 1 and 3."""
-    talk = Conversation(system="Be brief.")
-    for question, answer in (("Why is the sky blue?", "Scattering."), ("And red?", "More of it.")):
-        talk = talk.add("user", question).add("assistant", answer)
-    return talk
+    contents = ("Why is the sky blue?", "Scattering.", "And red?", "More of it.")
+    roles: tuple[Role, ...] = ("user", "assistant", "user", "assistant")
+    messages = [
+        Message(id=i, parent=i - 1 if i else None, role=role, content=content)
+        for i, (role, content) in enumerate(zip(roles, contents, strict=True))
+    ]
+    return Conversation(system="Be brief.", messages=tuple(messages), current=3)
 
 
 def test_another_answer_stands_beside_the_first_one(talk: Conversation) -> None:
     again = talk.back_to(2).add("assistant", "A longer way through air.")
     assert contents(again) == ["Why is the sky blue?", "Scattering.", "And red?", "A longer way through air."]
-    assert again.versions(3) == again.versions(4) == [3, 4]
+    assert again.versions(3) == [3, again.current]
     assert contents(again.show(3)) == contents(talk)
 
 
 def test_an_edited_question_keeps_what_followed_the_earlier_one(talk: Conversation) -> None:
     edited = talk.revise(0, "Why is grass green?")
     assert contents(edited) == ["Why is grass green?"]
-    assert edited.versions(0) == [0, 4]
+    assert edited.versions(0) == [0, edited.current]
     assert contents(edited.show(0)) == contents(talk)
 
 
@@ -59,28 +67,40 @@ def test_showing_a_message_goes_on_with_the_newest_below_it(talk: Conversation) 
 
 
 def test_the_first_messages_are_versions_of_each_other(talk: Conversation) -> None:
-    assert talk.back_to(None).add("user", "Hello").versions(0) == [0, 4]
+    talk = talk.back_to(None).add("user", "Hello")
+    assert talk.versions(0) == [0, talk.current]
 
 
 def test_removing_a_message_removes_what_follows_it(talk: Conversation) -> None:
     talk = talk.revise(2, "And green?")
     removed = talk.remove(2)
-    assert [message.id for message in removed.messages] == [0, 1, 4]
+    assert [message.content for message in removed.messages] == ["Why is the sky blue?", "Scattering.", "And green?"]
     assert removed.current == 1
     assert talk.remove(0).messages == ()
     assert talk.remove(0).current is None
 
 
-def test_content_and_rating_change_in_place(talk: Conversation) -> None:
-    changed = talk.replace(3, "Dust.").rate(3, "Dislike")
-    assert changed.message(3) == Message(id=3, parent=2, role="assistant", content="Dust.", feedback="Dislike")
-    assert changed.rate(3, None).message(3).feedback is None
-    assert talk.message(3).content == "More of it."
+def test_a_rating_changes_in_place(talk: Conversation) -> None:
+    rated = talk.rate(3, "Dislike")
+    assert rated.message(3) == Message(id=3, parent=2, role="assistant", content="More of it.", feedback="Dislike")
+    assert rated.rate(3, None) == talk
+
+
+def test_two_tabs_give_their_messages_different_ids(talk: Conversation) -> None:
+    ids = {talk.add("user", "Hi").current for _ in range(100)}
+    assert len(ids) == 100
+    assert all(id is not None and 0 <= id <= MAX_ID for id in ids)
+
+
+def test_the_last_question_is_the_one_that_is_shown(talk: Conversation) -> None:
+    assert talk.last_question == talk.message(2)
+    assert talk.back_to(1).last_question == talk.message(0)
+    assert Conversation().last_question is None
 
 
 def test_a_message_that_is_gone_is_an_error(talk: Conversation) -> None:
     with pytest.raises(InvalidRequest, match="no longer"):
-        talk.replace(9, "Too late")
+        talk.rate(9, "Like")
 
 
 @pytest.mark.parametrize(
@@ -100,49 +120,10 @@ def test_the_title_is_the_beginning_of_the_first_question(question: str, title: 
     assert Conversation().title == "New conversation"
 
 
-def test_beginning_reopens_an_empty_conversation(talk: Conversation) -> None:
-    first = Conversations.new()
-    assert first.begin() == first
-    begun = first.with_shown(talk).begin()
-    assert [item.title for item in begun.items] == ["New conversation", "Why is the sky blue?"]
-    assert begun.shown.is_empty
-    assert begun.select(talk.id).begin() == begun
-
-
-def test_deleting_shows_the_next_one_and_leaves_one(talk: Conversation) -> None:
-    one, two, three = Conversations.new().with_shown(talk).begin(), Conversation(id="b"), Conversation(id="c")
-    many = one.include(two).include(three)
-    ids = [item.id for item in many.items]
-    assert many.delete(ids[0]).open == ids[1]
-    assert many.select(ids[3]).delete(ids[3]).open == ids[2]
-    assert many.delete(ids[1]).open == ids[0]
-    last = Conversations.new().with_shown(talk)
-    assert last.delete(last.open).shown.is_empty
-
-
-def test_the_oldest_conversations_leave(talk: Conversation) -> None:
-    many = Conversations.new()
-    for i in range(MAX_CONVERSATIONS + 5):
-        many = many.with_shown(many.shown.add("user", str(i))).begin()
-    assert len(many.items) == MAX_CONVERSATIONS
-    assert many.shown == many.items[0]
-    assert load(many.model_dump(mode="json")) == many
-
-
-def test_what_the_browser_cannot_keep_leaves_oldest_first() -> None:
-    conversations = Conversations.new()
-    for i in range(8):
-        conversations = conversations.include(Conversation(system=f"{i}" * 200_000))
-    assert [item.system[0] for item in conversations.items] == ["7", "6", "5", "4", "3", "2", "1"]
-    oldest = conversations.select(conversations.items[-1].id)
-    grown = oldest.with_shown(oldest.shown.model_copy(update={"system": "1" * 400_000}))
-    assert [item.system[0] for item in grown.items] == ["7", "6", "5", "4", "3", "1"]
-    assert grown.shown.system[0] == "1"
-
-
 def test_what_the_browser_kept_comes_back(talk: Conversation) -> None:
-    kept = Conversations.new().with_shown(talk.rate(1, "Like").revise(2, "And green?")).begin()
-    assert load(json.loads(json.dumps(kept.model_dump(mode="json")))) == kept
+    kept = talk.rate(1, "Like").revise(2, "And green?")
+    assert dump(kept)["title"] == "Why is the sky blue?"
+    assert load(json.loads(json.dumps(dump(kept)))) == kept
 
 
 def broken_trees() -> list[tuple[str, list[dict[str, Any]], int | None]]:
@@ -163,8 +144,7 @@ def test_broken_trees_are_refused(problem: str, messages: Sequence[dict[str, Any
     file = {"format": "falcon-conversation", "version": 1, "messages": messages, "current": current}
     with pytest.raises(InvalidRequest, match=problem):
         from_json(json.dumps(file))
-    kept = {"items": [{"id": "a", "messages": messages, "current": current}], "open": "a"}
-    assert load(kept).shown.is_empty
+    assert load({"id": "a", "messages": messages, "current": current}).messages == ()
 
 
 @pytest.mark.parametrize(
@@ -174,17 +154,16 @@ def test_broken_trees_are_refused(problem: str, messages: Sequence[dict[str, Any
         "text",
         [],
         {},
-        {"items": [], "open": ""},
-        {"items": [{"id": "a"}], "open": "b"},
-        {"items": [{"id": "a"}, {"id": "a"}], "open": "a"},
-        {"items": [{"id": "a", "unknown": 1}], "open": "a"},
-        {"items": [{"id": "a", "messages": [{"id": 0, "parent": None, "role": "root", "content": ""}]}], "open": "a"},
+        {"id": ""},
+        {"id": "a", "unknown": 1},
+        {"id": "a", "system": 3},
+        {"id": "a", "messages": [{"id": 0, "parent": None, "role": "root", "content": ""}]},
     ],
 )
 def test_unreadable_storage_gives_an_empty_conversation(data: object) -> None:
     loaded = load(data)
-    assert len(loaded.items) == 1
-    assert loaded.shown.is_empty
+    assert loaded.id
+    assert (loaded.system, loaded.messages) == (None, ())
 
 
 def test_a_file_holds_the_tree_and_the_ratings(talk: Conversation) -> None:
@@ -222,7 +201,9 @@ def test_messages_of_openais_api_become_a_conversation() -> None:
     read = from_json(json.dumps([system, *turns]))
     assert read.system == "Be brief."
     assert [(message.role, message.content) for message in read.path] == [("user", "Hi"), ("assistant", "Hello")]
-    assert contents(from_json(json.dumps(turns))) == ["Hi", "Hello"]
+    without = from_json(json.dumps(turns))
+    assert contents(without) == ["Hi", "Hello"]
+    assert without.system is None, "the model's own"
 
 
 def test_half_a_character_can_be_written_again() -> None:
@@ -233,14 +214,41 @@ def test_half_a_character_can_be_written_again() -> None:
 def test_markdown_holds_the_path(talk: Conversation) -> None:
     talk = talk.revise(2, "And green?").rate(1, "Like").model_copy(update={"system": "Be brief.\n\nBe kind."})
     assert to_markdown(talk) == (
-        "# Why is the sky blue?\n\n> Be brief.\n>\n> Be kind.\n\n**You**\n\nWhy is the sky blue?\n\n"
-        "**Model** (liked)\n\nScattering.\n\n**You**\n\nAnd green?\n"
+        "# Why is the sky blue?\n\n**System prompt**\n\n```text\nBe brief.\n\nBe kind.\n```\n\n"
+        "**You**\n\n```text\nWhy is the sky blue?\n```\n\n"
+        "**Model** (liked)\n\nScattering.\n\n**You**\n\n```text\nAnd green?\n```\n"
     )
+
+
+@given(st.text(alphabet=st.sampled_from("ab`~#*_<>&\\ \t\n漢"), max_size=40))
+@example(AS_WRITTEN)
+@example("*")
+def test_markdown_shows_what_a_person_wrote_as_it_was_written(text: str) -> None:
+    parsed = MarkdownIt().parse(to_markdown(Conversation().add("user", text).add("assistant", "*An* answer.")))
+    assert [token.content for token in parsed if token.type == "fence"] == [f"{text}\n"]
+    heading = next(token for token in parsed if token.type == "inline")
+    title = Conversation().add("user", text).title
+    assert "".join(child.content for child in heading.children or []) == title
+
+
+def test_files_keep_every_character(talk: Conversation) -> None:
+    talk = talk.add("user", AS_WRITTEN).add("assistant", "all:\n\tgcc a.c\n- a\n  - b\n    - c\n")
+    assert contents(from_json(to_json(talk).encode())) == contents(talk)
+
+
+def test_an_export_of_an_earlier_page_is_read() -> None:
+    messages = [
+        {"id": 0, "parent": None, "role": "user", "content": "Hi", "feedback": None},
+        {"id": 1, "parent": 0, "role": "assistant", "content": "Hello", "feedback": "Like"},
+    ]
+    file = {"format": "falcon-conversation", "version": 1, "system": "", "messages": messages, "current": 1}
+    read = from_json(json.dumps(file))
+    assert (read.system, contents(read)) == ("", ["Hi", "Hello"])
 
 
 operations = st.lists(
     st.tuples(
-        st.sampled_from(["add", "replace", "revise", "back_to", "remove", "show", "rate", "begin again"]),
+        st.sampled_from(["add", "revise", "back_to", "remove", "show", "rate", "begin again"]),
         st.integers(0, 20),
         st.text(max_size=8),
     ),
@@ -262,8 +270,8 @@ def after(operations: Sequence[tuple[str, int, str]]) -> Conversation:
                 conversation = conversation.back_to(None)
             case "rate":
                 conversation = conversation.rate(id, "Like")
-            case "replace" | "revise":
-                conversation = getattr(conversation, name)(id, text)
+            case "revise":
+                conversation = conversation.revise(id, text)
             case _:
                 conversation = getattr(conversation, name)(id)
     return conversation

@@ -1,9 +1,8 @@
 // What answers need of the browser: Copy, and thoughts that stay open while more of them come.
 
 Object.assign((window.falcon ??= {}), {
-  // Copies a text as it is, and says so on the button.
-  async copy(button, text) {
-    const label = button.textContent
+  // Copies a text as it is.
+  async copyText(text) {
     try {
       await navigator.clipboard.writeText(text)
     } catch {
@@ -14,6 +13,12 @@ Object.assign((window.falcon ??= {}), {
       document.execCommand('copy')
       area.remove()
     }
+  },
+
+  // The same, and says so on the button.
+  async copy(button, text) {
+    const label = button.textContent
+    await falcon.copyText(text)
     button.textContent = 'Copied'
     setTimeout(() => (button.textContent = label), 1200)
   },

@@ -1,6 +1,35 @@
-// What only the browser can do: keys, links, files to keep, focus, and what screen readers are told.
+// What only the browser can do: keys, links, drafts, files to keep, focus, and what screen readers are told.
+
+const DRAFTS = ['generate-text', 'chat-message', 'instruction', 'context', 'compare-prompt']
 
 Object.assign((window.falcon ??= {}), {
+  // What the page opens with: the link, and how this tab of the browser was left.
+  opening() {
+    const drafts = Object.fromEntries(DRAFTS.map(id => [id, sessionStorage.getItem(`falcon-draft:${id}`) ?? '']))
+    const kept = { fragment: location.hash, tab: sessionStorage.getItem('falcon-tab'), drafts }
+    return [kept, falcon.conversations.restore(location.hash)]
+  },
+
+  // A run has begun. What a link brought is taken once: from here, the page goes on from where it is.
+  begun() {
+    falcon.chat.begun()
+    if (location.hash) history.replaceState(history.state, '', location.pathname + location.search)
+  },
+
+  // A run that the server could not begin; gives the line that says so.
+  notBegun(line) {
+    falcon.chat.failed()
+    return line
+  },
+
+  // Keeps what stands in a box for when the page is opened again. A message that is on its way counts as still there.
+  keepDraft(id) {
+    const area = document.querySelector(`#${id} textarea`)
+    if (!area) return
+    const sent = id === 'chat-message' && falcon.chat.run?.begun === false ? falcon.chat.run.action.text : ''
+    sessionStorage.setItem(`falcon-draft:${id}`, area.value || sent || '')
+  },
+
   // Copies a link that reopens `tab` with these values; gives what is shown in the page.
   async share(tab, names, values) {
     const parts = new URLSearchParams({ tab })
@@ -47,8 +76,34 @@ Object.assign((window.falcon ??= {}), {
 
 const openTab = () => [...document.querySelectorAll('[role=tabpanel]')].find(panel => panel.offsetParent)
 
-document.addEventListener('keydown', event => {
-  if (event.key === 'Escape') openTab()?.querySelector('.stop-run')?.click()
+// Escape stops a run, but first it closes what is open: an input method's window, a list, a dialog, an edited message.
+const CLOSES = '[aria-expanded=true]:is(input, [role=combobox], [role=listbox]), .edit, dialog, [role=dialog]'
+document.addEventListener(
+  'keydown',
+  event => {
+    if (event.key !== 'Escape' || event.isComposing || event.keyCode === 229 || event.target.closest(CLOSES)) return
+    if (!document.querySelector('dialog[open], [role=dialog]')) openTab()?.querySelector('.stop-run')?.click()
+  },
+  { capture: true }, // Before what is open closes and looks as if it had not been.
+)
+
+// Half a surrogate pair, which no text can hold, becomes what stands for the unreadable, before anything takes it.
+document.addEventListener(
+  'input',
+  ({ target }) => {
+    if ('value' in target && target.value.isWellFormed?.() === false) target.value = target.value.toWellFormed()
+  },
+  { capture: true },
+)
+
+document.addEventListener('input', event => {
+  const id = event.target.closest?.(DRAFTS.map(id => `#${id}`).join())?.id
+  if (id) falcon.keepDraft(id)
+})
+addEventListener('pagehide', () => DRAFTS.forEach(falcon.keepDraft))
+document.addEventListener('click', event => {
+  const tab = event.target.closest('#tabs [role=tab]')
+  if (tab) sessionStorage.setItem('falcon-tab', tab.textContent.trim().toLowerCase())
 })
 
 // What streams is a live region, busy while its run goes on: screen readers then read it when it is whole.
@@ -63,22 +118,3 @@ new MutationObserver(() => {
     }
   }
 }).observe(document, { childList: true, subtree: true, attributes: true, attributeFilter: ['class'] })
-
-// The conversation stays at its end while it grows, unless the visitor has scrolled back.
-const follow = talk => {
-  let atEnd = true
-  talk.addEventListener('scroll', () => {
-    atEnd = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 60
-  })
-  const grown = new ResizeObserver(() => {
-    if (atEnd) talk.scrollTop = talk.scrollHeight
-  })
-  for (const part of talk.children) grown.observe(part)
-}
-const found = new MutationObserver(() => {
-  const talk = document.getElementById('talk')
-  if (!talk) return
-  found.disconnect()
-  follow(talk)
-})
-found.observe(document, { childList: true, subtree: true })

@@ -1,0 +1,243 @@
+// The visitor's conversations, which the browser alone keeps: each is an entry of localStorage, which all tabs of the
+// browser share. The one that is open belongs to the tab; what two tabs do to the same one is merged.
+
+;(() => {
+  const PREFIX = 'falcon-conversation:'
+  const OPEN = 'falcon-open-conversation'
+  const MOST = 100 // A longer menu helps nobody.
+  const SAVE_MS = 500
+
+  const fresh = (system = null) => ({
+    id: crypto.getRandomValues(new Uint32Array(4)).join('-'), // randomUUID is there over https alone.
+    system,
+    messages: [],
+    current: null,
+  })
+
+  // All that another tab or a visitor's hand may have left there is possible.
+  const read = id => {
+    try {
+      const kept = JSON.parse(localStorage.getItem(PREFIX + id))
+      return Array.isArray(kept?.conversation?.messages) && kept.conversation.id === id ? kept : null
+    } catch {
+      return null
+    }
+  }
+
+  // Every conversation that is kept, the one that was changed last first.
+  const list = () => {
+    let keys = []
+    try {
+      keys = Object.keys(localStorage).filter(key => key.startsWith(PREFIX))
+    } catch {} // The visitor allows no storage.
+    const kept = keys.map(key => read(key.slice(PREFIX.length))).filter(Boolean)
+    return kept.sort((a, b) => b.changed - a.changed).map(entry => entry.conversation)
+  }
+
+  // How much there is room for, only the browser knows: where one finds none, the oldest others leave.
+  const write = conversation => {
+    const text = JSON.stringify({ changed: Date.now(), conversation })
+    const others = list().filter(other => other.id !== conversation.id)
+    const gone = others.splice(MOST - 1)
+    try {
+      gone.forEach(other => localStorage.removeItem(PREFIX + other.id))
+      for (;;) {
+        try {
+          localStorage.setItem(PREFIX + conversation.id, text)
+          return true
+        } catch (error) {
+          if (!others.length) throw error
+          gone.push(others.pop())
+          localStorage.removeItem(PREFIX + gone.at(-1).id)
+        }
+      }
+    } catch {
+      for (const other of gone.reverse()) {
+        try {
+          localStorage.setItem(PREFIX + other.id, JSON.stringify({ changed: 0, conversation: other }))
+        } catch {}
+      }
+      return false
+    }
+  }
+
+  const remove = id => {
+    try {
+      localStorage.removeItem(PREFIX + id)
+    } catch {}
+  }
+
+  const byId = conversation => new Map(conversation.messages.map(message => [message.id, message]))
+
+  // The messages from one back to the first.
+  const back = (messages, id) => {
+    const path = []
+    for (let at = messages.get(id); at && !path.includes(at); at = messages.get(at.parent)) path.push(at)
+    return path
+  }
+
+  // The conversation after the changes of both sides to `base`: every message that one of them has and the other has not
+  // deleted; a field is as the side that changed it wants it, and as `mine` where both did. What something follows stays.
+  const merge = (base, mine, theirs) => {
+    if (!theirs) return mine
+    base ??= { messages: [] }
+    const [before, own, other] = [base, mine, theirs].map(byId)
+    const pick = (old, a, b) => (JSON.stringify(a) === JSON.stringify(old) ? b : a)
+    const merged = new Map()
+    for (const id of new Set([...other.keys(), ...own.keys()])) {
+      if (own.has(id) && other.has(id)) merged.set(id, pick(before.get(id), own.get(id), other.get(id)))
+      else if (!before.has(id)) merged.set(id, own.get(id) ?? other.get(id))
+    }
+    const all = new Map([...before, ...other, ...own])
+    for (const message of [...merged.values()]) {
+      for (const ancestor of back(all, message.parent)) if (!merged.has(ancestor.id)) merged.set(ancestor.id, ancestor)
+    }
+    const goesOn = mine.current === base.current && back(merged, theirs.current).some(m => m.id === mine.current)
+    const wanted = goesOn ? theirs.current : mine.current
+    const current = [wanted, ...back(all, wanted).map(message => message.id)].find(id => merged.has(id)) ?? null
+    return { ...mine, system: pick(base.system, mine.system, theirs.system), messages: [...merged.values()], current }
+  }
+
+  // As it is kept: without an answer of which nothing has come yet.
+  const settled = conversation => {
+    const begun = conversation.messages.filter(message => message.role === 'assistant' && !message.content)
+    const messages = conversation.messages.filter(message => !begun.includes(message))
+    const current = begun.find(message => message.id === conversation.current)?.parent ?? conversation.current
+    return begun.length ? { ...conversation, messages, current } : conversation
+  }
+
+  const conversations = {
+    open: fresh(),
+    base: null, // The open one as this tab last read or wrote it.
+    component: null,
+    timer: null,
+
+    // Connects the component that has the server see the open conversation.
+    attach(props, trigger, watch) {
+      this.component = { props, trigger }
+      watch('value', () => this.receive(props.value))
+    },
+
+    // What the tab shows at first: what a link asks for, what it showed before, or the newest one.
+    restore(fragment) {
+      const link = new URLSearchParams(fragment.replace(/^#/, ''))
+      const id = sessionStorage.getItem(OPEN)
+      if (link.get('tab') === 'chat') this.open = fresh(link.get('system')?.toWellFormed() ?? null)
+      else this.open = (id ? read(id)?.conversation : list()[0]) ?? fresh()
+      this.base = read(this.open.id)?.conversation ?? null
+      sessionStorage.setItem(OPEN, this.open.id)
+      return this.open
+    },
+
+    // What the server has made of the open conversation, or one that it has read from a file. The system prompt is
+    // changed here alone: it may have been typed on meanwhile.
+    receive(value) {
+      if (!value?.id || JSON.stringify(value) === JSON.stringify(this.open)) return
+      if (value.id === this.open.id) this.put({ ...value, system: this.open.system })
+      else this.set(value)
+    },
+
+    // Opens or changes a conversation and keeps it, without having it drawn.
+    put(conversation) {
+      if (conversation.id !== this.open.id) {
+        if (this.timer) this.save()
+        this.base = read(conversation.id)?.conversation ?? null
+      }
+      this.open = conversation
+      sessionStorage.setItem(OPEN, conversation.id)
+      this.save()
+      this.component.props.value = this.open
+    },
+
+    // The same, and has the server draw it.
+    set(conversation) {
+      this.put(conversation)
+      this.component.trigger('input')
+    },
+
+    change(fields) {
+      this.set({ ...this.open, ...fields })
+    },
+
+    begin() {
+      falcon.chat.quiet()
+      if (this.open.messages.length || this.open.system !== null) this.set(fresh())
+    },
+
+    select(id) {
+      falcon.chat.quiet()
+      const kept = read(id)
+      if (kept) this.set(kept.conversation)
+      else this.component.trigger('select')
+    },
+
+    // Without the open one; the newest of the others takes its place. Gives what was deleted.
+    delete() {
+      const deleted = this.open
+      clearTimeout(this.timer)
+      remove(deleted.id)
+      this.open = this.base = list()[0] ?? null
+      this.open ??= fresh()
+      this.set(this.open)
+      return deleted
+    },
+
+    // While the visitor types; what the button beside the box needs to know.
+    setSystem(text) {
+      this.open = { ...this.open, system: text }
+      this.component.props.value = this.open
+      this.saveSoon()
+      return { __type__: 'update', visible: true }
+    },
+
+    saveSoon() {
+      this.timer ??= setTimeout(() => this.save(), SAVE_MS)
+    },
+
+    save() {
+      clearTimeout(this.timer)
+      this.timer = null
+      const merged = merge(this.base, this.open, read(this.open.id)?.conversation)
+      if (merged.messages.length > this.open.messages.length) this.component.props.value = merged
+      this.open = merged
+      const kept = settled(merged)
+      if (!kept.messages.length && kept.system === null) {
+        remove(kept.id)
+        this.base = null
+      } else if (write(kept)) this.base = kept
+      else falcon.chat.say('The browser has no room for this conversation: it will be gone when the page is closed.')
+    },
+
+    // What the menu shows: the open conversation even before there is anything to keep.
+    menu() {
+      const all = list()
+      if (!all.some(item => item.id === this.open.id)) all.unshift(this.open)
+      const choices = all.map(item => [item.title || 'New conversation', item.id])
+      return { __type__: 'update', choices, value: this.open.id }
+    },
+
+    // Another tab has kept or deleted something.
+    stored(event) {
+      if (!this.component || (event.key && !event.key.startsWith(PREFIX))) return
+      const theirs = read(this.open.id)?.conversation
+      if (event.key === PREFIX + this.open.id && theirs && !falcon.chat.working) {
+        const merged = merge(this.base, this.open, theirs)
+        this.base = theirs
+        if (JSON.stringify(merged) !== JSON.stringify(this.open)) {
+          this.open = merged
+          this.component.props.value = merged
+          this.component.trigger('input')
+        }
+      }
+      this.component.trigger('select')
+    },
+  }
+
+  addEventListener('storage', event => conversations.stored(event))
+  addEventListener('pagehide', () => conversations.timer && conversations.save())
+  try {
+    localStorage.removeItem('falcon-conversations') // Of an earlier version of the page.
+  } catch {}
+
+  Object.assign((window.falcon ??= {}), { conversations, merge })
+})()
