@@ -43,9 +43,9 @@ class Opening:
         def restored(saved: Any, fragment: str) -> list[Any]:
             tab, values = read(fragment)
             kept = saved if isinstance(saved, dict) else {}
-            return [gr.Tabs(selected=tab) if tab else gr.skip(), *controls.restored(kept, values)]
+            return [gr.Tabs(selected=tab) if tab else gr.skip(), *sampling.restored(kept, values)]
 
-        self.opened.then(restored, [sampling.saved, self.fragment], [tabs, *sampling.components], **INSTANT)
+        self.opened.then(restored, [sampling.saved, self.fragment], [tabs, *sampling.opened], **INSTANT)
 
 
 def wire(button: gr.Button, notice: gr.HTML, tab: str, texts: Mapping[str, Component], sampling: Sampling) -> None:
