@@ -95,9 +95,10 @@ def serve(fleet: Fleet, models: Plan, options: argparse.Namespace) -> None:
 
 
 def bypass_proxies(*hosts: str) -> None:
-    """Gradio asks the page's own address whether it is up, which a proxy may not know."""
+    """Makes this process reach `hosts` directly. Gradio looks at the page's own address to see whether the page is up,
+    and a proxy may not know it."""
     known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join([*filter(None, [known]), *hosts])
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, [known, *hosts]))
 
 
 def prepare(fleet: Fleet, models: Plan, options: argparse.Namespace) -> None:
