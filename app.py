@@ -50,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=env("FALCON_MODEL"), help="catalogue name, or folder of a converted model")
     parser.add_argument("--host", default=env("GRADIO_SERVER_NAME", "127.0.0.1"), help="address to listen on")
-    parser.add_argument("--port", type=int, default=env("GRADIO_SERVER_PORT", "7860"), help="port to listen on")
+    parser.add_argument("--port", type=port, default=env("GRADIO_SERVER_PORT", "7860"), help="port to listen on")
     parser.add_argument("--share", action="store_true", default=None, help="also open a public link through Gradio")
     parser.add_argument(
         "--offer",
@@ -72,6 +72,13 @@ def parse_arguments() -> argparse.Namespace:
     if options.offline and options.offer == "all":
         options.offer = "converted"
     return options
+
+
+def port(text: str) -> int:
+    """Errors: ValueError."""
+    if not 0 < (number := int(text)) < 1 << 16:
+        raise ValueError
+    return number
 
 
 def serve(fleet: Fleet, models: Plan, options: argparse.Namespace) -> None:

@@ -58,7 +58,7 @@ class Sampling:
                 controls |= {name: slider(name, first) for name in MORE}
                 # Not a number field: Gradio's takes an empty one for zero.
                 controls["seed"] = gr.Textbox(**words("seed"), value="", placeholder="random")
-            self._note = gr.HTML(note(title, {}), elem_id="sampling-note")
+            self._note = gr.HTML(note(title, {}), elem_id="sampling-note", elem_classes="hint")
             reset = gr.Button("Reset", size="sm", elem_id="reset-sampling")
         self.components = [controls[name] for name in NAMES]
         self.opened = [self._defaults, self._title, *self.components]
