@@ -69,8 +69,9 @@ def parse_arguments() -> argparse.Namespace:
     # No stranger shall make this machine download gigabytes.
     private = options.host in ("127.0.0.1", "localhost", "::1") and not options.share
     options.offer = options.offer or ("all" if private else "converted")
-    if options.offline and options.offer == "all":
-        options.offer = "converted"
+    if options.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # For the processes that this one starts.
+        options.offer = "converted" if options.offer == "all" else options.offer
     return options
 
 
@@ -127,9 +128,9 @@ def offer(fleet: Fleet, choice: Choice | None) -> None:
     if choice is None:
         print(f"No Falcon fits this machine and answers at reading speed: {fleet.current.title} answers.", flush=True)
     elif choice.name != fleet.current.name and (choice.converted or reaches_hub(choice.name, fleet)):
-        size = "" if choice.converted else f", {choice.download_bytes / 1e9:.1f} GB to download"
+        size = "" if choice.converted else f", {choice.download_bytes / 1e9:.1f} GB to download,"
         print(
-            f"{choice.title}{size}, is the largest Falcon that answers at reading speed on this machine:\n"
+            f"{choice.title}{size} is the largest Falcon that answers at reading speed on this machine:\n"
             f"  python app.py --model {choice.name}",
             flush=True,
         )

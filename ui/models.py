@@ -70,8 +70,10 @@ def build(fleet: Fleet, offer: Offer, recommended: str | None) -> None:
         words = f"{coming.title} is being prepared: the top of the page shows how far it is. Running answers finish."
         return said(words), gr.Button(visible=False), coming, gr.Timer(active=True), *refresh(chosen, coming)
 
-    def watch(chosen: str, begun: FalconRuntime) -> list[Any]:
+    def watch(chosen: str, begun: FalconRuntime | None) -> list[Any]:
         """What became of the switch that this visitor began; nobody else is told if it failed."""
+        if begun is None:  # It was dismissed in this instant.
+            return [gr.skip()] * (len(what_became) + 3)
         state = begun.status.state
         if state != "failed" and (begun is fleet.preparing or (begun is fleet.current and state != "ready")):
             return [gr.skip()] * (len(what_became) + 3)
