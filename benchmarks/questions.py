@@ -31,9 +31,7 @@ class Question:
 
 def words(least: int, most: int = 10_000, pattern: str = "") -> Check:
     """Tells answers of so many words, in which the pattern is found."""
-    return lambda answer: (
-        least <= len(answer.split()) <= most and re.search(pattern, answer, re.IGNORECASE) is not None
-    )
+    return lambda answer: least <= len(answer.split()) <= most and re.search(pattern, answer, re.IGNORECASE) is not None
 
 
 def items(least: int, most: int = 100, pattern: str = "") -> Check:

@@ -5,11 +5,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from .catalog import CATALOG, STARTER, HubRepository
+from .catalog import CATALOG, STARTER
 from .errors import ConversionFailed, DownloadFailed
 from .library import Choice, choices, find_model
 from .machine import available_memory, memory_bandwidth
 from .manifest import read_manifest
+from .sources import HubRepository
 
 READING_SPEED = 238 / 60 * 4 / 3
 """Tokens per second that are written as fast as people read, 5.3: 238 words of English a minute (Brysbaert, "How many
