@@ -41,7 +41,7 @@ class Encoder:
         self._model = backend.model
         seals = {id: f"{self.seal_mark}{id}{CLOSE}" for id in self.control_ids}
         self._seals = {added[id].content: seal for id, seal in seals.items()}
-        self._controls = _any_of(self._seals)
+        self._controls = any_of(self._seals)
         self._sealed = re.compile(f"({re.escape(self.seal_mark)}\\d+{CLOSE})")
 
         self._backend = Tokenizer(self._model)
@@ -112,7 +112,7 @@ def _named(name: str, token: AddedToken) -> AddedToken:
     )
 
 
-def _any_of(words: Iterable[str]) -> re.Pattern[str]:
+def any_of(words: Iterable[str]) -> re.Pattern[str]:
     """What finds the leftmost, longest of some words. As a trie: with thousands of words (Falcon3 has 2,000 control
     tokens), trying one after another would take seconds for a text full of "<"."""
 
