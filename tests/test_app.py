@@ -1,5 +1,6 @@
 """The app from outside: its endpoints through gradio_client, its command line, and what happens when things die."""
 
+import json
 import socket
 import subprocess
 import time
@@ -8,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from gradio_client import Client
 from gradio_client.client import Job
@@ -101,13 +103,76 @@ def test_three_endpoints(client: Client) -> None:
         for endpoint, info in listed["named_endpoints"].items()
     }
     rest = ["top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "stop", "seed"]
-    rest += ["logit_bias", "logprobs"]
+    rest += ["logit_bias", "logprobs", "stop_on_repetition"]
     assert names == {
         "/generate": ["prompt", "max_new_tokens", "temperature", *rest],
         "/chat": ["message", "history", "system", "max_new_tokens", "temperature", *rest],
         "/instruct": ["instruction", "context", "max_new_tokens", "temperature", "system", *rest],
     }
     assert not listed["unnamed_endpoints"]
+    for info in listed["named_endpoints"].values():
+        defaults = [parameter["parameter_default"] for parameter in info["parameters"][1:]]
+        assert defaults == [None] * len(defaults), "the model's"
+
+
+def test_null_is_the_default(client: Client) -> None:
+    arguments: dict[str, Any] = {"max_new_tokens": 8, "seed": 1}
+    nothing = {"stop": None, "temperature": None, "top_k": None, "logit_bias": None, "stop_on_repetition": None}
+    for endpoint, more in (("/generate", {}), ("/chat", {"history": None}), ("/instruct", {"context": None})):
+        expected = client.predict(QUESTION, **arguments, api_name=endpoint)
+        assert expected
+        assert client.predict(QUESTION, **arguments, **nothing, **more, api_name=endpoint) == expected
+
+
+def post(app: ServedApp, endpoint: str, body: str) -> tuple[str, Any]:
+    """The last event of a call over plain HTTP, and its data. `body` is JSON as it goes over the line."""
+    url = f"{app.url}/gradio_api/call/{endpoint}"
+    answer = httpx.post(url, content=body, headers={"Content-Type": "application/json"}, trust_env=False)
+    events = httpx.get(f"{url}/{answer.raise_for_status().json()['event_id']}", timeout=120, trust_env=False).text
+    last = [event for event in events.split("\n\n") if event and not event.startswith("event: heartbeat")][-1]
+    kind, data = last.removeprefix("event: ").split("\ndata: ")
+    return kind, json.loads(data)
+
+
+def test_missing_values_are_the_defaults(app: ServedApp, client: Client) -> None:
+    kind, (answer,) = post(app, "chat", f'{{"data": ["{QUESTION}", null, null, 16, 0]}}')
+    assert kind == "complete"
+    assert answer == client.predict(QUESTION, max_new_tokens=16, temperature=0, api_name="/chat")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "values"),
+    [
+        ("generate", r'"Hi \ud83d", 4, 0, null, null, null, null, null, null, ["\ud83d"]'),
+        ("chat", r'"Hi \ud83d", [{"role": "assistant", "content": "\udc00"}], "\ud83d", 4'),
+        ("instruct", r'"Say hi \ud83d", "\udc00", 4, 0, "\ud800"'),
+    ],
+)
+def test_halves_of_surrogate_pairs_are_answered(app: ServedApp, endpoint: str, values: str) -> None:
+    assert post(app, endpoint, f'{{"data": [{values}]}}')[0] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "values", "words"),
+    [
+        ("chat", "", "message is missing"),
+        ("chat", '"Hi"' + ", null" * 30, "/chat takes at most 16 values, not 31"),
+        ("generate", "[1, 2]", "prompt must be text, not [1, 2]"),
+        ("generate", '"Hi", 1e999', "max_new_tokens: "),
+        ("generate", r'"Hi", 1, 1, null, null, null, null, null, null, null, null, {"\ud83d": 1}', "logit_bias."),
+        ("instruct", '"Hi", 5', "context must be text, not 5"),
+        ("chat", '"Hi", null, ["pirate"]', "system must be text"),
+        ("chat", '"Hi", {"role": "user"}', "history must be a list of messages"),
+        ("chat", '"Hi", [[1]]', "role"),
+        ("chat", r'"Hi", [{"role": "\ud83d"}]', "role"),
+        ("chat", '"Hi", [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}]', "role"),
+        ("chat", '"Hi", ' + "[" * 300 + "]" * 300, "role"),
+    ],
+)
+def test_whatever_is_wrong_gets_a_sentence(app: ServedApp, endpoint: str, values: str, words: str) -> None:
+    kind, data = post(app, endpoint, f'{{"data": [{values}]}}')
+    assert kind == "error"
+    assert words in data["error"]
 
 
 def test_same_seed_same_text(client: Client) -> None:
@@ -119,6 +184,23 @@ def test_stop_text(client: Client) -> None:
     text = client.predict(COUNTING, max_new_tokens=64, temperature=0, stop=["15"], api_name="/generate")
     assert "14" in text
     assert "15" not in text
+
+
+def test_penalties_do_not_keep_an_answer_from_ending(client: Client) -> None:
+    """A conversation has the end of each earlier answer, which would be penalised with all other tokens."""
+    history: list[dict[str, str]] = []
+    arguments: dict[str, Any] = {"temperature": 0, "repetition_penalty": 1.5, "max_new_tokens": 400}
+    for question in (QUESTION, "And of Italy?", "Say hello."):
+        answer = client.predict(question, history, **arguments, api_name="/chat")
+        history += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        assert len(answer) < 600
+
+
+def test_an_answer_that_loops_ends(client: Client) -> None:
+    arguments: dict[str, Any] = {"temperature": 0, "max_new_tokens": 400, "api_name": "/generate"}
+    text = "La femme, la femme, la femme, la femme, la femme,"
+    assert len(client.predict(text, **arguments)) < 300
+    assert len(client.predict(text, **arguments, stop_on_repetition=False)) > 600
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,21 @@ def test_a_bias_of_a_token_that_the_model_does_not_have(runtime: FalconRuntime) 
     assert list(runtime.generate("x", SamplingParams(max_new_tokens=1, logit_bias={319: -100})))
 
 
+def test_halves_of_surrogate_pairs_become_replacement_characters(runtime: FalconRuntime) -> None:
+    def prompts(text: str) -> list[tuple[int, ...]]:
+        params = SamplingParams(temperature=0, max_new_tokens=1)
+        messages = [{"role": "system", "content": text}, {"role": "user", "content": [{"type": "text", "text": text}]}]
+        calls = (
+            runtime.generate(text, params),
+            runtime.chat(messages, params),
+            runtime.instruct(text, text, text, params),
+        )
+        assert all(map(list, calls))
+        return [call.prompt for call in calls]
+
+    assert prompts("Hi \ud83d") == prompts("Hi \N{REPLACEMENT CHARACTER}")
+
+
 def test_tokens_that_the_model_does_not_know_cannot_reach_it(runtime: FalconRuntime) -> None:
     with pytest.raises(InvalidRequest):
         runtime.score([1])

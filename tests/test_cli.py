@@ -5,13 +5,16 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from falcon_runtime.catalog import CATALOG
+from falcon_runtime.catalog import CATALOG, EXAMPLES
 from falcon_runtime.chunk import Stats
-from falcon_runtime.terminal import summary
+from falcon_runtime.defaults import Defaults
+from falcon_runtime.sampling import SamplingParams
+from falcon_runtime.terminal import defaults_in_use, summary
 
 TEXT = "The desert is wide and quiet, and whoever crosses it carries water. " * 12
 
@@ -56,8 +59,27 @@ def test_generate_reports_logprobs_where_asked_for(small_model: Path) -> None:
 
 def test_the_summary_tells_what_there_is_to_tell() -> None:
     stats = Stats(prompt_tokens=9, generated_tokens=80, drafted_tokens=52, accepted_tokens=34, dropped_messages=2)
-    assert summary(stats).endswith("wrote 80 at 0/s, 34 of 52 guesses right, oldest messages left out: 2")
-    assert summary(Stats(prompt_tokens=9, generated_tokens=8)).endswith("wrote 8 at 0/s")
+    assert summary(stats, "stop").endswith("wrote 80 at 0/s, 34 of 52 guesses right, oldest messages left out: 2")
+    assert summary(Stats(prompt_tokens=9, generated_tokens=8), "stop").endswith("wrote 8 at 0/s")
+    assert summary(Stats(prompt_tokens=9, generated_tokens=8), None).endswith("wrote 8 at 0/s")
+
+
+def test_the_summary_tells_why_an_answer_ended_early_and_what_helps() -> None:
+    stats = Stats(prompt_tokens=9, generated_tokens=80, context=256)
+    assert "--repetition-penalty" in summary(stats, "repetition")
+    assert "--max-new-tokens" in summary(stats, "length")
+    assert "the context is full" in summary(replace(stats, context=89), "length")
+
+
+def test_the_defaults_in_use_are_those_that_no_flag_changes() -> None:
+    defaults = Defaults(SamplingParams(temperature=0.6, top_k=20), "Be kind.", EXAMPLES)
+    nothing = SamplingParams()
+    assert (
+        defaults_in_use(nothing, None, defaults)
+        == "--max-new-tokens 256 --temperature 0.6 --top-k 20 --system 'Be kind.'"
+    )
+    assert defaults_in_use(SamplingParams(top_k=1, max_new_tokens=9), "", defaults) == "--temperature 0.6"
+    assert defaults_in_use(SamplingParams(top_k=1, max_new_tokens=9, temperature=1), "", defaults) == "none"
 
 
 def test_generate_streams_the_prompt_and_what_follows(small_model: Path) -> None:
@@ -74,6 +96,69 @@ def test_chat_answers_each_line(small_model: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("[read ") == 2
     assert len(done.stdout.splitlines()) >= 2
+
+
+def run_bytes(*arguments: str | bytes, models_dir: Path, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "falcon_runtime", *arguments],
+        env=os.environ | {"FALCON_MODELS_DIR": str(models_dir), "PYTHONIOENCODING": "utf-8"},
+        cwd=Path(__file__).parents[1],
+        input=input,
+        capture_output=True,
+        timeout=600,
+    )
+
+
+def test_bytes_that_are_no_text_become_replacement_characters(small_model: Path) -> None:
+    flags = ["--model", small_model.name, "--temperature", "0", "--max-new-tokens", "2"]
+    done = run_bytes("generate", b"caf\xe9", *flags, "--stop", b"\xff", models_dir=small_model.parent)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode().startswith("caf\N{REPLACEMENT CHARACTER}")
+    done = run_bytes("chat", *flags, "--system", b"\xff", models_dir=small_model.parent, input=b"\xe9\nHi\n")
+    assert done.returncode == 0, done.stderr
+    # A token for each of U+FFFD's three bytes, in the system prompt and in the message; then the second message.
+    assert b"[read 8 tokens" in done.stderr or b"[read 9 tokens" in done.stderr
+    assert done.stderr.count(b"[read ") == 2
+
+
+def test_files_whose_names_are_no_text_are_found(tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/\xff.txt"
+    Path(os.fsdecode(name)).write_text("Hello")
+    done = run_bytes("perplexity", name, "--model", "nothing", models_dir=tmp_path)
+    assert b"There is no model" in done.stderr  # The file was read before.
+    done = run_bytes("perplexity", name + b"x", "--model", "nothing", models_dir=tmp_path)
+    assert "\N{REPLACEMENT CHARACTER}.txtx cannot be read" in done.stderr.decode()
+
+
+def test_pasted_lines_are_one_message(small_model: Path) -> None:
+    """On a real terminal, which says where a paste begins and ends."""
+    controller, terminal = os.openpty()
+    flags = ["--model", str(small_model), "--temperature", "0", "--max-new-tokens", "4"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "falcon_runtime", "chat", *flags],
+        env=os.environ | {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"},
+        cwd=Path(__file__).parents[1],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+
+    def until(text: bytes) -> bytes:
+        read = b""
+        while text not in read:
+            read += os.read(controller, 4096)
+        return read
+
+    assert b"Defaults in use: --system ''" in until(b"> ")
+    os.write(controller, b"\x1b[200~one\ntwo\nthree\x1b[201~\r")
+    # A token for each byte and role.
+    assert b"read 15 tokens" in until(b"> ")
+    os.write(controller, b"\x1b[A\r")  # The history has it as one.
+    assert b"[read " in until(b"> ")
+    os.write(controller, b"\x04")
+    assert process.wait(60) == 0
+    os.close(controller)
 
 
 def test_perplexity_of_a_text(small_model: Path, tmp_path: Path) -> None:

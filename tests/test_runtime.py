@@ -1,12 +1,14 @@
 """FalconRuntime on a small random model: streaming, stopping, seeds, statistics, crashes."""
 
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import takewhile
+from functools import partial
+from itertools import accumulate, takewhile
 from pathlib import Path
 
 import psutil
@@ -24,6 +26,7 @@ from falcon_runtime.tokenizer import Detokenizer
 from .conftest import small_tokenizer
 
 GREEDY = SamplingParams(temperature=0, max_new_tokens=24)
+LONG = SamplingParams(temperature=0, max_new_tokens=240, stop_on_repetition=False)
 MESSAGES = [{"role": "user", "content": "Hello"}]
 
 
@@ -137,18 +140,68 @@ def test_a_seed_repeats_the_text_and_another_does_not(runtime: FalconRuntime) ->
     assert draw(1) == first
 
 
-def test_a_stop_text_ends_the_answer_and_is_not_part_of_it(runtime: FalconRuntime) -> None:
-    whole = text_of(list(runtime.generate("Once upon", GREEDY)))
-    stop = whole[6:9]
-    chunks = list(runtime.generate("Once upon", GREEDY.model_copy(update={"stop": (stop, "never there")})))
-    assert text_of(chunks) == whole[: whole.index(stop)]
+def test_a_stop_text_ends_text_and_tokens_and_is_not_part_of_them(runtime: FalconRuntime) -> None:
+    whole = list(runtime.generate("Once upon", GREEDY))
+    stop = text_of(whole)[6:9]
+    params = GREEDY.model_copy(update={"stop": (stop, "never there"), "logprobs": 0})
+    chunks = list(runtime.generate("Once upon", params))
+    assert text_of(chunks) == text_of(whole)[: text_of(whole).index(stop)]
     assert chunks[-1].finish_reason == "stop"
+    tokens = tokens_of(chunks)
+    assert tokens == tokens_of(whole)[: len(tokens)]
+    # The text of the next token is not wanted, and that of the last one is, if only in part.
+    assert len(text_of(chunks)) <= len(runtime.decode(tokens)) < len(text_of(chunks)) + len(stop)
+    assert [token.token_id for chunk in chunks for token in chunk.logprobs] == tokens
+    assert [chunk.stats.generated_tokens for chunk in chunks] == list(accumulate(len(c.token_ids) for c in chunks))
 
 
 def test_text_held_back_for_a_stop_text_comes_when_it_does_not(runtime: FalconRuntime) -> None:
-    whole = text_of(list(runtime.generate("Once upon", GREEDY)))
-    never = whole[-2:] + "\N{SNOWMAN}"
-    assert text_of(list(runtime.generate("Once upon", GREEDY.model_copy(update={"stop": (never,)})))) == whole
+    whole = list(runtime.generate("Once upon", GREEDY))
+    never = text_of(whole)[-2:] + "\N{SNOWMAN}"
+    chunks = list(runtime.generate("Once upon", GREEDY.model_copy(update={"stop": (never,)})))
+    assert text_of(chunks) == text_of(whole)
+    assert tokens_of(chunks) == tokens_of(whole)
+    assert chunks[-1].finish_reason == "length"
+
+
+def test_a_special_token_that_a_stop_text_spells_stops_there(runtime: FalconRuntime) -> None:
+    user = small_tokenizer().convert_tokens_to_ids("<|user|>")
+    params = GREEDY.model_copy(update={"logit_bias": {user: 100}})
+    assert set(tokens_of(list(runtime.generate("Once", params)))) == {user}
+    (last,) = [
+        chunk
+        for chunk in runtime.generate("Once", params.model_copy(update={"stop": ("<|user|>",)}))
+        if chunk.finish_reason
+    ]
+    assert (last.text, last.token_ids, last.stats.generated_tokens, last.finish_reason) == ("", (), 0, "stop")
+
+
+def test_an_answer_that_repeats_itself_ends_with_all_of_its_text(runtime: FalconRuntime) -> None:
+    params = SamplingParams(temperature=0, logit_bias={65: 100}, stop=(runtime.decode([65]) * 2 + "never",))
+    chunks = list(runtime.generate("Once", params))
+    assert chunks[-1].finish_reason == "repetition"
+    count = chunks[-1].stats.generated_tokens
+    assert tokens_of(chunks) == [65] * count
+    assert text_of(chunks) == runtime.decode([65]) * count
+    chunks = list(
+        runtime.generate("Once", params.model_copy(update={"stop_on_repetition": False, "max_new_tokens": 99}))
+    )
+    assert (chunks[-1].finish_reason, len(tokens_of(chunks))) == ("length", 99)
+
+
+def test_what_is_left_open_is_as_the_model_has_it(small_model: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(small_model, tmp_path / "model"))
+    sampling: dict[str, float | int] = {"temperature": 0, "max_new_tokens": 3}
+    read_manifest(model).model_copy(update={"sampling": sampling}).save(model)
+    with FalconRuntime(str(model)) as runtime:
+        assert runtime.defaults.sampling == SamplingParams(temperature=0, max_new_tokens=3)
+        for call in (partial(runtime.generate, "Once"), partial(runtime.chat, MESSAGES)):
+            first = tokens_of(list(call()))
+            assert len(first) == 3
+            assert tokens_of(list(call(SamplingParams(temperature=None)))) == first
+            longer = tokens_of(list(call(SamplingParams(max_new_tokens=5))))
+            assert (len(longer), longer[:3]) == (5, first)
+        assert len(tokens_of(list(runtime.instruct("Hello", None, None)))) == 3
 
 
 def test_a_prompt_may_be_tokens(runtime: FalconRuntime) -> None:
@@ -263,7 +316,7 @@ def test_close_may_come_from_another_thread(runtime: FalconRuntime) -> None:
 
 
 def test_dropping_a_generation_frees_the_engine(runtime: FalconRuntime) -> None:
-    generation = runtime.generate("A", SamplingParams(temperature=0, max_new_tokens=240))
+    generation = runtime.generate("A", LONG)
     next(generation)
     del generation
     stats = list(runtime.generate("B", GREEDY))[-1].stats

@@ -274,7 +274,7 @@ def test_draws_follow_the_distribution(size: int) -> None:
     with 4 degrees of freedom."""
     logits = np.full(size, -4.0 - math.log(size), np.float32)
     logits[:4] = LOGITS[:4]
-    probabilities, draws = np.exp(logits.astype(np.float64)), 20_000
+    probabilities, draws = np.exp(logits.astype(np.float64)), 5_000
     probabilities /= probabilities.sum()
     expected = np.append(probabilities[:4], probabilities[4:].sum()) * draws
     sampler = Sampler(everything(seed=0), [])
@@ -373,7 +373,7 @@ def test_logits_of_a_damaged_model_still_give_tokens(params: SamplingParams, siz
         ({"stop": 5}, "stop: .* not 5"),
         ({"stop": ["a", 5]}, r"stop\.1: .* not 5"),
         ({"stop_on_repetition": "maybe"}, "stop_on_repetition: .* not 'maybe'"),
-        ({"logit_bias": {"\ud83d": 1}}, "logit_bias.\N{REPLACEMENT CHARACTER}: "),
+        ({"logit_bias": {"\ud83d": 1}}, "logit_bias.\N{REPLACEMENT CHARACTER}+: "),
         ({"beam_width": 4}, "there is no parameter beam_width"),
         ({"presence_penalty": 2.1}, "presence_penalty: .* not 2.1"),
         ({"frequency_penalty": -3}, "frequency_penalty: .* not -3"),

@@ -116,7 +116,7 @@ def test_greedy_tokens_equal_transformers(
 ) -> None:
     program: Program = request.getfixturevalue("program" if slots == 1 else "program_slots")
     scheduler = Scheduler(program, (256,), Pace(slice_tokens, slice_tokens), costs=[1.0] * 64)
-    params = SamplingParams(temperature=0, max_new_tokens=64)
+    params = SamplingParams(temperature=0, max_new_tokens=64, stop_on_repetition=False)
     for i, prompt in enumerate(PROMPTS):
         scheduler.submit(Request(i, list(prompt), params))
     answers: dict[int, list[int]] = {i: [] for i in range(len(PROMPTS))}
@@ -124,6 +124,9 @@ def test_greedy_tokens_equal_transformers(
         for step in scheduler.step():
             answers[step.request] += step.token_ids
     for i, prompt in enumerate(PROMPTS):
-        tokens = torch.tensor([prompt])
-        expected = reference.generate(tokens, max_new_tokens=64, do_sample=False, eos_token_id=256, pad_token_id=256)
-        assert answers[i] == expected[0, len(prompt) :].tolist()
+        answer = answers[i]
+        assert len(answer) == 64 or answer[-1] == 256
+        assert 256 not in answer[:-1]
+        # Each token is the likeliest for transformers too; of two that are as likely but for rounding, either may be.
+        logits = logits_of(reference, [*prompt, *answer])[len(prompt) - 1 : -1]
+        np.testing.assert_allclose(logits[range(len(answer)), answer], logits.max(-1), atol=1e-4)

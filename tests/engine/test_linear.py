@@ -93,8 +93,10 @@ def test_a_tile_is_multiplied(scheme: Scheme, rows: int) -> None:
         found, *others = (product(scheme, way, tile[0].numpy(), in_order(blocks), inputs, scales) for way in WAYS)
         for other in others:
             assert np.array_equal(found, other), "what is summed in integers has one result"
-        # What float32 rounds off the sums of blocks.
-        np.testing.assert_allclose(found, x @ weight.T, atol=1e-6 * (np.abs(x) @ np.abs(weight).T).max(), rtol=0)
+        # What float32 rounds off: each block's sum, and the sum of sums after it, by at most half an ulp of all that
+        # is summed, and the products of its factors by half an ulp each.
+        tolerance = (blocks + 8) * np.finfo(np.float32).eps
+        np.testing.assert_allclose(found, x @ weight.T, atol=tolerance * (np.abs(x) @ np.abs(weight).T).max(), rtol=0)
 
 
 @pytest.mark.parametrize("scheme", PACKED, ids=str)
