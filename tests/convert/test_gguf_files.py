@@ -49,7 +49,7 @@ def test_the_usual_file(names: list[str], file: str) -> None:
         (FILES, "Q4_K", r"no GGUF file of Q4_K\. .*ORG/NAME/IQ3_M/Small\.gguf; there are .*Small-Q4_K_M\.gguf"),
         (FILES, "Q8_0", r"Q8_0-00001-of-00002\.gguf of ORG/NAME is one of 2 parts.*llama-gguf-split --merge"),
         (["a-Q2_K.gguf", "a-F16.gguf"], None, r"several GGUF files.*there are a-F16\.gguf, a-Q2_K\.gguf\."),
-        (PARTS, None, "several GGUF files"),
+        (PARTS, None, "one of 2 parts"),
         (["model.safetensors"], "Q8_0", "no GGUF files at all: name ORG/NAME alone"),
         ([f"a-{i:02}.gguf" for i in range(25)], None, r"a-19\.gguf and 5 more"),
     ],
