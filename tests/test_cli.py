@@ -13,7 +13,9 @@ import pytest
 from falcon_runtime.catalog import CATALOG, EXAMPLES
 from falcon_runtime.chunk import Stats
 from falcon_runtime.defaults import Defaults
+from falcon_runtime.notes import StatusLine, note
 from falcon_runtime.sampling import SamplingParams
+from falcon_runtime.status import Status
 from falcon_runtime.terminal import defaults_in_use, summary
 
 TEXT = "The desert is wide and quiet, and whoever crosses it carries water. " * 12
@@ -206,10 +208,16 @@ def test_a_conversion_says_what_it_does_and_nothing_of_libraries(small_checkpoin
     for line in done.stderr.splitlines():
         assert "small-llama" in line, line
     assert "chat --model small-llama" in done.stderr.splitlines()[-1]
-    quiet = run("convert", str(small_checkpoint), "--recipe", "fp32", "--quiet", models_dir=tmp_path / "models")
-    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, done.stdout, "")
-    said = run("inspect", "Small-Llama", models_dir=tmp_path / "models").stdout.splitlines()
-    assert said[0] == "small-llama"
+
+
+def test_a_quiet_process_says_nothing_of_its_own_accord(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for quiet in (False, True):
+        monkeypatch.setattr("falcon_runtime.notes._quiet", quiet)
+        StatusLine()(Status("converting", "Converting"))
+        note("done")
+        assert bool(capsys.readouterr().err) != quiet
 
 
 def test_quiet_leaves_results_and_errors(small_model: Path) -> None:

@@ -58,6 +58,13 @@ def test_an_answer_ends_with_an_end_token(runtime: FalconRuntime) -> None:
     assert last.stats.generated_tokens < 50
 
 
+def test_the_end_of_a_text_ends_an_answer_too(runtime: FalconRuntime) -> None:
+    end = 0  # <|endoftext|>, which the checkpoint does not name as an end.
+    chunks = list(runtime.generate("Hello", SamplingParams(max_new_tokens=20, logit_bias={end: 100})))
+    assert chunks[-1].finish_reason == "stop"
+    assert "".join(chunk.text for chunk in chunks) == ""
+
+
 def test_a_chat_is_read_only_once(runtime: FalconRuntime) -> None:
     params = SamplingParams(temperature=0, max_new_tokens=24)
     messages = [{"role": "user", "content": QUESTIONS[0]}]

@@ -48,9 +48,9 @@ def no_end_after_text(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizer
     saved with one that puts the end token there, after which a model starts with something else."""
     text = tokenizer.encode("a", add_special_tokens=False)
     whole = tokenizer.encode("a")
-    before = next(i for i in range(len(whole) + 1) if whole[i : i + len(text)] == text)
-    if len(whole) > before + len(text):
-        first = [(f"{tokenizer.convert_ids_to_tokens(i)}", i) for i in whole[:before]]
+    before = next((i for i in range(len(whole)) if text and whole[i : i + len(text)] == text), None)
+    if before is not None and len(whole) > before + len(text):
+        first = [(str(tokenizer.convert_ids_to_tokens(i)), i) for i in whole[:before]]
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
             single=[*(name for name, _ in first), "$A"], special_tokens=first
         )

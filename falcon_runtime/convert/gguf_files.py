@@ -31,10 +31,10 @@ def choose_gguf(names: Iterable[str], source: str, quantization: str | None = No
     files = gguf_files(names)
     whole = [name for name in files if not _PART.search(name)]
     for tag in [quantization] if quantization else USUAL:
-        pattern = re.compile(rf"(^|[-._/]){re.escape(tag)}[-._/]", re.IGNORECASE)
+        pattern = re.compile(rf"(^|[-._/]){re.escape(tag)}[-./]", re.IGNORECASE)
         if found := [name for name in whole if pattern.search(name)]:
             return min(found, key=lambda name: (len(name), name))
-        if quantization and (parts := [name for name in files if pattern.search(name)]):
+        if parts := [name for name in files if pattern.search(name) and (quantization or not whole)]:
             check_whole(parts[0], source)
     if not quantization and len(whole) == 1:
         return whole[0]

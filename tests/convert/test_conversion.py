@@ -89,6 +89,7 @@ def small_gguf(path: Path, **changes: object) -> Path:
     return write_gguf(path, random_llama(**changes))
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_models_have_the_names_of_their_sources(small_checkpoint: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(small_checkpoint, tmp_path / "Llama-3.2-1B-Instruct"))
     (folder / "generation_config.json").write_text('{"do_sample": true, "temperature": 0.6, "top_p": 0.95}')
@@ -104,6 +105,7 @@ def test_models_have_the_names_of_their_sources(small_checkpoint: Path, tmp_path
     assert (named.name, named.title) == ("mine", "mine")
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_a_model_of_another_source_is_not_replaced(small_model: Path, small_checkpoint: Path, tmp_path: Path) -> None:
     output = Path(shutil.copytree(small_model, tmp_path / "models" / "small-llama"))
     other = Path(shutil.copytree(small_checkpoint, tmp_path / "other" / "Small-Llama"))

@@ -67,7 +67,7 @@ def test_the_last_position_of_the_context_is_right(program: Program, reference: 
     np.testing.assert_allclose(found[0], logits_of(reference, tokens)[-1], atol=1e-4)
 
 
-@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(6, 2, 64), (4, 4, 32)])
+@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(6, 2, 64), (4, 4, 32), (5, 1, 32)])
 @pytest.mark.parametrize("recipe", ["fp32", "int8"])
 def test_a_long_past(tmp_path: Path, heads: int, kv_heads: int, head_dim: int, recipe: RecipeName) -> None:
     """Over several blocks and pieces of keys, with few new rows and with many, in both kinds of cache."""
