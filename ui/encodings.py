@@ -77,7 +77,6 @@ KOREAN = _ranked("HANGUL", "".join(FREQUENCIES["Korean"]), 0.4)
 ENCODINGS: dict[str, tuple[float, tuple[Language, ...]]] = {
     "cp1252": (0, WESTERN),
     "iso8859_15": (-2, WESTERN),
-    "cp850": (-6, WESTERN),
     "cp1250": (-1.5, CENTRAL),
     "iso8859_2": (-3, CENTRAL),
     "cp1254": (-2, (TURKISH,)),
