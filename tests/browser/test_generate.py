@@ -166,7 +166,11 @@ def test_arabic_runs_from_the_right(page: Page) -> None:
     right, left = page.locator("#token-view .tokens").evaluate(
         """element => {
           const range = document.createRange(), given = element.querySelector('.given').firstChild
-          const at = i => { range.setStart(given, i); range.setEnd(given, i + 1); return range.getBoundingClientRect().x }
+          const at = i => {
+            range.setStart(given, i)
+            range.setEnd(given, i + 1)
+            return range.getBoundingClientRect().x
+          }
           return [at(0), at(4)]
         }"""
     )
