@@ -57,10 +57,10 @@ def block(label: str, **options: Any) -> gr.HTML:
     return gr.HTML(
         "",
         label=label,
-        show_label=True,
         container=True,
         min_height=140,
-        html_template='<button type="button" class="copy-answer">Copy</button>'
+        html_template=f'<div class="answer-head"><span>{label}</span>'
+        '<button type="button" class="copy-answer">Copy</button></div>'
         '<div class="shown" data-placeholder="The answer appears here.">${value}</div>',
         js_on_load="",
         **options,

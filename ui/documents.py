@@ -19,6 +19,8 @@ KINDS = (".txt", ".md", ".pdf")
 
 BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """Longer ones first: one begins like another."""
+JAPANESE_ESCAPE = re.compile(rb"\x1b\$[@B]")
+"""What kanji begin with in ISO-2022-JP."""
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x19\x1c-\x1f]")
 """Characters that no text has."""
 
@@ -50,6 +52,8 @@ def read_document(path: str | Path) -> str:
 def _decode(content: bytes, name: str) -> str:
     """A text file's text, whichever encoding it has. Errors: InvalidRequest where that cannot be told for sure."""
     marked = next((encoding for mark, encoding in BYTE_ORDER_MARKS.items() if content.startswith(mark)), None)
+    if JAPANESE_ESCAPE.search(content) and (text := encodings.guess(content)):
+        return text  # All of it is ASCII, and none of it meant so.
     for encoding in [marked] if marked else ["utf-8-sig", *_wide(content)]:
         try:
             text = content.decode(encoding)

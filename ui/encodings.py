@@ -1,9 +1,10 @@
 """The encoding of a text file that does not say it: the one in which its characters are likeliest, or none.
 
-Charset-normalizer knows how frequent letters are in many languages, and what is no text at all. By itself it needs a
-few sentences to tell encodings of one byte a character apart; the likelihood of every character needs a few words.
+Charset-normalizer needs a few sentences to tell encodings of one byte a character apart. What it knows of the frequency
+of letters is enough for a few words, where the likelihood of every character counts.
 """
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,17 +12,17 @@ from functools import cache
 from math import log
 
 from charset_normalizer.constant import FREQUENCIES
-from charset_normalizer.md import mess_ratio
 
 SURE = 3.0
 """By how much the likeliest reading must be likelier than any other: a factor of 20, as a logarithm."""
 UNLIKELY = -10.0
 """What is less likely a character, on average, is no text in any of the languages."""
-SAMPLE = 3000
-"""Characters that are looked at."""
-MESS = 0.5
-"""The share of noise, as charset-normalizer counts it, above which it is no text."""
+SAMPLE = 4000
+"""Bytes that are looked at, of the lines that are not ASCII."""
+EAST_ASIAN = ("CJK", "KANA", "HANGUL")
 PUNCTUATION = frozenset("«»“”„‘’‚‹›–—…•·№°€£§©®™×±¿¡\xa0\xad،؛؟ـ")
+LONELY = re.compile(r"(?<![^\W\d_])[^\W\d_\x00-\x7f](?![^\W\d_])")
+ONE_LETTER_WORDS = frozenset("àèéêíóôòúåäöøæáÀÉÅÖаивксоуяіїєжбАИВКСОУЯηοωΗΟו و")
 WIDE_PUNCTUATION = frozenset("。，、！？；：（）《》〈〉「」『』【】・～…—“”‘’　")
 
 
@@ -56,7 +57,8 @@ THAI = _known("THAI", "Thai", "่้ัิีืึุู็์ใไโๆ")
 WESTERN = tuple(
     _ranked("LATIN", letters)
     for letters in (
-        "üäöß", "éàèêçôîûùœëïâ", "óíáéñúü", "ãéçíóáêõúàâ", "àèìòùé", "äöåé", "åæøé", "ëïéèöü", "áðíþéóúýæö",
+        "üäöß", "éàèêçôîûùœëïâ", "éïñöçèüáôê", "óíáéñúü", "ãéçíóáêõúàâ", "àèìòùé", "äöåé", "åæøé",
+        "ëïéèöü", "áðíþéóúýæö",
     )
 )  # fmt: skip
 CENTRAL = tuple(
@@ -74,14 +76,14 @@ KOREAN = _ranked("HANGUL", "".join(FREQUENCIES["Korean"]), 0.4)
 
 ENCODINGS: dict[str, tuple[float, tuple[Language, ...]]] = {
     "cp1252": (0, WESTERN),
-    "iso8859_15": (-1.5, WESTERN),
-    "cp1250": (-0.5, CENTRAL),
-    "iso8859_2": (-1, CENTRAL),
-    "cp1254": (-1, (TURKISH,)),
-    "cp1257": (-1, BALTIC),
+    "iso8859_15": (-2, WESTERN),
+    "cp1250": (-1.5, CENTRAL),
+    "iso8859_2": (-3, CENTRAL),
+    "cp1254": (-2, (TURKISH,)),
+    "cp1257": (-3, BALTIC),
     "cp1251": (0, CYRILLIC),
-    "koi8_r": (-0.5, CYRILLIC[:1]),
-    "koi8_u": (-1, CYRILLIC[1:2]),
+    "koi8_r": (-1.5, CYRILLIC[:1]),
+    "koi8_u": (-2, CYRILLIC[1:2]),
     "cp866": (-1, CYRILLIC[:1]),
     "iso8859_5": (-1.5, CYRILLIC),
     "mac_cyrillic": (-3, CYRILLIC[:1]),
@@ -106,6 +108,7 @@ def guess(content: bytes) -> str | None:
     """The text of a file in one of `ENCODINGS`; None where it is not sure, or no text."""
     scores: dict[str, float] = {}
     escapes = b"\x1b" in content
+    sample = b"\n".join(line for line in content.split(b"\n") if escapes or not line.isascii())[:SAMPLE]
     for encoding, (rarity, languages) in ENCODINGS.items():
         if escapes != (encoding == "iso2022_jp"):  # The one that is made of them.
             continue
@@ -113,15 +116,13 @@ def guess(content: bytes) -> str | None:
             text = content.decode(encoding)
         except UnicodeDecodeError:
             continue
-        score = rarity + max(_likelihood(text[:SAMPLE], language) for language in languages)
-        scores[text] = max(score, scores.get(text, score))
-    ranked = sorted(scores, key=lambda text: scores[text], reverse=True)
-    if not ranked:
-        return None
-    best = ranked[0]
-    sure = len(ranked) == 1 or scores[best] - scores[ranked[1]] >= SURE
-    foreign = sum(not c.isascii() for c in best[:SAMPLE])
-    if not sure or scores[best] < UNLIKELY * max(foreign, 1) or mess_ratio(best[:SAMPLE], MESS) > MESS:
+        part = sample.decode(encoding, "ignore")  # It may end within a character.
+        foreign = sum(not c.isascii() for c in part)
+        score = rarity + max(_likelihood(part, language) for language in languages)
+        if score >= UNLIKELY * foreign:
+            scores[text] = max(score, scores.get(text, score))
+    best, *others = sorted(scores, key=lambda text: scores[text], reverse=True) or [None]
+    if best is None or (others and scores[best] - scores[others[0]] < SURE):
         return None
     return best
 
@@ -138,14 +139,17 @@ def _likelihood(text: str, language: Language) -> float:
             own += c.isalpha()
             total += _character(c, language) + _neighbours(before, c, language.script)
         before = c
-    if language.script != "LATIN" and own < latin / 2:
+    total -= 3 * sum(letter not in ONE_LETTER_WORDS for letter in LONELY.findall(text))
+    if language.script not in ("LATIN", *EAST_ASIAN) and own < latin / 2:
         total -= 2 + 2 * own  # A few letters among so many Latin ones are Latin, too.
     return total
 
 
 def _neighbours(before: str, c: str, script: str) -> float:
     """How much less likely a character is behind the one before it."""
-    if script in ("CJK", "KANA", "HANGUL") or not (c.isalpha() or unicodedata.combining(c)):
+    if script in EAST_ASIAN:
+        return -3 if before.isascii() and before.isalpha() else 0
+    if not (c.isalpha() or unicodedata.combining(c)):
         return 0
     if not before.isalpha():
         return -1 if c.isupper() else -8 if unicodedata.combining(c) else 0
@@ -153,7 +157,7 @@ def _neighbours(before: str, c: str, script: str) -> float:
     if (script == "LATIN") != before.isascii():  # Accented letters stand alone, other scripts do not mix with Latin.
         found = -3 if script == "LATIN" else -5
     if c.isupper():
-        found -= 5 if before.islower() else 1.5
+        found -= 5 if before.islower() else 0.3
     elif before.isupper() and c.islower():
         found -= 0.5
     return found
@@ -162,14 +166,16 @@ def _neighbours(before: str, c: str, script: str) -> float:
 @cache
 def _character(c: str, language: Language) -> float:
     """The logarithm of how likely a character is in a language."""
-    if language.script in ("CJK", "KANA", "HANGUL"):
+    if language.script in EAST_ASIAN:
         return language.letters.get(c) or (-4 if c in WIDE_PUNCTUATION else _east_asian(c, language))
     found = language.letters.get(c.lower()) or language.letters.get(c)
     if found is not None:
         return found
     if c in PUNCTUATION:
-        return -5
+        return -4
     name = unicodedata.name(c, "")
+    if not name:  # A control character, or none.
+        return -20
     return -8 if name.startswith(language.script) and (c.isalpha() or unicodedata.combining(c)) else -13
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -93,16 +94,28 @@ def _with_characters(tokens: Sequence[Token], decode: Decode) -> tuple[Token, ..
     groups = list[tuple[int, str]]()  # How many tokens, and their text.
     done = 0
     while done < len(tokens):
-        count, text = _next_text(tokens[done:], decode)
+        count, text = _next_text(tokens[done : done + CHARACTER_TOKENS + 1], decode)
         done += count
         if groups and _joins(groups[-1][1], text):
             before, begun = groups.pop()
             count, text = before + count, begun + text
         groups.append((count, text))
     for count, text in groups:
-        first, *others = tokens[len(shown) : len(shown) + count]
-        shown += [replace(first, shown=text), *(replace(token, shown=None) for token in others)]
+        group = tokens[len(shown) : len(shown) + count]
+        for i, token in enumerate(group):
+            before = [other.id for other in group[:i]]
+            shown.append(replace(_behind(before, token, decode), shown=None if i else text))
     return tuple(shown)
+
+
+def _behind(before: list[int], token: Token, decode: Decode) -> Token:
+    """The token, where those of its alternatives that are part of a character are what they make with those before."""
+
+    def whole(id: int, text: str) -> str:
+        return decode([*before, id]) if before and HALF in text else text
+
+    choices = tuple((id, whole(id, text), share) for id, text, share in token.alternatives)
+    return replace(token, alternatives=choices)
 
 
 def _next_text(tokens: Sequence[Token], decode: Decode) -> tuple[int, str]:
@@ -204,7 +217,8 @@ def _chip(place: int, group: Sequence[Token], chosen: bool) -> str:
     forced = any(token.forced for token in group)
     kind = f"p{_shade(probability)}" + " forced" * forced + " chosen" * chosen
     # A line break alone has no width to click on.
-    text = escape(group[0].shown or "").replace("\n", "↵\n") or "␃"
+    shown = re.sub(f"{HALF}+", "…", group[0].shown or "")
+    text = escape(shown).replace("\n", "↵\n") or "␃"
     title = " × ".join(f"{token.probability:.1%}" for token in group)
     return f'<span role="button" tabindex="0" class="{kind}" data-place="{place}" title="{title}">{text}</span>'
 

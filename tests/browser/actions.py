@@ -8,7 +8,7 @@ QUESTION = "What is the capital of France?"
 EXAMPLE = "What is the capital city of Japan?"
 COUNTING = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10,"
 """A text that the model goes on with for as long as it may."""
-OVER = re.compile("Finished|Stopped at the length limit")
+OVER = re.compile("Finished|Stopped at the length limit|it was repeating itself")
 
 
 def open_tab(page: Page, name: str) -> Locator:

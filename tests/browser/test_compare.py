@@ -45,6 +45,24 @@ def test_two_temperatures(page: Page) -> None:
     expect(difference).to_have_text("")
 
 
+def test_both_sides_go_on_and_come_back(page: Page) -> None:
+    open_tab(page, "Compare")
+    set_sampling(page, "Max new tokens", 6)
+    set_sampling(page, "Right temperature", 0)
+    compare(page, "Write a haiku about the sea.")
+    begun = [sides(page).nth(i).locator(".shown").inner_text() for i in range(2)]
+    page.locator("#sides").get_by_role("button", name="Continue").first.click()
+    for i in range(2):
+        expect(sides(page).nth(i).locator(".shown")).to_have_text(re.compile(re.escape(begun[i]) + ".+", re.DOTALL))
+        expect(states(page).nth(i)).to_have_text(OVER)
+    expect(page.locator("#difference")).to_contain_text("Tokens written")
+    text = sides(page).first.locator(".shown").inner_text()
+    press(page, "Clear")
+    expect(sides(page).first.locator(".shown")).to_have_text("")
+    press(page, "Bring back")
+    expect(sides(page).first.locator(".shown")).to_have_text(text)
+
+
 def test_two_recipes(open_page: OpenPage, starter_int8: Path, tmp_path: Path) -> None:
     """The second engine is there while it is used, and where there is no memory for it the page says so."""
     with serve(starter_int8.parent, tmp_path / "log") as app:

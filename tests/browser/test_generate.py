@@ -152,3 +152,38 @@ def test_what_engineers_want(page: Page) -> None:
     assert other.split()[-1] in text_box(page).input_value()
     press(page, "Undo")
     expect(text_box(page)).to_have_value(best)
+
+
+def test_arabic_runs_from_the_right(page: Page) -> None:
+    start_greedily(page, 8)
+    arabic = "ما هي عاصمة الإمارات؟ 123."
+    generate(page, arabic)
+    style = "element => getComputedStyle(element).direction"
+    assert text_box(page).evaluate(style) == "rtl"
+    assert page.locator("#token-view .tokens").evaluate(style) == "rtl"
+    assert page.locator("#token-view .given").inner_text() == arabic
+    # The beginning is at the right end of its line.
+    right, left = page.locator("#token-view .tokens").evaluate(
+        """element => {
+          const range = document.createRange(), given = element.querySelector('.given').firstChild
+          const at = i => {
+            range.setStart(given, i)
+            range.setEnd(given, i + 1)
+            return range.getBoundingClientRect().x
+          }
+          return [at(0), at(4)]
+        }"""
+    )
+    assert right > left
+
+
+def test_clear_can_be_taken_back(page: Page) -> None:
+    start_greedily(page, 8)
+    text = generate(page, "Once upon a time")
+    press(page, "Clear")
+    expect(text_box(page)).to_have_value("")
+    press(page, "Bring back")
+    expect(text_box(page)).to_have_value(text)
+    expect(tokens(page)).to_have_count(8)
+    press(page, "Undo")
+    expect(text_box(page)).to_have_value("Once upon a time")

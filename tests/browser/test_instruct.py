@@ -51,7 +51,7 @@ def schema(page: Page) -> Locator:
 
 
 def answer(page: Page) -> Locator:
-    return page.locator("#instruct-answer .md")
+    return page.locator("#instruct-answer .shown")
 
 
 def drop(page: Page, file: Path) -> None:
@@ -156,3 +156,37 @@ def test_a_link_opens_the_task(page: Page, open_page: OpenPage) -> None:
     expect(context(other)).to_have_value(f"{CONTEXT}\n100% of #1 & more")
     expect(sampling(other, "Max new tokens")).to_have_value("24")
     expect(size(other)).to_have_text(re.compile(r"\d+ tokens; 1,280 fit"))
+
+
+def test_an_answer_that_was_cut_off_goes_on_in_place(page: Page) -> None:
+    set_sampling(page, "Max new tokens", 8)
+    instruction(page).fill("Write a haiku about the sea.")
+    press(page, "Run")
+    expect(state(page)).to_have_text("Stopped at the length limit")
+    begun = answer(page).inner_text()
+    press(page, "Continue")
+    expect(answer(page)).to_have_text(re.compile(re.escape(begun) + r".+", re.DOTALL))
+    expect(state(page)).to_have_text(OVER)
+    # What it wrote has lines, and they are shown as lines.
+    raw = page.locator("#instruct-answer .answer").get_attribute("data-text") or ""
+    assert answer(page).inner_text().count("\n") >= raw.strip().count("\n")
+
+
+def test_what_was_cleared_can_be_brought_back(page: Page) -> None:
+    instruction(page).fill(QUESTION)
+    context(page).fill("    def f():\n        return 1")
+    press(page, "Run")
+    expect(state(page)).to_have_text(OVER)
+    text = answer(page).inner_text()
+    page.get_by_role("tabpanel").get_by_role("button", name="Clear", exact=True).last.click()
+    expect(instruction(page)).to_have_value("")
+    expect(answer(page)).to_have_text("")
+    press(page, "Bring back")
+    expect(instruction(page)).to_have_value(QUESTION)
+    expect(context(page)).to_have_value("    def f():\n        return 1")
+    expect(answer(page)).to_have_text(text)
+
+    page.get_by_role("tabpanel").get_by_role("button", name="Clear", exact=True).last.click()
+    expect(instruction(page)).to_have_value("")
+    instruction(page).press_sequentially("Something new")
+    expect(page.get_by_role("button", name="Bring back")).to_have_count(0)

@@ -30,7 +30,7 @@ Object.assign((window.falcon ??= {}), {
     if (!button) return
     const text = button.classList.contains('copy-code')
       ? button.closest('.code').querySelector('pre').textContent
-      : button.parentElement.querySelector('[data-text]')?.dataset.text
+      : button.closest('.block').querySelector('.answer[data-text]')?.dataset.text
     if (text) falcon.copy(button, text)
   })
 
