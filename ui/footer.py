@@ -18,5 +18,5 @@ def render(fleet: Fleet) -> str:
     words = "Language models make mistakes: check what matters. What you write is computed on this server and not kept."
     for choice in fleet.choices():
         if choice.name == fleet.current.name and choice.licence:
-            words += f" {choice.title} comes under the [{choice.licence}]({choice.licence_url})."
+            words += f" {choice.title} is licensed under [{choice.licence}]({choice.licence_url})."
     return words
