@@ -7,7 +7,7 @@ from falcon_runtime.fleet import Fleet
 from .runs import INSTANT
 
 
-def build(demo: gr.Blocks, fleet: Fleet, answering: gr.State) -> None:
+def build(demo: gr.Blocks, fleet: Fleet, answering: gr.Textbox) -> None:
     """Lays the footer out; `answering` changes when another model answers."""
     footer = gr.Markdown(render(fleet), elem_id="footer")
     gr.on([demo.load, answering.change], lambda: render(fleet), None, footer, **INSTANT)
