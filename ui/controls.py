@@ -46,7 +46,7 @@ class Sampling:
         self.saved = gr.BrowserState({}, storage_key="falcon-sampling", secret="falcon")
         """What the visitor has changed of the defaults."""
         first, title = defaults(fleet.current.defaults.sampling), fleet.current.title
-        self._defaults, self._title = gr.State(first), gr.State(title)
+        self._defaults, self._title = gr.State(first), gr.Textbox(title, visible="hidden")
         """Of the model that answered when the page was opened, or Reset was pressed."""
         with gr.Accordion("Sampling", elem_id="sampling"):
             presets = [*PRESETS, CUSTOM]

@@ -23,11 +23,11 @@ REFRESH_S, REFRESH_WHEN_READY_S = 1, 4
 RESTART_IS_NEWS_S = 60
 
 
-def build(demo: gr.Blocks, fleet: Fleet, recommended: str | None) -> gr.State:
+def build(demo: gr.Blocks, fleet: Fleet, recommended: str | None) -> gr.Textbox:
     """Lays the header out and keeps its status true. Returns the name of the model that answers, as the page shows
     it: it changes with the model."""
     header = gr.HTML(render(fleet, recommended), elem_id="header", apply_default_css=False)
-    timer, answering = gr.Timer(REFRESH_S), gr.State(fleet.current.name)
+    timer, answering = gr.Timer(REFRESH_S), gr.Textbox(fleet.current.name, visible="hidden")
 
     def refresh() -> tuple[str, gr.Timer, str]:
         calm = fleet.current.status.state == "ready" and not fleet.preparing
