@@ -42,7 +42,7 @@ where \(y\) is positive, for $5 or $6.
 print("falcon")
 ```
 """
-AS_WRITTEN = "def f(x):\n\tif x:\n\n        return 1   \n# not a heading\n1) __init__ and 2*3*4 &amp; <script>window.run = 1</script>"
+AS_WRITTEN = "def f(x):\n\tif x:\n\n        return 1   \n1) __init__ and 2*3*4 &amp; <script>window.run = 1</script>"
 GAP = "(talk => talk.scrollHeight - talk.scrollTop - talk.clientHeight)(document.getElementById('talk'))"
 HOSTILE = """
 <script>window.run = "script"</script>
