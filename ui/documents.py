@@ -1,6 +1,7 @@
 """The text of a file that a visitor uploads."""
 
 import re
+import unicodedata
 from io import BytesIO
 from pathlib import Path
 
@@ -10,13 +11,16 @@ from pypdf.errors import DependencyError
 from falcon_runtime.errors import InvalidRequest
 from falcon_runtime.text import whole
 
+from . import encodings
+
 MAX_BYTES = 10_000_000
 MAX_PAGES = 200
 KINDS = (".txt", ".md", ".pdf")
 
-BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
-CONTROL = re.compile(rb"[\x00-\x08\x0e-\x19\x1c-\x1f]")
-"""Bytes that no text of one byte a character has."""
+BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+"""Longer ones first: one begins like another."""
+CONTROL = re.compile(r"[\x00-\x08\x0e-\x19\x1c-\x1f]")
+"""Characters that no text has."""
 
 
 def read_document(path: str | Path) -> str:
@@ -44,17 +48,34 @@ def read_document(path: str | Path) -> str:
 
 
 def _decode(content: bytes, name: str) -> str:
-    """A text file's text, whichever of the usual encodings it has."""
-    if content.startswith(BYTE_ORDER_MARKS):
-        encodings = ["utf-16"]
-    else:
-        encodings = ["utf-8-sig"] if CONTROL.search(content) else ["utf-8-sig", "cp1252"]
-    for encoding in encodings:
+    """A text file's text, whichever encoding it has. Errors: InvalidRequest where that cannot be told for sure."""
+    marked = next((encoding for mark, encoding in BYTE_ORDER_MARKS.items() if content.startswith(mark)), None)
+    for encoding in [marked] if marked else ["utf-8-sig", *_wide(content)]:
         try:
-            return content.decode(encoding)
+            text = content.decode(encoding)
         except UnicodeDecodeError:
             continue
-    raise InvalidRequest(f"{name} is not a text file, whatever its name says. Save it as UTF-8 text, or as PDF.")
+        if encoding == "utf-8-sig" or _is_text(text):
+            return text
+    if marked or CONTROL.search(content.decode("latin-1")):
+        raise InvalidRequest(f"{name} is not a text file, whatever its name says. Save it as UTF-8 text, or as PDF.")
+    if (text := encodings.guess(content)) is None:
+        raise InvalidRequest(f"The encoding of {name} cannot be told for sure. Save it as UTF-8 text first.")
+    return text
+
+
+def _wide(content: bytes) -> list[str]:
+    """The encodings of two or four bytes a character, without a mark, that the file may have: those of ASCII, even of a
+    line feed, have zeros on one side."""
+    first, second = content[::2].count(0), content[1::2].count(0)
+    if not first and not second:
+        return []
+    return ["utf-32-le", "utf-32-be", *(["utf-16-le"] * (not first)), *(["utf-16-be"] * (not second))]
+
+
+def _is_text(text: str) -> bool:
+    """Whether there are only characters that texts have."""
+    return not CONTROL.search(text) and not any(unicodedata.category(c) in ("Cn", "Co", "Cs") for c in text)
 
 
 def _read_pdf(content: bytes, name: str) -> str:

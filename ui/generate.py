@@ -28,10 +28,15 @@ MAX_COMPLETIONS = 4
 VIEW_INTERVAL_S = 0.4
 """The tokens view has a button a token: drawing it as often as the text would cost more than it shows."""
 CLICKS = """element.addEventListener('click', event => {
-  const button = event.target.closest('button[data-place]')
+  const button = event.target.closest('[data-place]')
   if (button) trigger('click', {place: +button.dataset.place, id: +(button.dataset.id ?? -1)})
+})
+element.addEventListener('keydown', event => {
+  if (!['Enter', ' '].includes(event.key) || !event.target.matches('span[data-place]')) return
+  event.preventDefault()
+  event.target.click()
 })"""
-"""Tells the server which of an HTML component's buttons was clicked."""
+"""Tells the server which of an HTML component's buttons was clicked, or pressed with a key."""
 
 
 class Snapshot(NamedTuple):
@@ -123,7 +128,7 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
 
     def fork(text: str, completion: Completion, earlier: list[Snapshot], event: gr.EventData) -> tuple[Any, ...]:
         """Puts the alternative that was clicked in the place of a token, for a run from there."""
-        forked = completion.forked(event.place, event.id)
+        forked = completion.forked(event.place, event.id, fleet.current.decode)
         label = forked.tokens[-1].text
         return forked, [*earlier, Snapshot(text, completion, forked, label)], "", ""
 

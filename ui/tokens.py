@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING
+from unicodedata import category
 
 from falcon_runtime.chunk import TokenLogprobs
 
@@ -16,10 +17,14 @@ if TYPE_CHECKING:
 
 ALTERNATIVES = 10
 """The likeliest tokens at each place that are kept."""
+CHARACTER_TOKENS = 12
+"""Tokens that are looked at to make a character whole: it has four bytes, but may share its tokens with others."""
 SHADES = (0.9, 0.6, 0.3, 0.1)
 """Tokens at least as likely as the first are not coloured; each step down is a stronger colour."""
 EMPTY = '<p class="empty">Generate something: every token then shows how likely the model found it.</p>'
-HINT = '<p class="hint">Choose a token to see what else could have come.</p>'
+
+HALF = "\N{REPLACEMENT CHARACTER}"
+"""What bytes decode to that are no whole character."""
 
 Decode = Callable[[Sequence[int]], str]
 """Token ids to text: `FalconRuntime.decode`."""
@@ -36,6 +41,8 @@ class Token:
     """The likeliest tokens at this place: id, text, probability."""
     forced: bool = False
     """Whether the visitor chose it."""
+    shown: str | None = None
+    """What is shown of it: its text, or the character that it begins and the tokens behind it end; None for these."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +62,65 @@ class Completion:
         return [*self.prompt, *(token.id for token in self.tokens)]
 
     def text(self, decode: Decode) -> str:
-        return self.beginning + decode([token.id for token in self.tokens])
+        """All of it, but for a character at the end that is not whole yet."""
+        return self.beginning + decode([token.id for token in self.tokens]).rstrip(HALF)
 
     def extended(self, update: Update, decode: Decode) -> Completion:
         """With what a run from here has brought; the same where it is not from here."""
         if not update.logprobs or (self.prompt and len(self.ids) != len(update.prompt)):
             return self
         new = tuple(_token(entry, decode) for entry in update.logprobs)
-        return replace(self, prompt=self.prompt or update.prompt, tokens=self.tokens + new, model=update.model)
+        tokens = _with_characters((*self.tokens, *new), decode)
+        return replace(self, prompt=self.prompt or update.prompt, tokens=tokens, model=update.model)
 
-    def forked(self, place: int, id: int) -> Completion:
+    def forked(self, place: int, id: int, decode: Decode) -> Completion:
         """The completion up to `place`, where token `id` comes instead, one of the alternatives there."""
         kept, there = self.tokens[:place], self.tokens[place]
         text, probability = next((text, share) for other, text, share in there.alternatives if other == id)
-        return replace(self, tokens=(*kept, Token(id, text, probability, there.alternatives, forced=True)))
+        new = Token(id, text, probability, there.alternatives, forced=True)
+        return replace(self, tokens=_with_characters((*kept, new), decode))
+
+    def character(self, place: int) -> range:
+        """The places of the tokens that are shown as one with the token at `place`."""
+        joined = [token.shown is None for token in self.tokens]
+        first = max(i for i in range(place + 1) if not joined[i])
+        return range(first, next((i for i in range(first + 1, len(joined)) if not joined[i]), len(joined)))
+
+
+def _with_characters(tokens: Sequence[Token], decode: Decode) -> tuple[Token, ...]:
+    """The tokens with what is shown of each."""
+    shown = list[Token]()
+    groups = list[tuple[int, str]]()  # How many tokens, and their text.
+    done = 0
+    while done < len(tokens):
+        count, text = _next_text(tokens[done:], decode)
+        done += count
+        if groups and _joins(groups[-1][1], text):
+            before, begun = groups.pop()
+            count, text = before + count, begun + text
+        groups.append((count, text))
+    for count, text in groups:
+        first, *others = tokens[len(shown) : len(shown) + count]
+        shown += [replace(first, shown=text), *(replace(token, shown=None) for token in others)]
+    return tuple(shown)
+
+
+def _next_text(tokens: Sequence[Token], decode: Decode) -> tuple[int, str]:
+    """How many of the tokens make up whole characters, and these. Of a text that ends within one, its bytes are one."""
+    if HALF not in tokens[0].text:
+        return 1, tokens[0].text
+    ids = [token.id for token in tokens[:CHARACTER_TOKENS]]
+    decoded = [(n, decode(ids[:n])) for n in range(1, len(ids) + 1)]
+    unfinished = decoded[-1] if len(ids) == len(tokens) else (1, tokens[0].text)
+    return next(((n, text) for n, text in decoded if HALF not in text), unfinished)
+
+
+def _joins(before: str, text: str) -> bool:
+    """Whether the text goes on with the character that is before it: accents, vowel signs, parts of an emoji."""
+    joiner = "\N{ZERO WIDTH JOINER}"
+    return bool(text and before.strip()) and (
+        before.endswith(joiner) or text[0] == joiner or category(text[0])[0] == "M" or "🏻" <= text[0] <= "🏿"
+    )
 
 
 def _token(entry: TokenLogprobs, decode: Decode) -> Token:
@@ -81,7 +133,10 @@ def view(completion: Completion, chosen: int | None = None) -> str:
     tokens = completion.tokens
     if not tokens:
         return EMPTY
-    buttons = "".join(_button(i, token, i == chosen) for i, token in enumerate(tokens))
+    starts = [i for i, token in enumerate(tokens) if token.shown is not None]
+    groups = [tokens[i:j] for i, j in pairwise([*starts, len(tokens)])]
+    chosen_start = max((i for i in starts if chosen is not None and i <= chosen), default=None)
+    chips = "".join(_chip(i, group, i == chosen_start) for i, group in zip(starts, groups, strict=True))
     # Whoever reads a long prompt here wants its end.
     beginning = completion.beginning
     beginning = f"…{beginning[-300:]}" if len(beginning) > 300 else beginning
@@ -92,29 +147,44 @@ def view(completion: Completion, chosen: int | None = None) -> str:
         f"On average {mean:.2f} bits of surprise, a perplexity of {2**mean:.2f}."
     )
     return (
-        f'<p class="summary">{summary}</p><p class="tokens"><span class="given">{escape(beginning)}</span>{buttons}</p>'
+        f'<p class="summary">{summary}</p><p class="tokens" dir="auto"><span class="given">{escape(beginning)}</span>'
+        f"{chips}</p>"
         f"{_legend()}{_plot(bits, summary)}"
     )
 
 
 def alternatives(completion: Completion, place: int) -> str:
-    """What could have come at a place, as HTML: each alternative a button that forks there."""
-    token = completion.tokens[place]
+    """What could have come at a place, as HTML: each alternative a button that forks there. Of a character that several
+    tokens make up, for each of them."""
+    places = completion.character(place)
+    many = len(places) > 1
+    parts = [
+        f"<p>{escape(visible(completion.tokens[places[0]].shown or ''))} is {len(places)} tokens, "
+        "each of them some bytes of it.</p>"
+    ] * many
+    parts += [_choices(completion.tokens[i], i, f"token {i - places[0] + 1}" if many else "") for i in places]
+    return "".join(parts)
+
+
+def _choices(token: Token, place: int, name: str) -> str:
     rows = "".join(
         f'<li><button type="button" data-place="{place}" data-id="{id}"{"" if text else " disabled"}'
         f"{' aria-current=true' if id == token.id else ''}>"
-        f'<span class="word">{escape(visible(text))}</span><span class="bar"><i style="width:{share:.1%}"></i></span>'
+        f'<bdi class="word">{escape(visible(text))}</bdi><span class="bar"><i style="width:{share:.1%}"></i></span>'
         f'<span class="share">{share:.1%}</span></button></li>'
         for id, text, share in token.alternatives
     )
+    word = name or f'<bdi class="word">{escape(visible(token.text))}</bdi>'
     return (
-        f'<p>Instead of <b class="word">{escape(visible(token.text))}</b> ({token.probability:.1%}), the model could '
-        f"go on with one of these. Choosing one writes on from there.</p><ol>{rows}</ol>"
+        f"<p>Instead of {word} ({token.probability:.1%}), the model could go on with one of these. Choosing one writes "
+        f"on from there.</p><ol>{rows}</ol>"
     )
 
 
 def visible(text: str) -> str:
     """A token's text with what cannot be seen made visible."""
+    if text and not text.strip(HALF):
+        return "part of a character"
     return text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥") or "end of text"
 
 
@@ -127,11 +197,16 @@ def _shade(probability: float) -> int:
     return sum(probability < bound for bound in SHADES)
 
 
-def _button(place: int, token: Token, chosen: bool) -> str:
-    kind = f"p{_shade(token.probability)}" + " forced" * token.forced + " chosen" * chosen
+def _chip(place: int, group: Sequence[Token], chosen: bool) -> str:
+    """A token, or those of one character, to be clicked. No `button`, since those keep letters from joining and lines
+    from running from the right."""
+    probability = math.prod(token.probability for token in group)
+    forced = any(token.forced for token in group)
+    kind = f"p{_shade(probability)}" + " forced" * forced + " chosen" * chosen
     # A line break alone has no width to click on.
-    text = escape(token.text).replace("\n", "↵\n") or "␃"
-    return f'<button type="button" class="{kind}" data-place="{place}" title="{token.probability:.1%}">{text}</button>'
+    text = escape(group[0].shown or "").replace("\n", "↵\n") or "␃"
+    title = " × ".join(f"{token.probability:.1%}" for token in group)
+    return f'<span role="button" tabindex="0" class="{kind}" data-place="{place}" title="{title}">{text}</span>'
 
 
 def _legend() -> str:

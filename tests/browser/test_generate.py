@@ -9,7 +9,7 @@ from .conftest import OpenPage
 
 
 def tokens(page: Page) -> Locator:
-    return page.locator("#token-view .tokens button")
+    return page.locator("#token-view .tokens [role=button]")
 
 
 def written(page: Page, count: int) -> str:

@@ -29,7 +29,7 @@ def _generate(page: Page, unfold: bool) -> None:
     press(page, "A story")
     expect(text_box(page)).not_to_have_value("")
     generate(page, text_box(page).input_value())
-    page.locator("#token-view .tokens button").nth(8).click()
+    page.locator("#token-view .tokens [role=button]").nth(8).click()
     expect(page.locator("#alternatives button")).to_have_count(10)
     if unfold:
         page.locator("#alternatives button:enabled").nth(1).click()

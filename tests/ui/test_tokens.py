@@ -1,8 +1,16 @@
 """Completions as tokens: extending, forking, and what the page shows of them."""
 
 import math
+import re
+from html import unescape
+from pathlib import Path
 
+import pytest
+
+from falcon_runtime.catalog import STARTER
 from falcon_runtime.chunk import TokenLogprobs
+from falcon_runtime.manifest import read_manifest
+from falcon_runtime.tokenizer import Decoder, load_tokenizer
 from ui import tokens
 from ui.streaming import Update
 from ui.tokens import Completion
@@ -36,7 +44,7 @@ def test_a_run_extends_what_it_began_from_once() -> None:
 
 def test_fork_puts_an_alternative_in_a_tokens_place() -> None:
     whole = Completion("Once").extended(update((1,), (2, 0.25), (3, 0.5)), decode)
-    forked = whole.forked(1, 6)
+    forked = whole.forked(1, 6, decode)
     assert forked.text(decode) == "Once upon time"
     assert forked.tokens[-1].forced
     assert forked.tokens[-1].probability == 1
@@ -72,3 +80,74 @@ def test_an_end_cannot_be_forked_to() -> None:
     whole = Completion().extended(Update(prompt=(1,), logprobs=(end,)), decode)
     assert 'data-id="9" disabled' in tokens.alternatives(whole, 0)
     assert "end of text" in tokens.alternatives(whole, 0)
+
+
+@pytest.fixture(scope="module")
+def starter(starter_models_dir: Path) -> tuple[object, Decoder]:
+    """The starter model's tokenizer, which has bytes where it knows no character, and its decoder."""
+    folder = starter_models_dir / STARTER.name
+    tokenizer = load_tokenizer(folder, read_manifest(folder))
+    return tokenizer, Decoder(tokenizer)
+
+
+def completed(starter: tuple[object, Decoder], text: str, upto: int | None = None) -> Completion:
+    """A completion that is `text`, or its first tokens."""
+    tokenizer, decode = starter
+    ids = tokenizer.encode(text, add_special_tokens=False)[:upto]  # type: ignore[attr-defined]
+    found = tuple(TokenLogprobs(id, math.log(0.5), ((id, math.log(0.5)), (7, -2.0))) for id in ids)
+    return Completion("Given: ").extended(Update(prompt=(1,), logprobs=found), decode)
+
+
+def chips(completion: Completion) -> list[str]:
+    return [unescape(text) for text in re.findall(r'role="button".*?>(.*?)</span>', tokens.view(completion))]
+
+
+@pytest.mark.parametrize(
+    ("text", "characters"),
+    [
+        ("ما هي عاصمة الإمارات؟ 123.", ["؟", "ص"]),
+        ("مَدرَسة", ["مَ", "رَ"]),
+        ("A falcon 🦅 flies", [" 🦅"]),
+        ("👩\u200d👩\u200d👧 at home 👍🏽", ["👩\u200d👩\u200d👧"]),
+        ("漢字とかな。", ["漢", "な"]),
+        ("cafe\u0301", ["e\u0301"]),
+    ],
+)
+def test_a_character_of_several_tokens_is_one_chip(
+    starter: tuple[object, Decoder], text: str, characters: list[str]
+) -> None:
+    completion = completed(starter, text)
+    shown = chips(completion)
+    assert "".join(shown) == text
+    assert len(shown) < len(completion.tokens)
+    assert all(any(character in chip for chip in shown) for character in characters)
+    assert tokens.view(completion).count("<rect") == len(completion.tokens)
+
+
+def test_all_tokens_of_a_character_can_be_chosen_from(starter: tuple[object, Decoder]) -> None:
+    completion = completed(starter, "🦅")
+    assert len(completion.tokens) > 2
+    for place in range(len(completion.tokens)):
+        shown = tokens.alternatives(completion, place)
+        for i in range(len(completion.tokens)):
+            assert f'data-place="{i}" data-id="7"' in shown
+        assert "🦅 is" in shown
+    assert "part of a character" in shown
+    assert 'class="p3 chosen" data-place="0"' in tokens.view(completion, 1)
+
+
+def test_a_character_that_is_not_whole_yet_is_one_chip_and_no_text(starter: tuple[object, Decoder]) -> None:
+    _, decode = starter
+    completion = completed(starter, "🦅", upto=2)
+    assert len(chips(completion)) == 1
+    assert completion.text(decode) == "Given: "
+    eagle = completed(starter, "🦅")
+    forked = eagle.forked(1, 7, decode)
+    assert len(forked.tokens) == 2
+    assert forked.tokens[1].forced
+
+
+def test_the_view_has_the_direction_of_its_text() -> None:
+    whole = Completion("ما هي").extended(update((1,), (2, 0.5)), decode)
+    assert '<p class="tokens" dir="auto">' in tokens.view(whole)
+    assert "<button" not in tokens.view(whole)
