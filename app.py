@@ -1,30 +1,41 @@
-"""The demo: `python app.py` opens the page at once and obtains the model while it is up."""
+"""The demo: `python app.py` opens the page at once and prepares the model while it is up."""
 
 import argparse
+import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import get_args
 
 import ui
+from falcon_runtime.choosing import Plan, hub_problem, plan
 from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
+from falcon_runtime.library import Choice, default_models_dir
 from falcon_runtime.status import Status
+
+logger = logging.getLogger(__name__)
+
+OFFLINE = ("FALCON_OFFLINE", "HF_HUB_OFFLINE")
+"""Variables that are as good as --offline."""
 
 
 class CannotListen(FalconError):
-    """The page's address cannot be had: mostly a port in use."""
+    """The page cannot have the address that it should: mostly because the port is in use."""
 
 
 def main() -> int:
     """Serves the page until it is interrupted; the exit code."""
     options = parse_arguments()
+    logging.basicConfig(format="%(message)s")
     # Containers and Spaces end a program with SIGTERM: leave as after Ctrl-C, so that the engine's process ends too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Fleet(options.model, backend=options.backend) as fleet:
-            serve(fleet, options)
+        models = plan(options.model, default_models_dir(), "SPACE_ID" in os.environ, options.offline)
+        with Fleet(models.first, backend=options.backend) as fleet:
+            serve(fleet, models, options)
     except FalconError as error:
         print(error, file=sys.stderr)
         return 1
@@ -34,12 +45,12 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Flags win over the variables that Gradio and Spaces set."""
+    """Flags win over the variables that Gradio, the hub's client and Spaces set."""
     env = os.environ.get
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=env("FALCON_MODEL"), help="catalogue name, or folder of a converted model")
     parser.add_argument("--host", default=env("GRADIO_SERVER_NAME", "127.0.0.1"), help="address to listen on")
-    parser.add_argument("--port", type=int, default=env("GRADIO_SERVER_PORT", "7860"), help="port to listen on")
+    parser.add_argument("--port", type=port, default=env("GRADIO_SERVER_PORT", "7860"), help="port to listen on")
     parser.add_argument("--share", action="store_true", default=None, help="also open a public link through Gradio")
     parser.add_argument(
         "--offer",
@@ -47,16 +58,35 @@ def parse_arguments() -> argparse.Namespace:
         default=env("FALCON_OFFER"),
         help="which models visitors may switch to (default: all on a page that only this machine sees, else converted)",
     )
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        default=any(env(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in OFFLINE),
+        help="download nothing from the model hub, and offer nothing that is there",
+    )
     parser.add_argument("--backend", default="xnnpack", help="ExecuTorch backend that the model was lowered for")
-    return parser.parse_args()
-
-
-def serve(fleet: Fleet, options: argparse.Namespace) -> None:
-    """Opens the page, then obtains the model, then serves until interrupted."""
-    host, port, share = options.host, options.port, options.share
+    options = parser.parse_args()
     # No stranger shall make this machine download gigabytes.
-    private = host in ("127.0.0.1", "localhost", "::1") and not share
-    demo = ui.build(fleet, options.offer or ("all" if private else "converted"))
+    private = options.host in ("127.0.0.1", "localhost", "::1") and not options.share
+    options.offer = options.offer or ("all" if private else "converted")
+    if options.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # For the processes that this one starts.
+        options.offer = "converted" if options.offer == "all" else options.offer
+    return options
+
+
+def port(text: str) -> int:
+    """Errors: ValueError."""
+    if not 0 < (number := int(text)) < 1 << 16:
+        raise ValueError
+    return number
+
+
+def serve(fleet: Fleet, models: Plan, options: argparse.Namespace) -> None:
+    """Opens the page, then prepares the models, then serves until interrupted."""
+    host, port, share = options.host, options.port, options.share
+    demo = ui.build(fleet, options.offer, models.recommended and models.recommended.name)
+    bypass_proxies("127.0.0.1", "localhost", host)
     try:
         demo.launch(server_name=host, server_port=port, share=share, prevent_thread_lock=True, **ui.launch_options())
     except OSError as error:
@@ -66,20 +96,62 @@ def serve(fleet: Fleet, options: argparse.Namespace) -> None:
         ) from error
     try:
         print(f"The page is at {demo.local_url}", flush=True)
-        fleet.current.load(wait=False, on_status=status_printer())
+        threading.Thread(target=prepare, args=(fleet, models, options), name="falcon-prepare", daemon=True).start()
         demo.block_thread()
     finally:
         demo.close(verbose=False)
 
 
+def bypass_proxies(*hosts: str) -> None:
+    """Makes this process reach `hosts` directly. Gradio looks at the page's own address to see whether the page is up,
+    and a proxy may not know it."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, [known, *hosts]))
+
+
+def prepare(fleet: Fleet, models: Plan, options: argparse.Namespace) -> None:
+    """Loads the first model, then begins to prepare the one that follows it; or offers the owner, who asked for none,
+    the one that suits the machine. The terminal tells how all of it goes."""
+    fleet.load(status_printer())
+    if models.then and reaches_hub(models.then, fleet):
+        try:
+            coming = fleet.switch(models.then, status_printer())
+            print(f"{coming.title} is being prepared, and answers as soon as it is ready.", flush=True)
+        except FalconError as error:
+            logger.error("%s", error)
+    elif not models.then and options.model is None and not options.offline:
+        offer(fleet, models.recommended)
+
+
+def offer(fleet: Fleet, choice: Choice | None) -> None:
+    """Tells the owner which Falcon could answer in place of the model that does."""
+    if choice is None:
+        print(f"No Falcon fits this machine and answers at reading speed: {fleet.current.title} answers.", flush=True)
+    elif choice.name != fleet.current.name and (choice.converted or reaches_hub(choice.name, fleet)):
+        size = "" if choice.converted else f", {choice.download_bytes / 1e9:.1f} GB to download,"
+        print(
+            f"{choice.title}{size} is the largest Falcon that answers at reading speed on this machine:\n"
+            f"  python app.py --model {choice.name}",
+            flush=True,
+        )
+
+
+def reaches_hub(name: str, fleet: Fleet) -> bool:
+    """Whether the model can be downloaded; if not, the owner is told."""
+    if problem := hub_problem(name):
+        logger.warning("The model hub cannot be reached for %s (%s): %s answers.", name, problem, fleet.current.title)
+    return problem is None
+
+
 def status_printer() -> Callable[[Status], None]:
-    """A function that prints what the runtime does: each new state, and every few percent of one."""
+    """A function that prints what the runtime does: each new state, and every few percent of one. Failures are logged
+    where they happen."""
     printed = None
 
     def report(status: Status) -> None:
         nonlocal printed
         step = (status.state, int((status.progress or 0) * 20))
-        if step != printed:
+        if step != printed and status.state != "failed":
             print(status, flush=True)
             printed = step
 

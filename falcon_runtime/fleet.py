@@ -1,5 +1,6 @@
 """The models of one server: the one that answers, one that is on its way to take over, and one to compare with."""
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -13,13 +14,15 @@ from .manifest import Backend
 from .runtime import FalconRuntime
 from .status import Status
 
+logger = logging.getLogger(__name__)
+
 IDLE_S = 60
 """Seconds for which a second model is kept when its last lease has ended."""
 
 
 class Fleet:
     """The runtimes of one server: `current`, to which `switch` makes another one the successor, and while it is leased
-    by name a second one beside it. Thread-safe.
+    by name a second one beside it. Thread-safe. Its log tells the owner which models could not be loaded, and why.
 
     Arguments and errors are those of `FalconRuntime`; nothing is loaded before it is used. A runtime that has no part
     any more is closed when its last lease has ended. Names are those of `choices`, or a catalogue name with a recipe.
@@ -41,8 +44,7 @@ class Fleet:
         """The runtimes that are not closed, and what each was made with."""
         self._leases: Counter[FalconRuntime] = Counter()
         self._next: FalconRuntime | None = None
-        """The runtime of the latest switch, unless that has succeeded."""
-        self._switching = False
+        """The runtime of a switch, until it is loaded or cannot be."""
         self._second: FalconRuntime | None = None
         self._idle: threading.Timer | None = None
         """Runs while the second one is not leased."""
@@ -61,12 +63,9 @@ class Fleet:
 
     @property
     def preparing(self) -> FalconRuntime | None:
-        """The one that is to become current, whose status tells how far it is; or, until the next switch, one that
-        could not: its status is "failed"."""
+        """The one that is to become current, whose status tells how far it is."""
         coming = self._next
-        if not coming or coming is self._current:
-            return None
-        return coming if self._switching or coming.status.state == "failed" else None
+        return coming if coming is not self._current else None
 
     @property
     def answering(self) -> int:
@@ -95,8 +94,13 @@ class Fleet:
                 self._leases[runtime] -= 1
             self._settle()
 
-    def switch(self, name: str) -> None:
-        """Begins to make another model current, and returns at once; `preparing` tells how far it is.
+    def load(self, on_status: Callable[[Status], None] | None = None) -> None:
+        """Loads the current model. If it cannot be, its status tells why, and the next request tries again."""
+        self._load(self._current, on_status)
+
+    def switch(self, name: str, on_status: Callable[[Status], None] | None = None) -> FalconRuntime:
+        """Begins to make another model current, and returns at once, with the runtime that is to be: its status tells
+        how far it is, to the end and if it fails; `preparing` is for those who did not ask for it.
 
         The current one answers until the other is loaded. If memory is too short for both, the other is obtained, takes
         the requests, and is loaded when the last lease of the former has ended. If it cannot be, the former stays.
@@ -106,22 +110,19 @@ class Fleet:
         with self._changed:
             self._check_open()
             name = self._find(name)
-            if self._switching:
-                if name == self._current.name:
-                    return
-                assert self._next
-                raise InvalidRequest(f"{self._next.title} is being prepared. Switch again when that is done.")
-            self._next = None
             if name == self._current.name:
-                return
+                return self._current
+            if self._next:
+                raise InvalidRequest(f"{self._next.title} is being prepared. Switch again when that is done.")
             if self._second and self._second.name == name:
                 coming = self._second
             else:
                 coming = self._make(name, before_start=self._make_room)
                 self._check_fits(coming, self._others(coming))
                 self._open[coming] = name
-            self._next, self._switching = coming, True
-        threading.Thread(target=self._prepare, args=(coming,), name="falcon-switch", daemon=True).start()
+            self._next = coming
+        threading.Thread(target=self._prepare, args=(coming, on_status), name="falcon-switch", daemon=True).start()
+        return coming
 
     def choices(self) -> list[Choice]:
         """The models that can be switched to: the catalogue's, and the other converted ones in the models folder."""
@@ -168,7 +169,7 @@ class Fleet:
         if second and second.name == name:
             self._check_fits(second)
             return second
-        if self._switching and self._next and self._next.name == name:
+        if self._next and self._next.name == name:
             raise InvalidRequest(f"{self._next.title} is being prepared. Ask it again when that is done.")
         if second and self._is_held(second):
             raise NotEnoughMemory(
@@ -182,7 +183,7 @@ class Fleet:
         return runtime
 
     def _is_held(self, runtime: FalconRuntime) -> bool:
-        return self._leases[runtime] > 0 or (self._switching and runtime is self._next)
+        return self._leases[runtime] > 0 or runtime is self._next
 
     def _others(self, coming: FalconRuntime) -> list[FalconRuntime]:
         """Those that are closed for `coming` if memory is short: all but a second one that is in use."""
@@ -203,19 +204,16 @@ class Fleet:
                 "Choose a smaller model or another recipe, or end other programs on this machine."
             )
 
-    def _prepare(self, coming: FalconRuntime) -> None:
+    def _prepare(self, coming: FalconRuntime, on_status: Callable[[Status], None] | None) -> None:
         """Loads the runtime of a switch and makes it current."""
         former, loaded = self._open[self._current], False
         try:
-            coming.load()
-            loaded = True
-        except FalconError:
-            pass  # Its status tells it.
+            loaded = self._load(coming, on_status)
         finally:
             with self._changed:
-                self._switching = False
+                self._next = None
                 if loaded:
-                    self._current, self._next = coming, None
+                    self._current = coming
                     self._second = None if self._second is coming else self._second
                 elif self._current is coming:
                     # The former one was closed for its sake. A new one of the same model loads with the next request.
@@ -223,11 +221,21 @@ class Fleet:
                     self._open[self._current] = former
             self._settle()
 
+    def _load(self, runtime: FalconRuntime, on_status: Callable[[Status], None] | None) -> bool:
+        """Whether the runtime could be loaded."""
+        try:
+            runtime.load(on_status=on_status)
+        except FalconError as error:
+            if not self._closed:
+                logger.warning("%s could not be prepared: %s", runtime.title, " ".join(str(error).split()))
+            return False
+        return True
+
     def _make_room(self, coming: FalconRuntime, report: Callable[[Status], None]) -> None:
         """Returns when there is memory for the runtime of a switch, which is about to load; closes for it what must be.
         Errors: NotEnoughMemory."""
         with self._changed:
-            if not self._switching or coming is not self._next:
+            if coming is not self._next:
                 return  # It was loaded before, and its engine starts again.
             idle = [self._second] if self._second and not self._is_held(self._second) else []
             needed = coming.memory_bytes
@@ -255,7 +263,7 @@ class Fleet:
                 timer = threading.Timer(IDLE_S, lambda: self._drop_second(timer))
                 timer.daemon, self._idle = True, timer
                 timer.start()
-            parts = [self._current, self._second, self._next if self._switching else None]
+            parts = [self._current, self._second, self._next]
             over = [runtime for runtime in list(self._open) if runtime not in parts and not self._leases[runtime]]
         for runtime in over:
             runtime.close()  # Not under the lock: it waits for an engine that is just starting.

@@ -8,7 +8,7 @@ from typing import get_args
 
 from .catalog import CATALOG, STARTER, CatalogEntry
 from .errors import FalconError, UnknownModel
-from .manifest import Manifest, RecipeName, is_converted, read_manifest
+from .manifest import Manifest, RecipeName, is_converted, is_outdated, read_manifest
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class Model:
         if not self.entry:
             return self.name
         return f"{self.entry.title} {self.recipe}" if self.recipe else self.entry.title
+
+    @property
+    def needs_obtaining(self) -> bool:
+        """Whether it must be downloaded and converted before it can be loaded: minutes, not seconds."""
+        return self.entry is not None and (not is_converted(self.folder) or is_outdated(self.folder))
 
     def manifest(self) -> Manifest | None:
         """None where the model is not converted, or damaged."""

@@ -2,11 +2,17 @@
 
 import os
 import platform
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import numpy as np
 
 PROC = Path("/proc")
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 """A container's, with `memory.current` and `memory.stat` beside it."""
+BANDWIDTH_BYTES, BANDWIDTH_S = 256_000_000, 0.25
+"""How much memory is read to measure how fast it is, more than caches hold, and for how long that is repeated."""
 
 
 def machine_memory() -> int:
@@ -30,6 +36,22 @@ def available_memory() -> int:
     except (OSError, ValueError):
         return memory
     return max(0, min(memory, left))
+
+
+def memory_bandwidth(threads: int | None = None) -> float:
+    """Bytes that `threads` threads together (None: as many as an engine uses) read from memory in a second: the best of
+    the passes in a quarter of a second, since other programs take their share at times."""
+    threads = threads or default_threads()
+    # Looking for a maximum is the fastest that numpy does with numbers, and as fast as memory.
+    parts = [np.ones(BANDWIDTH_BYTES // threads // 4, np.int32) for _ in range(threads)]
+    passes: list[float] = []
+    with ThreadPoolExecutor(threads) as pool:
+        began = time.perf_counter()
+        while not passes or time.perf_counter() - began < BANDWIDTH_S:
+            start = time.perf_counter()
+            list(pool.map(np.max, parts))
+            passes.append(time.perf_counter() - start)
+    return sum(part.nbytes for part in parts) / min(passes)
 
 
 def default_threads() -> int:

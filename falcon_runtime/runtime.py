@@ -19,7 +19,7 @@ from .defaults import Defaults, defaults_of
 from .engine.client import Engine, StepStream
 from .errors import FalconError, InvalidRequest, RuntimeClosed
 from .library import Model, default_models_dir, find_model
-from .manifest import Backend, Manifest, RecipeName, is_converted, is_outdated, read_manifest
+from .manifest import Backend, Manifest, RecipeName, read_manifest
 from .obtain import obtain
 from .prompt import Message, check_tokens, encode_chat, encode_text, instruction_messages
 from .sampling import SamplingParams
@@ -184,8 +184,7 @@ class FalconRuntime:
     @property
     def needs_obtaining(self) -> bool:
         """Whether the model must be downloaded and converted before it can be loaded: minutes, not seconds."""
-        folder = self._model.folder
-        return self._model.entry is not None and (not is_converted(folder) or is_outdated(folder))
+        return self._model.needs_obtaining
 
     @property
     def status(self) -> Status:

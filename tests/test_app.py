@@ -13,7 +13,9 @@ from gradio_client import Client
 from gradio_client.client import Job
 from gradio_client.exceptions import AppError
 
-from .served_app import ServedApp, serve, start_app
+from falcon_runtime.catalog import STARTER
+
+from .served_app import ServedApp, free_port, serve, start_app
 
 QUESTION = "What is the capital of France?"
 COUNTING = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,"
@@ -22,8 +24,13 @@ COUNTING = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,"
 
 @pytest.fixture(scope="module")
 def app(starter_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApp]:
-    """The app as soon as its page is there: the first request of this module waits until the model is loaded."""
-    with serve(starter_models_dir, tmp_path_factory.mktemp("app") / "log") as served:
+    """The app as soon as its page is there: the first request of this module waits until the model is loaded.
+
+    It is behind a proxy that does not answer, and nothing here needs one.
+    """
+    proxy = f"http://127.0.0.1:{free_port()}"
+    behind = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": "", "NO_PROXY": ""}
+    with serve(starter_models_dir, tmp_path_factory.mktemp("app") / "log", **behind) as served:
         yield served
 
 
@@ -192,10 +199,47 @@ def test_unknown_model(starter_models_dir: Path) -> None:
     assert said.count("\n") == 1
 
 
-def refusal(models_dir: Path, *flags: str) -> str:
+def test_variable_that_names_no_model(starter_models_dir: Path, tmp_path: Path) -> None:
+    assert refusal(starter_models_dir, FALCON_MODEL=str(tmp_path)).startswith(
+        f"{tmp_path} is not a converted model: it has no manifest.json. Convert the model again: "
+    )
+
+
+def test_models_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert refusal(file / "models") == (
+        f"Nothing can be written into the models folder {file}/models. Choose another one with FALCON_MODELS_DIR.\n"
+    )
+
+
+@pytest.mark.parametrize("variable", ["FALCON_OFFLINE", "HF_HUB_OFFLINE", None])
+def test_offline_there_is_no_model_of_the_hub(starter_models_dir: Path, variable: str | None) -> None:
+    offline = {variable: "1"} if variable else {}
+    flags = () if variable else ("--offline",)
+    said = refusal(starter_models_dir, "--model", "falcon3-1b-instruct", *flags, **offline)
+    assert said.startswith("Falcon3-1B-Instruct is not converted yet, and offline nothing is downloaded")
+    assert said.count("\n") == 1
+
+
+def test_port_that_there_is_not(starter_models_dir: Path) -> None:
+    process = start_app(starter_models_dir, subprocess.PIPE, "--port", "99999")
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    assert "argument --port: invalid port value: '99999'" in errors
+
+
+def test_what_the_owner_is_told(app: ServedApp, client: Client) -> None:
+    """The address, what is done and what answers: a line each, and no more."""
+    client.predict("Hello", max_new_tokens=1, api_name="/generate")
+    told = [f"The page is at {app.url}/", f"Loading {STARTER.title}", f"{STARTER.title} is ready"]
+    assert app.log.read_text().splitlines()[:3] == told
+
+
+def refusal(models_dir: Path, *flags: str, **env: str) -> str:
     """What the app says on stderr when it refuses to start."""
-    process = start_app(models_dir, subprocess.PIPE, *flags)
-    output, errors = process.communicate(timeout=60)
+    process = start_app(models_dir, subprocess.PIPE, *flags, **env)
+    output, errors = process.communicate()
     assert process.returncode == 1
     assert output == ""
     return str(errors)

@@ -1,11 +1,11 @@
 """FalconRuntime on a small random model: streaming, stopping, seeds, statistics, crashes."""
 
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 
@@ -231,21 +231,34 @@ def test_what_comes_before_the_start_may_wait_and_refuse(small_model: Path) -> N
         assert runtime.engine_pid is None
 
 
+@contextmanager
+def suspended(runtime: FalconRuntime) -> Iterator[psutil.Process]:
+    """The engine's process, which does nothing meanwhile."""
+    runtime.load()
+    worker = psutil.Process(runtime.engine_pid)
+    worker.suspend()
+    yield worker
+    worker.resume()
+
+
 def test_closing_stops_the_engine_within_a_step(runtime: FalconRuntime) -> None:
-    generation = runtime.generate("A", SamplingParams(temperature=0, max_new_tokens=200))
-    next(chunk for chunk in generation if chunk.text)
-    generation.close()
+    with suspended(runtime):
+        generation = runtime.generate("A", SamplingParams(temperature=0, max_new_tokens=200))
+        generation.close()
     last = list(generation)[-1]
     assert last.finish_reason == "cancelled"
-    assert last.stats.generated_tokens < 200
+    assert last.stats.generated_tokens <= 1
     # The engine is free: a request that would wait behind it is not told to.
     assert next(iter(runtime.generate("B", GREEDY))).stats.queue_position == 0
 
 
 def test_close_may_come_from_another_thread(runtime: FalconRuntime) -> None:
-    generation = runtime.generate("A", SamplingParams(temperature=0, max_new_tokens=200))
-    threading.Timer(0.05, generation.close).start()
-    assert list(generation)[-1].finish_reason in ("cancelled", "length")
+    with suspended(runtime):
+        generation = runtime.generate("A", SamplingParams(temperature=0, max_new_tokens=200))
+        other = threading.Thread(target=generation.close)
+        other.start()
+        other.join()
+    assert list(generation)[-1].finish_reason == "cancelled"
 
 
 def test_dropping_a_generation_frees_the_engine(runtime: FalconRuntime) -> None:
@@ -284,19 +297,21 @@ def test_requests_at_once_get_their_own_answers(small_model_slots: Path) -> None
 
 def test_a_killed_engine_is_one_clear_error_and_the_next_request_works(small_model: Path) -> None:
     with FalconRuntime(str(small_model)) as runtime:
-        generation = runtime.generate("A", SamplingParams(temperature=0, max_new_tokens=240))
-        next(generation)
+        runtime.load()
         worker = newest_worker()
-        worker.send_signal(signal.SIGSTOP)  # So that it cannot finish before it is killed.
+        worker.suspend()  # So that it cannot finish before it is killed.
+        generation = runtime.generate("A", SamplingParams(temperature=0, max_new_tokens=240))
         worker.kill()
         with pytest.raises(EngineDied, match=r"SIGKILL.*send it again"):
             list(generation)
         assert runtime.status.state == "idle"
         assert runtime.decode([65])  # Without an engine.
         assert runtime.restarted_at is None
+        before = time.time()
         assert len(tokens_of(list(runtime.generate("A", GREEDY)))) == 24
         assert newest_worker().pid != worker.pid
-        assert runtime.restarted_at == pytest.approx(time.time(), abs=60)
+        assert runtime.restarted_at
+        assert before <= runtime.restarted_at <= time.time()
 
 
 def test_the_parent_never_imports_executorch(small_model: Path) -> None:
@@ -321,4 +336,4 @@ def test_making_a_runtime_is_instant_and_closing_is_final(small_model: Path) -> 
     runtime.close()
     with pytest.raises(RuntimeClosed):
         runtime.generate("A", GREEDY)
-    worker.wait(10)
+    worker.wait()

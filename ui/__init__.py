@@ -16,20 +16,21 @@ HERE = Path(__file__).parent
 WAITING_REQUESTS = 64
 
 
-def build(fleet: Fleet, offer: Offer = "all") -> gr.Blocks:
+def build(fleet: Fleet, offer: Offer = "all", recommended: str | None = None) -> gr.Blocks:
     """The page and its API endpoints, to be launched with `launch_options()`.
 
-    Visitors may switch to the models of `offer`.
+    Visitors may switch to the models of `offer`. `recommended` is the name of the catalogue model that suits the
+    machine best.
     """
     with gr.Blocks(title=header.TITLE, analytics_enabled=False, fill_width=True) as demo:
         opening = Opening(demo)
-        header.build(demo, fleet)
-        models.build(fleet, offer)
+        answering = header.build(demo, fleet, recommended)
+        models.build(fleet, offer, recommended)
         with gr.Row(elem_id="body"):
             with gr.Column(scale=5, min_width=320), gr.Tabs(elem_id="tabs") as tabs:
                 places = [gr.Tab(name.capitalize(), id=name) for name in link.TABS]
             with gr.Column(scale=2, min_width=280):
-                sampling = Sampling()
+                sampling = Sampling(fleet)
         with places[0]:
             generate.build(fleet, sampling, opening)
         with places[1]:
@@ -39,7 +40,7 @@ def build(fleet: Fleet, offer: Offer = "all") -> gr.Blocks:
         with places[3]:
             compare.build(fleet, sampling, opening, offer)
         opening.restore(tabs, sampling)
-        footer.build(demo, fleet)
+        footer.build(demo, fleet, answering)
         api.build(fleet)
     return demo.queue(max_size=WAITING_REQUESTS)
 

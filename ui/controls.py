@@ -1,103 +1,125 @@
-"""The sampling controls, which all tabs share; what a visitor sets is kept in the visitor's browser."""
+"""The sampling controls, which all tabs share. They start from what the model recommends; what a visitor changes is
+kept in the visitor's browser."""
 
+from html import escape
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
+from falcon_runtime.fleet import Fleet
 from falcon_runtime.sampling import SamplingParams
 
 from .runs import INSTANT
 
-DEFAULTS = SamplingParams()
-ELSEWHERE = {"stop", "logit_bias", "logprobs"}
-"""Not here: the Generate tab has what only engineers want."""
-NAMES = [name for name in SamplingParams.model_fields if name not in ELSEWHERE]
-"""The fields that have a control."""
-DISTRIBUTION = [name for name in NAMES if name not in ("max_new_tokens", "seed")]
-"""Those of them that presets set."""
-PRESETS: dict[str, dict[str, Any]] = {
+Values = dict[str, Any]
+"""Of the controls, by the names of their parameters."""
+FIRST: dict[str, tuple[float, float, float]] = {"max_new_tokens": (1, 2048, 1), "temperature": (0, 2, 0.05)}
+MORE: dict[str, tuple[float, float, float]] = {
+    "top_k": (0, 200, 1),
+    "top_p": (0.05, 1, 0.05),
+    "min_p": (0, 1, 0.01),
+    "repetition_penalty": (0.5, 2, 0.05),
+    "presence_penalty": (-2, 2, 0.1),
+    "frequency_penalty": (-2, 2, 0.1),
+}
+SLIDERS = FIRST | MORE
+"""The parameters that have a slider, with its least and greatest value and its step. What only engineers want is in the
+Generate tab."""
+NAMES = [*SLIDERS, "seed"]
+DISTRIBUTION = [name for name in SLIDERS if name != "max_new_tokens"]
+"""Those that presets set."""
+PRESETS: dict[str, Values] = {
     "Precise": {"temperature": 0},
     "Balanced": {},
     "Creative": {"temperature": 0.9, "top_k": 0, "top_p": 0.95, "min_p": 0.05, "frequency_penalty": 0.3},
 }
-"""What each changes of the defaults."""
+"""What each changes of the model's defaults."""
 CUSTOM = "Custom"
 
 
 class Sampling:
     """The controls, laid out where it is made."""
 
-    def __init__(self) -> None:
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
         self.saved = gr.BrowserState({}, storage_key="falcon-sampling", secret="falcon")
+        """What the visitor has changed of the defaults."""
+        first, title = defaults(fleet.current.defaults.sampling), fleet.current.title
+        self._defaults, self._title = gr.State(first), gr.State(title)
+        """Of the model that answered when the page was opened, or Reset was pressed."""
         with gr.Accordion("Sampling", elem_id="sampling"):
+            presets = [*PRESETS, CUSTOM]
             self._preset = gr.Radio(
-                [*PRESETS, CUSTOM], value=preset_of(defaults()), label="Preset", show_label=False, elem_id="preset"
+                presets, value=preset_of(first, first), label="Preset", show_label=False, elem_id="preset"
             )
-            controls: dict[str, Component] = {
-                "max_new_tokens": gr.Slider(1, 2048, step=1, **words("max_new_tokens")),
-                "temperature": gr.Slider(0, 2, step=0.05, **words("temperature")),
-            }
+            controls: dict[str, Component] = {name: slider(name, first) for name in FIRST}
             with gr.Accordion("More", open=False):
-                controls |= {
-                    "top_k": gr.Slider(0, 200, step=1, **words("top_k")),
-                    "top_p": gr.Slider(0.05, 1, step=0.05, **words("top_p")),
-                    "min_p": gr.Slider(0, 1, step=0.01, **words("min_p")),
-                    "repetition_penalty": gr.Slider(0.5, 2, step=0.05, **words("repetition_penalty")),
-                    "presence_penalty": gr.Slider(-2, 2, step=0.1, **words("presence_penalty")),
-                    "frequency_penalty": gr.Slider(-2, 2, step=0.1, **words("frequency_penalty")),
-                    # Not a number field: Gradio's takes an empty one for zero.
-                    "seed": gr.Textbox(**words("seed", value=""), placeholder="random"),
-                }
+                controls |= {name: slider(name, first) for name in MORE}
+                # Not a number field: Gradio's takes an empty one for zero.
+                controls["seed"] = gr.Textbox(**words("seed"), value="", placeholder="random")
+            self._note = gr.HTML(note(title, {}), elem_id="sampling-note", elem_classes="hint")
             reset = gr.Button("Reset", size="sm", elem_id="reset-sampling")
         self.components = [controls[name] for name in NAMES]
-        self._preset.input(choose_preset, [self._preset, *self.components], self.components, **INSTANT)
-        reset.click(lambda: list(defaults().values()), None, self.components, **INSTANT)
+        self.opened = [self._defaults, self._title, *self.components]
+        """What is set when the page is opened: `restored` gives the values."""
+        self._preset.input(choose_preset, [self._preset, self._defaults, *self.components], self.components, **INSTANT)
+        reset.click(self.restored, None, self.opened, **INSTANT)
         gr.on(
-            [control.change for control in self.components],
+            [control.change for control in [self._title, *self.components]],
             remember,
-            self.components,
-            [self._preset, self.saved],
+            self.opened,
+            [self._preset, self._note, self.saved],
             trigger_mode="always_last",
             **INSTANT,
         )
 
+    def restored(self, *sources: Values) -> list[Any]:
+        """The values of `opened`: the defaults of the model that answers now, changed by each source."""
+        current = self._fleet.current
+        first = defaults(current.defaults.sampling)
+        return [first, current.title, *restored(first, *sources)]
 
-def defaults() -> dict[str, Any]:
-    """Every control's value at first."""
-    return {name: "" if name == "seed" else getattr(DEFAULTS, name) for name in NAMES}
+
+def defaults(sampling: SamplingParams) -> Values:
+    """The controls' values for a model's defaults, as far as their scales go."""
+    return {name: on_scale(name, getattr(sampling, name)) for name in SLIDERS} | {"seed": ""}
 
 
-def choose_preset(preset: str, *controls: Any) -> list[Any]:
+def choose_preset(preset: str, defaults: Values, *controls: Any) -> list[Any]:
     """The controls' values with those of the preset; `CUSTOM` leaves them as they are."""
     current = dict(zip(NAMES, controls, strict=True))
     if preset in PRESETS:
-        current |= {name: defaults()[name] for name in DISTRIBUTION} | PRESETS[preset]
+        current |= {name: defaults[name] for name in DISTRIBUTION} | PRESETS[preset]
     return list(current.values())
 
 
-def preset_of(current: dict[str, Any]) -> str:
+def preset_of(current: Values, defaults: Values) -> str:
     """The preset that the controls' values are."""
-    for preset, changes in PRESETS.items():
-        wanted = defaults() | changes
+    for preset in ("Balanced", *PRESETS):  # First the model's own, which may be as precise as the first of all.
+        wanted = defaults | PRESETS[preset]
         if all(current[name] == wanted[name] for name in DISTRIBUTION):
             return preset
     return CUSTOM
 
 
-def remember(*controls: Any) -> tuple[str, dict[str, Any]]:
-    """The preset that the controls show now, and what the browser keeps of them."""
+def remember(defaults: Values, title: str, *controls: Any) -> tuple[str, str, Values]:
+    """The preset that the controls show now, the line about them, and what the browser keeps: what was changed."""
     current = dict(zip(NAMES, controls, strict=True))
-    return preset_of(current), current
+    changed = {name: value for name, value in current.items() if value != defaults[name]}
+    return preset_of(current, defaults), note(title, changed), changed
 
 
-def restored(*sources: dict[str, Any]) -> list[Any]:
+def note(title: str, changed: Values) -> str:
+    """Whose the values are, as HTML."""
+    return f"<p>{'Changed from the defaults' if changed else 'Defaults'} of {escape(title)}</p>"
+
+
+def restored(defaults: Values, *sources: Values) -> list[Any]:
     """The controls' values: the defaults, then what each source says, as far as that is possible."""
-    current = defaults()
+    current = dict(defaults)
     for source in sources:
-        for name in NAMES:
-            if name in source and _is_possible(name, source[name]):
-                current[name] = type(current[name])(source[name])
+        current |= {name: value for name in NAMES if (value := _possible(name, source.get(name))) is not None}
     return list(current.values())
 
 
@@ -109,18 +131,32 @@ def values(*controls: Any) -> dict[str, Any]:
 
 
 def words(name: str, note: str = "", **options: Any) -> dict[str, Any]:
-    """A field's label, explanation and default as options of a component."""
+    """A field's label and explanation as options of a component."""
     return {
-        "value": getattr(DEFAULTS, name),
         "label": name.replace("_", " ").capitalize(),
         "info": SamplingParams.model_fields[name].description + note,
         **options,
     }
 
 
-def _is_possible(name: str, value: Any) -> bool:
+def slider(name: str, defaults: Values) -> gr.Slider:
+    least, greatest, step = SLIDERS[name]
+    return gr.Slider(least, greatest, step=step, value=defaults[name], **words(name))
+
+
+def on_scale(name: str, value: float) -> float:
+    """The value, or the end of its slider that is nearest: Gradio takes no others."""
+    least, greatest, _ = SLIDERS[name]
+    return type(value)(min(max(value, least), greatest))
+
+
+def _possible(name: str, value: Any) -> Any:
+    """The value of a control that comes from a link or from the browser's storage, so that it can be anything; None
+    where it cannot be the control's."""
     try:
-        SamplingParams(**values(*(defaults() | {name: value}).values()))
-    except Exception:  # It comes from a link or from the browser's storage: it can be anything.
-        return False
-    return True
+        if name == "seed":
+            SamplingParams(seed=str(value).strip() or None)
+            return str(value)
+        return on_scale(name, getattr(SamplingParams(**{name: value}), name)) if value is not None else None
+    except Exception:
+        return None

@@ -7,16 +7,16 @@ from falcon_runtime.fleet import Fleet
 from .runs import INSTANT
 
 
-def build(demo: gr.Blocks, fleet: Fleet) -> None:
-    """Lays the footer out."""
+def build(demo: gr.Blocks, fleet: Fleet, answering: gr.State) -> None:
+    """Lays the footer out; `answering` changes when another model answers."""
     footer = gr.Markdown(render(fleet), elem_id="footer")
-    demo.load(lambda: render(fleet), None, footer, **INSTANT)
+    gr.on([demo.load, answering.change], lambda: render(fleet), None, footer, **INSTANT)
 
 
 def render(fleet: Fleet) -> str:
-    """The footer for whoever opens the page now."""
+    """The footer as it is now."""
     words = "Language models make mistakes: check what matters. What you write is computed on this server and not kept."
     for choice in fleet.choices():
         if choice.name == fleet.current.name and choice.licence:
-            words += f" {choice.title} comes under the [{choice.licence}]({choice.licence_url})."
+            words += f" {choice.title} is licensed under [{choice.licence}]({choice.licence_url})."
     return words

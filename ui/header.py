@@ -7,6 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from falcon_runtime.catalog import STARTER
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.status import Status
 
@@ -15,24 +16,28 @@ from .runs import INSTANT
 TITLE = "Falcon on ExecuTorch"
 SENTENCE = "A language model that runs on an ordinary CPU. Let it continue a text, chat with it, or give it a task."
 PATIENCE = "The model is being prepared, once. Ask already: you are answered as soon as it is ready."
+REASON = ": the largest that answers at reading speed on this machine"
+DOING = {"downloading": "is being downloaded", "converting": "is being converted", "loading": "is being loaded"}
 LOGO = (Path(__file__).parent / "falcon.svg").read_text()
 REFRESH_S, REFRESH_WHEN_READY_S = 1, 4
 RESTART_IS_NEWS_S = 60
 
 
-def build(demo: gr.Blocks, fleet: Fleet) -> None:
-    """Lays the header out and keeps its status true."""
-    header = gr.HTML(render(fleet), elem_id="header", apply_default_css=False)
-    timer = gr.Timer(REFRESH_S)
+def build(demo: gr.Blocks, fleet: Fleet, recommended: str | None) -> gr.State:
+    """Lays the header out and keeps its status true. Returns the name of the model that answers, as the page shows
+    it: it changes with the model."""
+    header = gr.HTML(render(fleet, recommended), elem_id="header", apply_default_css=False)
+    timer, answering = gr.Timer(REFRESH_S), gr.State(fleet.current.name)
 
-    def refresh() -> tuple[str, gr.Timer]:
+    def refresh() -> tuple[str, gr.Timer, str]:
         calm = fleet.current.status.state == "ready" and not fleet.preparing
-        return render(fleet), gr.Timer(REFRESH_WHEN_READY_S if calm else REFRESH_S)
+        return render(fleet, recommended), gr.Timer(REFRESH_WHEN_READY_S if calm else REFRESH_S), fleet.current.name
 
-    gr.on([demo.load, timer.tick], refresh, None, [header, timer], **INSTANT)
+    gr.on([demo.load, timer.tick], refresh, None, [header, timer, answering], **INSTANT)
+    return answering
 
 
-def render(fleet: Fleet) -> str:
+def render(fleet: Fleet, recommended: str | None = None) -> str:
     """The header as HTML."""
     runtime = fleet.current
     status = runtime.status
@@ -48,30 +53,35 @@ def render(fleet: Fleet) -> str:
     {recipe}
     <span class="now">{answering}<span class="pill" role="status">{escape(pill)}</span></span>
   </div>
-  {_notice(fleet)}
+  {_notice(fleet, recommended)}
 </header>"""
 
 
-def _notice(fleet: Fleet) -> str:
+def _notice(fleet: Fleet, recommended: str | None) -> str:
     """What is being done for a model, or why there is none at the moment."""
-    current, next_one = fleet.current, fleet.preparing
+    current, coming = fleet.current, fleet.preparing
     status = current.status
     if status.state == "failed" or (status.state == "idle" and status.message):
-        return _said(escape(status.message))
+        return _said(status.message)
     if status.state != "ready":
         return _said(PATIENCE, status)
-    if next_one:
-        if next_one.status.state == "failed":
-            return _said(f"{escape(next_one.title)} could not be prepared: {escape(next_one.status.message)}")
-        doing = escape(str(replace(next_one.status, message=next_one.status.state)))
-        return _said(f"{escape(next_one.title)}: {doing}. Until then {escape(current.title)} answers.", next_one.status)
+    if coming:
+        now = f"Now: {current.title}{', a small starter' if current.name == STARTER.name else ''}."
+        reason = REASON if coming.name == recommended else ""
+        return _said(f"{now} {coming.title} {_doing(coming.status)}{reason}.", coming.status)
     if current.restarted_at and time.time() - current.restarted_at < RESTART_IS_NEWS_S:
         return _said("The engine had ended and was started again. Everything works as before.")
     return ""
+
+
+def _doing(status: Status) -> str:
+    """What is being done with a model that is on its way, and how far that is."""
+    words = DOING.get(status.state, "is being prepared")
+    return str(replace(status, message=f"{words}," if status.progress is not None else words))
 
 
 def _said(words: str, status: Status | None = None) -> str:
     """A line below the rest, with a bar where the status tells how far it is."""
     progress = status.progress if status else None
     bar = "" if progress is None else f'<progress value="{progress:.3f}" aria-hidden="true"></progress>'
-    return f'<div class="notice"><p>{words}</p>{bar}</div>'
+    return f'<div class="notice"><p>{escape(words)}</p>{bar}</div>'

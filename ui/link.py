@@ -52,9 +52,9 @@ class Opening:
             tab, values = read(page["fragment"])
             tab = tab or (page["tab"] if page["tab"] in TABS else None)
             kept = saved if isinstance(saved, dict) else {}
-            return [gr.Tabs(selected=tab) if tab else gr.skip(), *controls.restored(kept, values)]
+            return [gr.Tabs(selected=tab) if tab else gr.skip(), *sampling.restored(kept, values)]
 
-        self.opened.then(restored, [sampling.saved, self.kept], [tabs, *sampling.components], **INSTANT)
+        self.opened.then(restored, [sampling.saved, self.kept], [tabs, *sampling.opened], **INSTANT)
 
 
 def wire(button: gr.Button, notice: gr.HTML, tab: str, texts: Mapping[str, Component], sampling: Sampling) -> None:

@@ -1,10 +1,11 @@
 """The model menu: what can answer here, what each would take, and the way to make it answer."""
 
 from html import escape
-from typing import Literal
+from typing import Any, Literal
 
 import gradio as gr
 
+from falcon_runtime import FalconRuntime
 from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Choice, Fleet
 
@@ -12,9 +13,15 @@ from .runs import INSTANT
 
 Offer = Literal["all", "converted", "none"]
 """Which models visitors may switch to: all of the catalogue, those that are converted, or none."""
+WATCH_S = 1
+"""Seconds between looks at a switch that a visitor began."""
 
 
-def build(fleet: Fleet, offer: Offer) -> None:
+Menu = tuple[gr.Radio, str, gr.Button]
+"""The models, what there is to know of the chosen one, and the button that makes it answer."""
+
+
+def build(fleet: Fleet, offer: Offer, recommended: str | None) -> None:
     """Lays the menu out and connects its events."""
     if offer == "none":
         return
@@ -23,47 +30,89 @@ def build(fleet: Fleet, offer: Offer) -> None:
         details = gr.HTML("", elem_id="model-details")
         with gr.Row(elem_classes="actions"):
             use = gr.Button("Use this model", variant="primary", interactive=False, elem_id="use-model")
+            dismiss = gr.Button("Dismiss", visible=False, elem_id="dismiss-failure")
         notice = gr.HTML("", elem_id="model-notice")
+        begun = gr.State(None)
+        watching = gr.Timer(WATCH_S, active=False)
+    what_became = [notice, dismiss, begun, watching]
 
     def offered() -> list[Choice]:
         return [choice for choice in fleet.choices() if offer == "all" or choice.converted]
 
-    def refresh(chosen: str | None) -> tuple[gr.Radio, str, gr.Button]:
+    def refresh(chosen: str | None, begun: FalconRuntime | None) -> Menu:
         """The models as they are now."""
-        titles = {choice.name: label(choice, fleet) for choice in offered()}
+        titles = {choice.name: label(choice, fleet, recommended) for choice in offered()}
         chosen = chosen if chosen in titles else fleet.current.name
-        return gr.Radio([(title, name) for name, title in titles.items()], value=chosen), *describe(chosen)
+        return gr.Radio([(title, name) for name, title in titles.items()], value=chosen), *describe(chosen, begun)
 
-    def describe(chosen: str | None) -> tuple[str, gr.Button]:
+    def describe(chosen: str | None, begun: FalconRuntime | None) -> tuple[str, gr.Button]:
         """The model that is looked at: what it takes, and what would be done."""
         choice = next((choice for choice in fleet.choices() if choice.name == chosen), None)
         if choice is None:
             return "", gr.Button(interactive=False)
-        if choice.name == fleet.current.name:
-            return details_of(choice), gr.Button("In use", interactive=False)
         words = "Use this model" if choice.converted else "Agree to the licence, download and convert"
-        return details_of(choice), gr.Button(words, interactive=True)
+        if begun and begun.name == choice.name and begun.status.state == "failed":
+            words = "Try again"
+        if choice.name == fleet.current.name:
+            words = "In use"
+        elif fleet.preparing and choice.name == fleet.preparing.name:
+            words = "Being prepared"
+        return details_of(choice), gr.Button(words, interactive=words not in ("In use", "Being prepared"))
 
-    def switch(chosen: str) -> str:
-        """Begins to make the model the one that answers; the header tells how far it is."""
+    def switch(chosen: str) -> tuple[Any, ...]:
+        """Begins to make the model the one that answers; the header tells everybody how far it is."""
         try:
-            if chosen in [choice.name for choice in offered()]:
-                fleet.switch(chosen)
+            if chosen not in [choice.name for choice in offered()]:
+                return *[gr.skip()] * len(what_became), *refresh(chosen, None)
+            coming = fleet.switch(chosen)
         except FalconError as error:
-            return f'<p class="warning" role="alert">{escape(str(error))}</p>'
-        words = "It is being prepared: the top of the page shows how far it is. Running answers finish."
-        return f'<p role="status">{words}</p>'
+            return *failed(str(error)), None, gr.Timer(active=False), *refresh(chosen, None)
+        words = f"{coming.title} is being prepared: the top of the page shows how far it is. Running answers finish."
+        return said(words), gr.Button(visible=False), coming, gr.Timer(active=True), *refresh(chosen, coming)
 
-    accordion.expand(refresh, menu, [menu, details, use], **INSTANT)
-    menu.input(describe, menu, [details, use], **INSTANT).then(lambda: "", None, notice, **INSTANT)
-    use.click(switch, menu, notice, **INSTANT)
+    def watch(chosen: str, begun: FalconRuntime | None) -> list[Any]:
+        """What became of the switch that this visitor began; nobody else is told if it failed."""
+        if begun is None:  # It was dismissed in this instant.
+            return [gr.skip()] * (len(what_became) + 3)
+        state = begun.status.state
+        if state != "failed" and (begun is fleet.preparing or (begun is fleet.current and state != "ready")):
+            return [gr.skip()] * (len(what_became) + 3)
+        if state == "failed":
+            shown = failed(f"{begun.title} could not be prepared: {begun.status.message}")
+        else:
+            shown = said(f"{begun.title} answers now." if begun is fleet.current else ""), gr.Button(visible=False)
+        return [*shown, begun, gr.Timer(active=False), *refresh(chosen, begun)]
+
+    def forget(chosen: str) -> tuple[Any, ...]:
+        return "", gr.Button(visible=False), None, gr.Timer(active=False), *refresh(chosen, None)
+
+    accordion.expand(refresh, [menu, begun], [menu, details, use], **INSTANT)
+    menu.input(describe, [menu, begun], [details, use], **INSTANT)
+    for event, function, inputs in (
+        (use.click, switch, [menu]),
+        (watching.tick, watch, [menu, begun]),
+        (dismiss.click, forget, [menu]),
+    ):
+        event(function, inputs, [*what_became, menu, details, use], **INSTANT)
 
 
-def label(choice: Choice, fleet: Fleet) -> str:
+def label(choice: Choice, fleet: Fleet, recommended: str | None) -> str:
     """A model's title, and whether it is at hand."""
+    words = "converted" if choice.converted else gigabytes(choice.download_bytes) + " to download"
     if choice.name == fleet.current.name:
-        return f"{choice.title} · in use"
-    return f"{choice.title} · {'converted' if choice.converted else gigabytes(choice.download_bytes) + ' to download'}"
+        words = "in use"
+    elif fleet.preparing and choice.name == fleet.preparing.name:
+        words = "being prepared"
+    return f"{choice.title} · {words}" + " · recommended for this machine" * (choice.name == recommended)
+
+
+def said(words: str) -> str:
+    return f'<p role="status">{escape(words)}</p>' if words else ""
+
+
+def failed(words: str) -> tuple[str, gr.Button]:
+    """Why a model cannot be used, and the button that takes it away."""
+    return f'<p class="warning" role="alert">{escape(words)}</p>', gr.Button(visible=True)
 
 
 def details_of(choice: Choice) -> str:

@@ -35,8 +35,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_page(app: ServedApp, browser: Browser) -> Iterator[OpenPage]:
-    """Opens the page as another visitor each time, and waits until its header says `state`.
+def open_page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[OpenPage]:
+    """Opens the page as another visitor each time, that of `app` unless `url` is another one, and waits until its
+    header says `state`.
 
     No visit may leave an error in the console.
     """
@@ -48,7 +49,7 @@ def open_page(app: ServedApp, browser: Browser) -> Iterator[OpenPage]:
             errors.append(error)
 
     def open_page(
-        url: str = app.url, state: str = "Ready", width: int = 1280, height: int = 900, scheme: str = "light"
+        url: str | None = None, state: str = "Ready", width: int = 1280, height: int = 900, scheme: str = "light"
     ) -> Page:
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
         contexts.append(context)
@@ -56,7 +57,7 @@ def open_page(app: ServedApp, browser: Browser) -> Iterator[OpenPage]:
         page.set_default_timeout(PATIENCE_MS)
         page.on("console", lambda message: note(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(url)
+        page.goto(url or request.getfixturevalue("app").url)
         expect(page.locator("#header").get_by_role("status")).to_have_text(state)
         return page
 

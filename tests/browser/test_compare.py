@@ -8,7 +8,7 @@ from playwright.sync_api import Locator, Page, expect
 from falcon_runtime.catalog import STARTER
 from tests.served_app import serve
 
-from .actions import OVER, answer, ask, open_tab, press, set_sampling
+from .actions import OVER, open_tab, press, set_sampling
 from .conftest import OpenPage
 
 TOKYO = "What is the capital of Japan?"
@@ -59,41 +59,6 @@ def test_two_recipes(open_page: OpenPage, starter_int8: Path, tmp_path: Path) ->
             expect(sides(page).nth(i)).to_contain_text("Tokyo")
         expect(page.locator("#header")).to_contain_text("int4")
         assert len(app.workers()) == 2
-        page.close()
-
-
-def test_model_menu(open_page: OpenPage, starter_int8: Path, tmp_path: Path) -> None:
-    with serve(starter_int8.parent, tmp_path / "log", HF_HUB_OFFLINE="1") as app:
-        page = open_page(app.url)
-        page.get_by_role("button", name="Models").click()
-        menu = page.locator("#model-menu")
-        use = page.locator("#use-model")
-        expect(menu.get_by_label(re.compile(f"{STARTER.title} . in use"))).to_be_checked()
-        expect(use).to_be_disabled()
-
-        # What it would take is told before anything happens.
-        menu.get_by_label(re.compile("Falcon3-1B-Instruct")).check()
-        details = page.locator("#model-details")
-        expect(details).to_contain_text(re.compile(r"of memory.*to download.*TII Falcon-LLM License 2.0", re.DOTALL))
-        expect(details.get_by_role("link")).to_have_attribute("href", re.compile("^https://falconllm"))
-        expect(use).to_have_text("Agree to the licence, download and convert")
-        use.click()
-        header = page.locator("#header")
-        expect(header).to_contain_text(re.compile("Falcon3-1B-Instruct could not be prepared: .*hub"))
-        expect(header.get_by_role("status")).to_have_text("Ready")
-
-        # Another recipe of the starter model takes over.
-        page.get_by_role("button", name="Models").click()
-        page.get_by_role("button", name="Models").click()
-        menu.get_by_label(re.compile("int8")).check()
-        expect(use).to_have_text("Use this model")
-        use.click()
-        expect(header).to_contain_text("int8 · 2,048 tokens of context")
-        open_tab(page, "Chat")
-        set_sampling(page, "Temperature", 0)
-        set_sampling(page, "Max new tokens", 16)
-        ask(page, TOKYO)
-        expect(answer(page)).to_contain_text("Tokyo")
         page.close()
 
 
