@@ -167,7 +167,7 @@ def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
             None, file, js=f"text => falcon.save('{name}', text)", **INSTANT
         )
     upload.upload(take_in, upload, [conversation, line], **INSTANT)
-    link.wire(share, linked, "chat", {"text": box, "system": system}, sampling)
+    link.wire(share, linked, "chat", {"text": box}, sampling)
     page_opening.fill("chat", {"text": box})
 
 

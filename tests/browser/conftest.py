@@ -12,6 +12,8 @@ from tests.served_app import ServedApp, serve
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 PATIENCE_MS = 600_000
 """How long a page may take on a loaded machine before a test gives up on it."""
+LEFT = ("AbortError: signal is aborted", "Connection errored out")
+"""What Gradio writes to the console when a page is left while it listens to the server."""
 OpenPage = Callable[..., Page]
 
 
@@ -42,6 +44,10 @@ def open_page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Open
     errors: list[str] = []
     contexts = []
 
+    def note(error: str) -> None:
+        if not any(words in error for words in LEFT):
+            errors.append(error)
+
     def open_page(
         url: str | None = None, state: str = "Ready", width: int = 1280, height: int = 900, scheme: str = "light"
     ) -> Page:
@@ -49,7 +55,7 @@ def open_page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Open
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("console", lambda message: note(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(url or request.getfixturevalue("app").url)
         expect(page.locator("#header").get_by_role("status")).to_have_text(state)

@@ -19,8 +19,8 @@ window.start = fragment => {
 window.tell = (text, id) => {  // As the server would return it.
   const {open} = falcon.conversations
   const message = {id: id ?? Math.trunc(Math.random() * 1e9), parent: open.current, role: 'user', content: text}
-  const messages = [...open.messages, message]
-  falcon.conversations.put({...open, messages, current: message.id, title: text.slice(0, 20)})
+  const title = text.slice(0, 20)
+  falcon.conversations.put({...open, messages: [...open.messages, message], current: message.id, title})
 }
 """
 """What else of the page the script needs."""

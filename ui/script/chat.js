@@ -229,7 +229,7 @@
       area.dir = 'auto'
       const form = document.createElement('form')
       form.className = 'edit'
-      form.innerHTML = '<div><button>Submit</button><button type="button">Cancel</button></div>'
+      form.innerHTML = '<div><button class="submit">Submit</button><button type="button">Cancel</button></div>'
       form.prepend(area)
       row.append(form)
       row.classList.add('editing')

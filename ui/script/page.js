@@ -34,6 +34,8 @@ Object.assign((window.falcon ??= {}), {
   async share(tab, names, values) {
     const parts = new URLSearchParams({ tab })
     names.forEach((name, i) => values[i] !== '' && values[i] != null && parts.set(name, values[i]))
+    const { system } = falcon.conversations.open
+    if (tab === 'chat' && system !== null) parts.set('system', system) // Also an empty one: it stands for none.
     const link = `${location.origin}${location.pathname}#${parts}`
     let said = 'Copied'
     try {
@@ -100,9 +102,9 @@ document.addEventListener('input', event => {
   const id = event.target.closest?.(DRAFTS.map(id => `#${id}`).join())?.id
   if (id) falcon.keepDraft(id)
 })
-addEventListener('pagehide', () => DRAFTS.forEach(falcon.keepDraft))
-document.addEventListener('click', event => {
-  const tab = event.target.closest('#tabs [role=tab]')
+addEventListener('pagehide', () => {
+  DRAFTS.forEach(falcon.keepDraft)
+  const tab = document.querySelector('#tabs [role=tab][aria-selected=true]')
   if (tab) sessionStorage.setItem('falcon-tab', tab.textContent.trim().toLowerCase())
 })
 
