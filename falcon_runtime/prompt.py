@@ -26,7 +26,7 @@ def encode_text(encoder: Encoder, text: str, context: int) -> list[int]:
     Errors: InvalidRequest; PromptTooLong unless a new token fits behind them into `context`.
     """
     if not text:
-        raise InvalidRequest("The prompt is empty. Write the beginning of the text that the model shall continue.")
+        raise InvalidRequest("The prompt is empty. Write the beginning of the text that the model should continue.")
     _check_size(text)
     tokens = [*encoder.prefix, *encoder(text)]
     _check_length(tokens, context)
@@ -79,14 +79,14 @@ def encode_chat(
     _check_size(*(turn["content"] for turn in turns))
     kept, text, tokens = _fit(encoder, turns, context, min(max_new_tokens, context // 4))
     _check_length(tokens, context)
-    # What to leave out hangs on the conversation alone, so it was decided on fresh tokens.
+    # What to leave out depends on the conversation alone, so it was decided on fresh tokens.
     spelled = transcripts.encode(text) if transcripts else tokens
     return ChatPrompt(text, spelled if len(spelled) < context else tokens, len(turns) - len(kept))
 
 
 def instruction_messages(instruction: str, context: str, system: str) -> list[Message]:
     """An instruction, and the text that it is about where there is one, as a conversation of one turn."""
-    if not instruction.strip():
+    if not (instruction or "").strip():
         raise InvalidRequest("The instruction is empty. Say what the model should do.")
     content = f"{instruction}\n\n{context}" if context.strip() else instruction
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
