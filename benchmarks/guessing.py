@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from falcon_runtime.child import environment
+from falcon_runtime.encoder import Encoder
 from falcon_runtime.engine.client import ENVIRONMENT
 from falcon_runtime.machine import cpu_name, default_threads
 from falcon_runtime.manifest import read_manifest
@@ -54,7 +55,7 @@ def main() -> None:
     from falcon_runtime.engine.worker import measure_costs, pace_of
 
     manifest = read_manifest(options.model)
-    tokenizer = load_tokenizer(options.model, manifest)
+    encoder = Encoder(load_tokenizer(options.model, manifest))
     program = Program(options.model, manifest, options.threads)
     costs = measure_costs(program)
 
@@ -73,7 +74,7 @@ def main() -> None:
     print("| | tokens | without | with guesses | gain | guessed | right | same tokens |")
     print("|---" * 8 + "|")
     for name, question in QUESTIONS.items():
-        tokens = encode_chat(tokenizer, [{"role": "user", "content": question}], manifest.context, 1).tokens
+        tokens = encode_chat(encoder, [{"role": "user", "content": question}], manifest.context, 1).tokens
         plain, guessing = [], []
         for _ in range(options.rounds):
             plain.append(answer(tokens, [1.0]))

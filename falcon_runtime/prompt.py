@@ -1,18 +1,15 @@
-"""Prompts: text, messages or an instruction to token ids, through the tokenizer's own chat template.
-
-Nothing else in the code knows a template.
-"""
+"""Prompts: text, messages or an instruction to token ids."""
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .chat_template import Turns, render
+from .encoder import Encoder
 from .errors import InvalidRequest, PromptTooLong
+from .text import whole
 from .transcripts import Transcripts
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 Message = Mapping[str, Any]
 """`{"role": "system" | "user" | "assistant", "content": text}`; the content may also be a list of text parts, as in
@@ -23,15 +20,15 @@ MAX_CHARACTERS = 1_000_000
 """More than any context holds; tokenizing it would only keep a processor busy."""
 
 
-def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str, context: int) -> list[int]:
+def encode_text(encoder: Encoder, text: str, context: int) -> list[int]:
     """Tokens of a text that is to be continued, with the special tokens that the tokenizer puts before a text.
 
     Errors: InvalidRequest; PromptTooLong unless a new token fits behind them into `context`.
     """
     if not text:
-        raise InvalidRequest("The prompt is empty. Write the beginning of the text that the model shall continue.")
+        raise InvalidRequest("The prompt is empty. Write the beginning of the text that the model should continue.")
     _check_size(text)
-    tokens = list(tokenizer.encode(text))
+    tokens = [*encoder.prefix, *encoder(text)]
     _check_length(tokens, context)
     return tokens
 
@@ -52,16 +49,17 @@ def check_tokens(tokens: Sequence[int], vocabulary: int, context: int) -> list[i
 
 @dataclass(frozen=True)
 class ChatPrompt:
-    """A conversation up to where the assistant goes on: as rendered by the template, and in tokens."""
+    """A conversation up to where the assistant goes on."""
 
     text: str
+    """As rendered, control tokens as the encoder's seals."""
     tokens: list[int]
     dropped_messages: int
     """How many of the oldest messages were left out."""
 
 
 def encode_chat(
-    tokenizer: "PreTrainedTokenizerBase",
+    encoder: Encoder,
     messages: Sequence[Message],
     context: int,
     max_new_tokens: int,
@@ -74,28 +72,25 @@ def encode_chat(
     the oldest turns are left out. `transcripts` say how the model spelled earlier answers; without them, all is
     tokenized afresh. Errors: InvalidRequest; PromptTooLong where what is never left out exceeds the context.
     """
-    if not tokenizer.chat_template:
+    if not encoder.tokenizer.chat_template:
         raise InvalidRequest("This model has no chat template: it can only continue text. Use generate.")
-    turns = [{"role": _role(message), "content": _content(message)} for message in messages]
+    turns = [{"role": _role(message), "content": whole(_content(message))} for message in messages]
     _check_answerable(turns)
     _check_size(*(turn["content"] for turn in turns))
-    kept, text, tokens = _fit(tokenizer, turns, context, min(max_new_tokens, context // 4))
+    kept, text, tokens = _fit(encoder, turns, context, min(max_new_tokens, context // 4))
     _check_length(tokens, context)
-    # What to leave out hangs on the conversation alone, so it was decided on fresh tokens.
+    # What to leave out depends on the conversation alone, so it was decided on fresh tokens.
     spelled = transcripts.encode(text) if transcripts else tokens
     return ChatPrompt(text, spelled if len(spelled) < context else tokens, len(turns) - len(kept))
 
 
-def instruction_messages(instruction: str, context: str, system: str | None) -> list[Message]:
+def instruction_messages(instruction: str, context: str, system: str) -> list[Message]:
     """An instruction, and the text that it is about where there is one, as a conversation of one turn."""
-    if not instruction.strip():
-        raise InvalidRequest("The instruction is empty. Say what the model shall do.")
-    content = f"{instruction.strip()}\n\n{context.strip()}" if context.strip() else instruction.strip()
+    if not (instruction or "").strip():
+        raise InvalidRequest("The instruction is empty. Say what the model should do.")
+    content = f"{instruction}\n\n{context}" if context.strip() else instruction
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
     return [*messages, {"role": "user", "content": content}]
-
-
-Turns = list[dict[str, str]]
 
 
 def _check_answerable(turns: Turns) -> None:
@@ -118,12 +113,12 @@ def _check_answerable(turns: Turns) -> None:
         )
 
 
-def _fit(tokenizer: "PreTrainedTokenizerBase", turns: Turns, context: int, room: int) -> tuple[Turns, str, list[int]]:
+def _fit(encoder: Encoder, turns: Turns, context: int, room: int) -> tuple[Turns, str, list[int]]:
     """The turns that are kept so that `room` tokens are left in the context, rendered, and their fresh tokens.
 
     System messages, the last user message and what follows it are always kept, so that it may still be too long.
     """
-    text, tokens = _encode(tokenizer, turns)
+    text, tokens = _encode(encoder, turns)
     excess = len(tokens) + room - context
     # Where the rest may begin: at a user message.
     cuts = [i for i, turn in enumerate(turns) if turn["role"] == "user" and i > 0]
@@ -131,7 +126,7 @@ def _fit(tokenizer: "PreTrainedTokenizerBase", turns: Turns, context: int, room:
         return turns, text, tokens
 
     def dropped(cut: int) -> int:
-        return len(tokens) - len(_encode(tokenizer, _from(turns, cut))[1])
+        return len(tokens) - len(_encode(encoder, _from(turns, cut))[1])
 
     # Were just the excess dropped, each turn would drop another one and everything behind it be read again. In steps
     # of a quarter of the context, the prompt begins the same until the conversation has grown by that much.
@@ -140,21 +135,17 @@ def _fit(tokenizer: "PreTrainedTokenizerBase", turns: Turns, context: int, room:
         if (i := bisect_left(cuts, wanted, key=dropped)) < len(cuts):
             break
     kept = _from(turns, cuts[min(i, len(cuts) - 1)])
-    return kept, *_encode(tokenizer, kept)
+    return kept, *_encode(encoder, kept)
 
 
 def _from(turns: Turns, cut: int) -> Turns:
     return [turn for turn in turns[:cut] if turn["role"] == "system"] + turns[cut:]
 
 
-def _encode(tokenizer: "PreTrainedTokenizerBase", turns: Turns) -> tuple[str, list[int]]:
+def _encode(encoder: Encoder, turns: Turns) -> tuple[str, list[int]]:
     """A conversation as the template renders it up to where the assistant goes on, and its fresh tokens."""
-    begun = turns[-1]["content"] if turns[-1]["role"] == "assistant" else ""
-    try:
-        text = tokenizer.apply_chat_template(turns[:-1] if begun else turns, add_generation_prompt=True, tokenize=False)
-    except Exception as error:  # jinja2's errors; templates raise them on purpose, say where roles do not alternate
-        raise InvalidRequest(f"The model's chat template refuses this conversation: {error}.") from error
-    return f"{text}{begun}", list(tokenizer.encode(f"{text}{begun}", add_special_tokens=False))
+    text = render(encoder, turns)
+    return text, encoder(text)
 
 
 def _check_length(tokens: Sequence[int], context: int) -> None:
@@ -181,8 +172,9 @@ def _role(message: Message) -> str:
 
 def _content(message: Message) -> str:
     content = message.get("content")
-    if isinstance(content, str):
-        return content
-    if isinstance(content, Sequence) and all(isinstance(part, Mapping) and "text" in part for part in content):
-        return "".join(str(part["text"]) for part in content)
+    parts = [{"text": content}] if isinstance(content, str) else content
+    if isinstance(parts, Sequence) and all(isinstance(part, Mapping) for part in parts):
+        texts = [text for part in parts if isinstance(text := part.get("text"), str)]
+        if len(texts) == len(parts):
+            return "".join(texts)
     raise InvalidRequest(f"A message's content must be text, not {content!r:.200}.")

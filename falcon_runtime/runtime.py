@@ -17,6 +17,7 @@ from .backends import check_backend, check_convertible
 from .catalog import CatalogEntry
 from .chunk import Chunk, TokenLogprobs
 from .defaults import Defaults, defaults_of
+from .encoder import Encoder
 from .engine.client import Engine, StepStream
 from .errors import FalconError, InvalidRequest, RuntimeClosed
 from .library import Model, default_models_dir, find_model
@@ -128,7 +129,7 @@ class FalconRuntime:
         self._status = Status()
         self._loading = threading.Lock()
         self._manifest: Manifest | None = None
-        self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._encoder: Encoder | None = None
         self._decoder: Decoder | None = None
         self._transcripts: Transcripts | None = None
         self._obtaining: subprocess.Popen[str] | None = None
@@ -218,14 +219,14 @@ class FalconRuntime:
             threading.Thread(target=self._load_quietly, args=(on_status,), name="falcon-load", daemon=True).start()
 
     def generate(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Generation:
-        """Continues a text, or tokens, which are taken as they are, special ones included. What `params` leave open is
-        as the model's `defaults` have it.
+        """Continues a text, which is text whatever control tokens it spells, or tokens, which are taken as they are,
+        special ones included. What `params` leave open is as the model's `defaults` have it.
 
         Errors: InvalidRequest, PromptTooLong, and those of `load`.
         """
-        manifest, tokenizer = self._ready()
+        manifest, encoder = self._ready()
         if isinstance(prompt, str):
-            tokens = encode_text(tokenizer, prompt, manifest.context)
+            tokens = encode_text(encoder, prompt, manifest.context)
         else:
             tokens = check_tokens(prompt, manifest.vocabulary, manifest.context)
         return self._start(tokens, self._over_defaults(params))
@@ -238,12 +239,12 @@ class FalconRuntime:
         question; `Stats.dropped_messages` tells it. What `params` leave open is as the model's `defaults` have it; the
         system prompt is the first message, if any. Errors as `generate`.
         """
-        manifest, tokenizer = self._ready()
+        manifest, encoder = self._ready()
         assert self._transcripts
         params = self._over_defaults(params)
         # A seed promises the same text again: nothing may depend on how an earlier answer was spelled.
         transcripts = self._transcripts if params.seed is None else None
-        prompt = encode_chat(tokenizer, messages, manifest.context, params.max_new_tokens, transcripts)
+        prompt = encode_chat(encoder, messages, manifest.context, params.max_new_tokens, transcripts)
         record = self._transcripts.begin(prompt.text, prompt.tokens)
         return self._start(prompt.tokens, params, prompt.dropped_messages, record)
 
@@ -260,9 +261,9 @@ class FalconRuntime:
         return self.chat(instruction_messages(instruction, context or "", system), params)
 
     def tokenize(self, text: str) -> list[int]:
-        """Token ids of a text, without special tokens."""
-        _, tokenizer = self._ready()
-        return list(tokenizer.encode(text, add_special_tokens=False))
+        """Token ids of a text, which is text whatever control tokens it spells."""
+        _, encoder = self._ready()
+        return encoder(text)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens as it stands behind other text, so that a first one keeps its space. Special tokens have
@@ -290,13 +291,13 @@ class FalconRuntime:
     def _start(
         self, tokens: list[int], params: SamplingParams, dropped_messages: int = 0, record: Record | None = None
     ) -> Generation:
-        manifest, tokenizer = self._ready()
+        manifest, encoder = self._ready()
         if (highest := max(params.logit_bias, default=0)) >= manifest.vocabulary:
             raise InvalidRequest(
                 f"logit_bias: the model has no token {highest:,}; its tokens are 0 to {manifest.vocabulary - 1:,}."
             )
         steps = self._engine.submit(tokens, params)
-        return Generation(steps, tokenizer, tokens, params.stop, dropped_messages, record)
+        return Generation(steps, encoder.tokenizer, tokens, params.stop, dropped_messages, record)
 
     def _over_defaults(self, params: SamplingParams | None) -> SamplingParams:
         defaults = self.defaults.sampling
@@ -307,11 +308,11 @@ class FalconRuntime:
         """What tells of the model: its manifest where it is converted and whole, else the catalogue."""
         return self._manifest or self._model.manifest() or self._model.entry
 
-    def _ready(self) -> tuple[Manifest, "PreTrainedTokenizerBase"]:
+    def _ready(self) -> tuple[Manifest, Encoder]:
         self._load(None)
         assert self._manifest
-        assert self._tokenizer
-        return self._manifest, self._tokenizer
+        assert self._encoder
+        return self._manifest, self._encoder
 
     def _keep_obtaining(self, process: "subprocess.Popen[str]") -> None:
         self._obtaining = process
@@ -344,10 +345,10 @@ class FalconRuntime:
                 # Each takes seconds, the engine mostly in its own process.
                 with ThreadPoolExecutor(1, "falcon-engine-start") as starter:
                     started = starter.submit(self._engine.start)
-                    self._tokenizer = self._tokenizer or load_tokenizer(self._model.folder, manifest)
+                    self._encoder = self._encoder or Encoder(load_tokenizer(self._model.folder, manifest))
                     started.result()
-                self._decoder = self._decoder or Decoder(self._tokenizer)
-                self._transcripts = self._transcripts or Transcripts(self._tokenizer)
+                self._decoder = self._decoder or Decoder(self._encoder.tokenizer)
+                self._transcripts = self._transcripts or Transcripts(self._encoder)
                 self._manifest = manifest
             except FalconError as error:
                 report(Status("failed", str(error)))

@@ -1,17 +1,23 @@
 """The tokenizer of a converted model, and the detokenizer that streams."""
 
+import codecs
+import re
 from collections.abc import Sequence
-from os.path import commonprefix
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from tokenizers.decoders import DecodeStream
 
 from .errors import TokenizerError
 from .manifest import Manifest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_VISIBLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_BYTES = {chr(byte): byte for byte in _VISIBLE}
+_BYTES |= {chr(0x100 + i): byte for i, byte in enumerate(byte for byte in range(0x100) if byte not in _VISIBLE)}
+"""The bytes that the characters of a byte-level vocabulary stand for, as GPT-2 has them."""
+_NAMED_BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
+"""A byte in a vocabulary of the SentencePiece kind."""
 
 
 def load_tokenizer(folder: Path, manifest: Manifest) -> "PreTrainedTokenizerBase":
@@ -33,31 +39,9 @@ def load_tokenizer(folder: Path, manifest: Manifest) -> "PreTrainedTokenizerBase
     return tokenizer
 
 
-class Detokenizer:
-    """Token ids in, text out, never half a character: bytes of one that is not whole yet are held back, and dropped if
-    the rest never comes. Special tokens have no text."""
-
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", prompt: Sequence[int]):
-        """`prompt` are the tokens that the text continues: they decide whether a first token's space is kept. All of
-        them, since a part could begin within a character."""
-        self._tokenizer = tokenizer.backend_tokenizer
-        self._stream = DecodeStream(ids=list(prompt), skip_special_tokens=True)
-        text = self._tokenizer.decode(list(prompt), skip_special_tokens=True)
-        self._repeated = text if text.endswith("\N{REPLACEMENT CHARACTER}") else ""
-        """The prompt's text, if the stream will repeat it: it takes one that ends within a character for unread."""
-
-    def add(self, token: int) -> str:
-        """The text that this token completes."""
-        text = self._stream.step(self._tokenizer, token) or ""
-        if text and self._repeated:
-            repeated = commonprefix([text, self._repeated])  # noqa: RUF071  Of characters is meant.
-            text, self._repeated = text[len(repeated) :], ""
-        return text
-
-
 class Decoder:
-    """Token ids to text as it stands behind other text: a first token keeps its space. Special tokens have no text;
-    bytes that are no whole character give U+FFFD."""
+    """Token ids to text as it stands behind other text: a first token keeps its space. Special tokens have no text, nor
+    have ids that the tokenizer does not know; bytes that are no whole character give U+FFFD."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase"):
         self._tokenizer = tokenizer.backend_tokenizer
@@ -65,5 +49,55 @@ class Decoder:
         self._start = len(self._tokenizer.decode(self._before))
 
     def __call__(self, tokens: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode([*self._before, *tokens], skip_special_tokens=True)
-        return text[self._start :]
+        return b"".join(map(self.utf8, tokens)).decode("utf-8", "replace")
+
+    def utf8(self, token: int) -> bytes:
+        """What a token adds to a text, in UTF-8; it may begin or end within a character."""
+        text: str = self._tokenizer.decode([*self._before, token], skip_special_tokens=True)
+        return self._in_utf8(token, text[self._start :])
+
+    def first_utf8(self, token: int) -> bytes:
+        """What a token is as the first of a text, where some tokenizers drop its space."""
+        return self._in_utf8(token, self._tokenizer.decode([token], skip_special_tokens=True))
+
+    def _in_utf8(self, token: int, text: str) -> bytes:
+        """The bytes of a token with that text."""
+        if "\N{REPLACEMENT CHARACTER}" not in text:
+            return text.encode()
+        # Either a part of a character, or this very character.
+        piece: str = self._tokenizer.id_to_token(token)
+        if byte := _NAMED_BYTE.fullmatch(piece):
+            return bytes.fromhex(byte[1])
+        return bytes(map(_BYTES.__getitem__, piece)) if _BYTES.keys() >= set(piece) else text.encode()
+
+
+class Detokenizer:
+    """Token ids in, text out, never half a character.
+
+    Whatever the tokens, the pieces join to what their bytes are in UTF-8: each maximal part of a character that is
+    never completed is one U+FFFD. Only what is not whole yet at the very end is in no piece. Special tokens have no
+    text. For tokenizers with byte fallback that is what `tokenizer.decode` gives where the bytes are text; where not,
+    that turns whole runs of bytes into U+FFFD, good characters among them.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", prompt: Sequence[int]):
+        """`prompt` are the tokens that the text continues. They decide whether a first token's space is kept, and may
+        end within a character, which then belongs to the first piece."""
+        self._decoder = Decoder(tokenizer)
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._first = True
+        """Whether no token before the next one has text."""
+        end = b""
+        for token in reversed(prompt):
+            end = self._decoder.utf8(token) + end
+            self._first = self._first and not end
+            if len(end) >= 4:  # Characters have no more bytes.
+                break
+        self._utf8.decode(end)
+
+    def add(self, token: int) -> str:
+        """The text that this token completes."""
+        piece = self._decoder.utf8(token)
+        if self._first and piece:
+            piece, self._first = self._decoder.first_utf8(token), False
+        return self._utf8.decode(piece)

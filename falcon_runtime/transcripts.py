@@ -10,10 +10,8 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from .encoder import Encoder
 
 MAX_TRANSCRIPTS = 64
 MAX_CHARACTERS = 1_000_000
@@ -55,15 +53,14 @@ class Transcript:
 class Transcripts:
     """The latest conversations, at most `MAX_TRANSCRIPTS` and `MAX_CHARACTERS`. Thread-safe."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase"):
-        self._tokenizer = tokenizer
-        self._special = {id: token.content for id, token in tokenizer.added_tokens_decoder.items() if token.special}
-        self._special_texts = tuple(self._special.values())
+    def __init__(self, encoder: Encoder):
+        self._encoder = encoder
         self._lock = threading.Lock()
         self._transcripts: deque[Transcript] = deque(maxlen=MAX_TRANSCRIPTS)
 
     def begin(self, prompt: str, tokens: Sequence[int]) -> Record:
-        """Starts a transcript: `prompt` as rendered, `tokens` as the engine gets it. Returns what takes the answer."""
+        """Starts a transcript: `prompt` as rendered (its control tokens as seals, so that none is taken for what people
+        spell), `tokens` as the engine gets it. Returns what takes the answer."""
         transcript = Transcript(prompt, tokens)
         with self._lock:
             self._transcripts.append(transcript)
@@ -72,10 +69,10 @@ class Transcripts:
         return partial(self._add, transcript)
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of a rendered conversation: those of the longest transcript that it goes on from, then the
-        tokenizer's. Without such a transcript, the tokenizer's alone.
+        """Tokens of a rendered conversation: those of the longest transcript that it goes on from, then the encoder's.
+        Without such a transcript, the encoder's alone.
 
-        It must go on with a special token, as after a complete answer, or not at all. Special tokens are found before
+        It must go on with a control token, as after a complete answer, or not at all. Control tokens are found before
         anything else is tokenized, so that what stands on either side of one never merges; at any other place the two
         parts could give tokens that the model has never seen side by side.
         """
@@ -84,14 +81,14 @@ class Transcripts:
             for transcript in self._transcripts:
                 shared, count = transcript.common(text)
                 # Of equal ones the latest: its tokens are likelier to be in the KV cache still.
-                if shared >= characters and (shared == len(text) or text.startswith(self._special_texts, shared)):
+                if shared >= characters and (shared == len(text) or text.startswith(self._encoder.seal_mark, shared)):
                     characters, tokens = shared, transcript.tokens[:count]
-        return [*tokens, *self._tokenizer.encode(text[characters:], add_special_tokens=False)]
+        return [*tokens, *self._encoder(text[characters:])]
 
     def _add(self, transcript: Transcript, token: int, text: str) -> None:
-        """A special token ends the transcript: it has no text, so what follows cannot be found by text."""
+        """A control token ends the transcript: it has no text, so what follows cannot be found by text."""
         with self._lock:
-            transcript.over = transcript.over or token in self._special
+            transcript.over = transcript.over or token in self._encoder.control_ids
             if not transcript.over:
                 transcript.add(token, text)
 

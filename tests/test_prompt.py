@@ -1,6 +1,7 @@
 """Prompts: what one turn read and wrote is the beginning of the next, answers can be continued, and what does not fit
 the context is left out."""
 
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from falcon_runtime import transcripts as transcripts_module
 from falcon_runtime.catalog import STARTER
 from falcon_runtime.chunk import Stats
+from falcon_runtime.encoder import CLOSE, Encoder
 from falcon_runtime.errors import InvalidRequest, PromptTooLong
 from falcon_runtime.prompt import ChatPrompt, Message, encode_chat
 from falcon_runtime.tokenizer import Detokenizer
@@ -59,7 +61,7 @@ def assistant(content: str) -> Message:
 
 
 @cache
-def falcon3_like(template: str = FALCON3_TEMPLATE) -> PreTrainedTokenizerFast:
+def falcon3_like(template: str = FALCON3_TEMPLATE) -> Encoder:
     """Falcon3's special tokens over a small BPE: bytes, and merges that also join line ends and spaces."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     newline, space = "Ċ", "Ġ"
@@ -69,36 +71,41 @@ def falcon3_like(template: str = FALCON3_TEMPLATE) -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(["<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>"])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", chat_template=template)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", chat_template=template)
+    return Encoder(fast)
 
 
 @pytest.fixture(params=["starter", "falcon3"])
-def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+def encoder(request: pytest.FixtureRequest) -> Encoder:
     if request.param == "falcon3":
         return falcon3_like()
     return starter(request.getfixturevalue("starter_models_dir") / STARTER.name)
 
 
 @cache
-def starter(folder: Path) -> PreTrainedTokenizerFast:
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+def starter(folder: Path) -> Encoder:
+    return Encoder(AutoTokenizer.from_pretrained(folder, local_files_only=True))
 
 
-def bytewise(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+def bytewise(encoder: Encoder, text: str) -> list[int]:
     """A spelling that no tokenizer would choose: every byte its own token."""
     ((characters, _),) = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)
-    return tokenizer.convert_tokens_to_ids(list(characters))
+    return encoder.tokenizer.convert_tokens_to_ids(list(characters))
 
 
-def canonical(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
-    return tokenizer.encode(text, add_special_tokens=False)
+def canonical(encoder: Encoder, text: str) -> list[int]:
+    return encoder.tokenizer.encode(text, add_special_tokens=False)
 
 
-def answer(
-    tokenizer: PreTrainedTokenizerFast, transcripts: Transcripts, prompt: ChatPrompt, tokens: Sequence[int]
-) -> str:
+def spelled_out(encoder: Encoder, text: str) -> str:
+    """A rendered text with its control tokens instead of their seals."""
+    seal = re.compile(f"{re.escape(encoder.seal_mark)}(\\d+){CLOSE}")
+    return seal.sub(lambda match: encoder.tokenizer.convert_ids_to_tokens(int(match[1])), text)
+
+
+def answer(encoder: Encoder, transcripts: Transcripts, prompt: ChatPrompt, tokens: Sequence[int]) -> str:
     """The text of an answer that the model spells as `tokens`, recorded as the runtime does it."""
-    detokenizer, record = Detokenizer(tokenizer, prompt.tokens), transcripts.begin(prompt.text, prompt.tokens)
+    detokenizer, record = Detokenizer(encoder.tokenizer, prompt.tokens), transcripts.begin(prompt.text, prompt.tokens)
     text = ""
     for token in tokens:
         piece = detokenizer.add(token)
@@ -119,49 +126,45 @@ def shared(a: Sequence[int], b: Sequence[int]) -> int:
 @pytest.mark.parametrize("system", [[], [SYSTEM]], ids=["", "system"])
 @pytest.mark.parametrize("text", [*PLAIN_ANSWERS, *ODD_ANSWERS])
 def test_every_turn_begins_with_all_that_the_last_one_read_and_wrote(
-    tokenizer: PreTrainedTokenizerFast, system: list[Message], text: str, spell: object
+    encoder: Encoder, system: list[Message], text: str, spell: object
 ) -> None:
-    transcripts = Transcripts(tokenizer)
+    transcripts = Transcripts(encoder)
     messages = [*system, user("What is the capital of France?")]
     for question in ("And of Italy?", "\nSay more.\n", " "):
-        prompt = encode_chat(tokenizer, messages, ROOMY, 16, transcripts)
-        spelled = spell(tokenizer, text)  # type: ignore[operator]
-        said = answer(tokenizer, transcripts, prompt, [*spelled, tokenizer.eos_token_id])
+        prompt = encode_chat(encoder, messages, ROOMY, 16, transcripts)
+        spelled = spell(encoder, text)  # type: ignore[operator]
+        said = answer(encoder, transcripts, prompt, [*spelled, encoder.tokenizer.eos_token_id])
         assert said == text
         messages = [*messages, assistant(said), user(f"{question}?")]
-        following = encode_chat(tokenizer, messages, ROOMY, 16, transcripts)
-        before = [*prompt.tokens, *spelled, tokenizer.eos_token_id]
+        following = encode_chat(encoder, messages, ROOMY, 16, transcripts)
+        before = [*prompt.tokens, *spelled, encoder.tokenizer.eos_token_id]
         assert following.tokens[: len(before)] == before
-        assert tokenizer.decode(following.tokens) == following.text
-        assert following.text == encode_chat(tokenizer, messages, ROOMY, 16).text
+        assert encoder.tokenizer.decode(following.tokens) == spelled_out(encoder, following.text)
+        assert following.text == encode_chat(encoder, messages, ROOMY, 16).text
 
 
 @pytest.mark.parametrize("text", PLAIN_ANSWERS)
-def test_answers_spelled_as_the_tokenizer_would_need_no_transcript(
-    tokenizer: PreTrainedTokenizerFast, text: str
-) -> None:
+def test_answers_spelled_as_the_tokenizer_would_need_no_transcript(encoder: Encoder, text: str) -> None:
     messages = [user("Hello")]
-    prompt = encode_chat(tokenizer, messages, ROOMY, 16)
-    following = encode_chat(tokenizer, [*messages, assistant(text), user("And then?")], ROOMY, 16)
-    before = [*prompt.tokens, *canonical(tokenizer, text), tokenizer.eos_token_id]
+    prompt = encode_chat(encoder, messages, ROOMY, 16)
+    following = encode_chat(encoder, [*messages, assistant(text), user("And then?")], ROOMY, 16)
+    before = [*prompt.tokens, *canonical(encoder, text), encoder.tokenizer.eos_token_id]
     assert following.tokens[: len(before)] == before
 
 
 @pytest.mark.parametrize("text", ODD_ANSWERS)
-def test_answers_that_merge_with_what_stands_around_them_cost_the_answer_at_most(
-    tokenizer: PreTrainedTokenizerFast, text: str
-) -> None:
-    prompt = encode_chat(tokenizer, [user("Hello")], ROOMY, 16)
-    following = encode_chat(tokenizer, [user("Hello"), assistant(text), user("And then?")], ROOMY, 16)
+def test_answers_that_merge_with_what_stands_around_them_cost_the_answer_at_most(encoder: Encoder, text: str) -> None:
+    prompt = encode_chat(encoder, [user("Hello")], ROOMY, 16)
+    following = encode_chat(encoder, [user("Hello"), assistant(text), user("And then?")], ROOMY, 16)
     # The line end behind the assistant's mark may have become one token with the answer's beginning.
     assert shared(prompt.tokens, following.tokens) >= len(prompt.tokens) - 1
 
 
 def test_without_a_transcript_another_spelling_is_read_again_from_where_it_differs() -> None:
-    tokenizer = falcon3_like()
-    prompt = encode_chat(tokenizer, [user("Hello")], ROOMY, 16)
-    following = encode_chat(tokenizer, [user("Hello"), assistant("Paris"), user("And?")], ROOMY, 16)
-    before = [*prompt.tokens, *bytewise(tokenizer, "Paris")]
+    encoder = falcon3_like()
+    prompt = encode_chat(encoder, [user("Hello")], ROOMY, 16)
+    following = encode_chat(encoder, [user("Hello"), assistant("Paris"), user("And?")], ROOMY, 16)
+    before = [*prompt.tokens, *bytewise(encoder, "Paris")]
     assert shared(before, following.tokens) == len(prompt.tokens) + 1  # "P", then "ar" instead of "a".
 
 
@@ -176,63 +179,66 @@ def test_without_a_transcript_another_spelling_is_read_again_from_where_it_diffe
     ],
 )
 def test_templates_that_alter_answers_cost_reading_the_last_answer_again(template: str) -> None:
-    tokenizer = falcon3_like(template)
-    transcripts = Transcripts(tokenizer)
+    encoder = falcon3_like(template)
+    transcripts = Transcripts(encoder)
     messages = [SYSTEM, user("Hello")]
     for _ in range(3):
-        prompt = encode_chat(tokenizer, messages, ROOMY, 16, transcripts)
-        spelled = bytewise(tokenizer, " Let me see</think>\n\nHi there\n")
-        messages = [*messages, assistant(answer(tokenizer, transcripts, prompt, spelled)), user("And?")]
-        following = encode_chat(tokenizer, messages, ROOMY, 16, transcripts)
-        assert tokenizer.decode(following.tokens) == following.text
-        until_answer = prompt.tokens[: -prompt.tokens[::-1].index(tokenizer.convert_tokens_to_ids("<|assistant|>"))]
+        prompt = encode_chat(encoder, messages, ROOMY, 16, transcripts)
+        spelled = bytewise(encoder, " Let me see</think>\n\nHi there\n")
+        messages = [*messages, assistant(answer(encoder, transcripts, prompt, spelled)), user("And?")]
+        following = encode_chat(encoder, messages, ROOMY, 16, transcripts)
+        assert encoder.tokenizer.decode(following.tokens) == spelled_out(encoder, following.text)
+        until_answer = prompt.tokens[
+            : -prompt.tokens[::-1].index(encoder.tokenizer.convert_tokens_to_ids("<|assistant|>"))
+        ]
         assert shared([*prompt.tokens, *spelled], following.tokens) >= len(until_answer)
 
 
 def test_an_answer_that_was_stopped_keeps_its_tokens() -> None:
-    tokenizer = falcon3_like()
-    transcripts = Transcripts(tokenizer)
-    prompt = encode_chat(tokenizer, [user("Hello")], ROOMY, 16)
-    spelled = bytewise(tokenizer, "in Paris as always")
-    answer(tokenizer, transcripts, prompt, spelled)
+    encoder = falcon3_like()
+    transcripts = Transcripts(encoder)
+    prompt = encode_chat(encoder, [user("Hello")], ROOMY, 16)
+    spelled = bytewise(encoder, "in Paris as always")
+    answer(encoder, transcripts, prompt, spelled)
     # A stop text or the visitor ended it: what was shown is shorter than what was written.
     messages = [user("Hello"), assistant("in Paris"), user("And?")]
-    following = encode_chat(tokenizer, messages, ROOMY, 16, transcripts)
+    following = encode_chat(encoder, messages, ROOMY, 16, transcripts)
     assert shared([*prompt.tokens, *spelled], following.tokens) == len(prompt.tokens) + len("in Paris")
 
 
 def test_half_a_character_and_what_follows_a_special_token_are_not_part_of_an_answer() -> None:
-    tokenizer = falcon3_like()
-    transcripts = Transcripts(tokenizer)
-    prompt = encode_chat(tokenizer, [user("Hello")], ROOMY, 16)
-    for tail in (bytewise(tokenizer, "👋")[:2], [tokenizer.eos_token_id, *bytewise(tokenizer, "es")]):
-        said = answer(tokenizer, transcripts, prompt, [*bytewise(tokenizer, "Paris"), *tail])
-        following = encode_chat(tokenizer, [user("Hello"), assistant(said), user("And?")], ROOMY, 16, transcripts)
-        assert tokenizer.decode(following.tokens) == following.text
+    encoder = falcon3_like()
+    transcripts = Transcripts(encoder)
+    prompt = encode_chat(encoder, [user("Hello")], ROOMY, 16)
+    for tail in (bytewise(encoder, "👋")[:2], [encoder.tokenizer.eos_token_id, *bytewise(encoder, "es")]):
+        said = answer(encoder, transcripts, prompt, [*bytewise(encoder, "Paris"), *tail])
+        following = encode_chat(encoder, [user("Hello"), assistant(said), user("And?")], ROOMY, 16, transcripts)
+        assert encoder.tokenizer.decode(following.tokens) == spelled_out(encoder, following.text)
 
 
 def test_an_edited_answer_is_tokenized_afresh() -> None:
-    tokenizer = falcon3_like()
-    transcripts = Transcripts(tokenizer)
-    prompt = encode_chat(tokenizer, [user("Hello")], ROOMY, 16)
-    answer(tokenizer, transcripts, prompt, bytewise(tokenizer, "Paris"))
+    encoder = falcon3_like()
+    transcripts = Transcripts(encoder)
+    prompt = encode_chat(encoder, [user("Hello")], ROOMY, 16)
+    answer(encoder, transcripts, prompt, bytewise(encoder, "Paris"))
     for edited in ("Par", "Paris, of course", "paris"):
         messages = [user("Hello"), assistant(edited), user("And?")]
-        fresh = encode_chat(tokenizer, messages, ROOMY, 16)
-        following = encode_chat(tokenizer, messages, ROOMY, 16, transcripts)
+        fresh = encode_chat(encoder, messages, ROOMY, 16)
+        following = encode_chat(encoder, messages, ROOMY, 16, transcripts)
         # "Par" ends between two of the answer's tokens: those are as good as any.
         assert following.tokens == fresh.tokens or edited == "Par"
-        assert tokenizer.decode(following.tokens) == following.text == fresh.text
+        assert encoder.tokenizer.decode(following.tokens) == spelled_out(encoder, following.text)
+        assert following.text == fresh.text
 
 
 def test_transcripts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer = falcon3_like()
-    transcripts = Transcripts(tokenizer)
+    encoder = falcon3_like()
+    transcripts = Transcripts(encoder)
     for i in range(2 * MAX_TRANSCRIPTS):
-        transcripts.begin(f"<|user|>{i}", [0])
+        transcripts.begin(encoder.seal(f"<|user|>{i}"), [0])
     assert len(transcripts._transcripts) == MAX_TRANSCRIPTS
-    assert transcripts.encode(f"<|user|>{2 * MAX_TRANSCRIPTS - 1}") == [0]
-    assert transcripts.encode("<|user|>0") == canonical(tokenizer, "<|user|>0")
+    assert transcripts.encode(encoder.seal(f"<|user|>{2 * MAX_TRANSCRIPTS - 1}")) == [0]
+    assert transcripts.encode(encoder.seal("<|user|>0")) == canonical(encoder, "<|user|>0")
     monkeypatch.setattr(transcripts_module, "MAX_CHARACTERS", 100)
     transcripts.begin("x" * 80, [0])
     assert 80 <= transcripts._size() <= 100
@@ -241,19 +247,19 @@ def test_transcripts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_transcripts_may_be_used_from_several_threads() -> None:
-    tokenizer = falcon3_like()
-    transcripts = Transcripts(tokenizer)
+    encoder = falcon3_like()
+    transcripts = Transcripts(encoder)
     wrong: list[str] = []
 
     def talk(visitor: int) -> None:
         messages: list[Message] = [user(f"I am {visitor}")]
         for _ in range(20):
-            prompt = encode_chat(tokenizer, messages, ROOMY, 16, transcripts)
+            prompt = encode_chat(encoder, messages, ROOMY, 16, transcripts)
             messages += [
-                assistant(answer(tokenizer, transcripts, prompt, bytewise(tokenizer, f"in {visitor}"))),
+                assistant(answer(encoder, transcripts, prompt, bytewise(encoder, f"in {visitor}"))),
                 user("And?"),
             ]
-            if tokenizer.decode(prompt.tokens) != prompt.text:
+            if encoder.tokenizer.decode(prompt.tokens) != spelled_out(encoder, prompt.text):
                 wrong.append(prompt.text)
 
     threads = [threading.Thread(target=talk, args=(visitor,)) for visitor in range(4)]
@@ -267,25 +273,25 @@ def test_transcripts_may_be_used_from_several_threads() -> None:
 # Continuing an answer
 
 
-def test_an_assistants_last_message_is_continued(tokenizer: PreTrainedTokenizerFast) -> None:
-    asked = encode_chat(tokenizer, [SYSTEM, user("Hello")], ROOMY, 16)
+def test_an_assistants_last_message_is_continued(encoder: Encoder) -> None:
+    asked = encode_chat(encoder, [SYSTEM, user("Hello")], ROOMY, 16)
     for begun in ("Once upon", "  a time\n", "x"):
-        prompt = encode_chat(tokenizer, [SYSTEM, user("Hello"), assistant(begun)], ROOMY, 16)
+        prompt = encode_chat(encoder, [SYSTEM, user("Hello"), assistant(begun)], ROOMY, 16)
         assert prompt.text == asked.text + begun
-        assert tokenizer.decode(prompt.tokens) == prompt.text
+        assert encoder.tokenizer.decode(prompt.tokens) == spelled_out(encoder, prompt.text)
 
 
-def test_a_continued_answer_is_one_answer_afterwards(tokenizer: PreTrainedTokenizerFast) -> None:
-    transcripts = Transcripts(tokenizer)
-    prompt = encode_chat(tokenizer, [user("Hello")], ROOMY, 16, transcripts)
-    first = bytewise(tokenizer, "in Paris ")
-    begun = answer(tokenizer, transcripts, prompt, first)
-    more = encode_chat(tokenizer, [user("Hello"), assistant(begun)], ROOMY, 16, transcripts)
+def test_a_continued_answer_is_one_answer_afterwards(encoder: Encoder) -> None:
+    transcripts = Transcripts(encoder)
+    prompt = encode_chat(encoder, [user("Hello")], ROOMY, 16, transcripts)
+    first = bytewise(encoder, "in Paris ")
+    begun = answer(encoder, transcripts, prompt, first)
+    more = encode_chat(encoder, [user("Hello"), assistant(begun)], ROOMY, 16, transcripts)
     assert more.tokens == [*prompt.tokens, *first]
-    second = bytewise(tokenizer, "and Rome\n")
-    whole = begun + answer(tokenizer, transcripts, more, [*second, tokenizer.eos_token_id])
-    following = encode_chat(tokenizer, [user("Hello"), assistant(whole), user("And?")], ROOMY, 16, transcripts)
-    before = [*prompt.tokens, *first, *second, tokenizer.eos_token_id]
+    second = bytewise(encoder, "and Rome\n")
+    whole = begun + answer(encoder, transcripts, more, [*second, encoder.tokenizer.eos_token_id])
+    following = encode_chat(encoder, [user("Hello"), assistant(whole), user("And?")], ROOMY, 16, transcripts)
+    before = [*prompt.tokens, *first, *second, encoder.tokenizer.eos_token_id]
     assert following.tokens[: len(before)] == before
 
 
@@ -312,6 +318,11 @@ CONTEXT = 256
 STEP = CONTEXT // 4
 
 
+@cache
+def small_encoder() -> Encoder:
+    return Encoder(small_tokenizer())
+
+
 def conversation(turns: int, size: int = 20) -> list[Message]:
     """`turns` turns of 2 * `size` tokens each, and a question."""
     pairs = [(user(f"{i:0{size - 1}}"), assistant(f"{i:0{size - 2}}")) for i in range(turns)]
@@ -319,7 +330,8 @@ def conversation(turns: int, size: int = 20) -> list[Message]:
 
 
 def fitted(messages: Sequence[Message], max_new_tokens: int = 1000, context: int = CONTEXT) -> ChatPrompt:
-    return encode_chat(small_tokenizer(), messages, context, max_new_tokens)
+    prompt = encode_chat(small_encoder(), messages, context, max_new_tokens)
+    return replace(prompt, text=spelled_out(small_encoder(), prompt.text))
 
 
 def test_what_fits_is_left_alone() -> None:
@@ -333,10 +345,10 @@ def test_the_oldest_turns_are_left_out_in_steps(max_new_tokens: int) -> None:
     room = min(max_new_tokens, STEP)
     for turns in range(40):
         messages = conversation(turns)
-        whole = encode_chat(small_tokenizer(), messages, ROOMY, 1)
+        whole = fitted(messages, context=ROOMY)
         prompt = fitted(messages, max_new_tokens)
         kept = [SYSTEM, *messages[1 + prompt.dropped_messages :]]
-        assert prompt.text == encode_chat(small_tokenizer(), kept, ROOMY, 1).text
+        assert prompt.text == fitted(kept, context=ROOMY).text
         assert kept[1]["role"] == "user"
         assert len(prompt.tokens) + room <= CONTEXT
         excess = len(whole.tokens) + room - CONTEXT
@@ -362,7 +374,7 @@ def test_the_last_question_and_what_follows_it_stay_even_where_they_take_the_roo
     last = [SYSTEM, user(long)]
     for ending in ([], [assistant("yyyyy")]):
         prompt = fitted([*conversation(3), assistant("a"), user(long), *ending])
-        assert prompt.text == encode_chat(small_tokenizer(), [*last, *ending], ROOMY, 1).text
+        assert prompt.text == fitted([*last, *ending], context=ROOMY).text
         assert prompt.dropped_messages == 8
 
 
@@ -390,29 +402,29 @@ def test_a_greeting_goes_first_and_system_messages_stay() -> None:
 
 
 def test_long_conversations_are_tokenized_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer, calls = small_tokenizer(), 0
-    encode = tokenizer.encode
+    calls = 0
+    encode = Encoder.__call__
 
-    def counted(*arguments: object, **options: object) -> list[int]:
+    def counted(encoder: Encoder, text: str) -> list[int]:
         nonlocal calls
         calls += 1
-        return encode(*arguments, **options)
+        return encode(encoder, text)
 
-    monkeypatch.setattr(tokenizer, "encode", counted)
-    assert encode_chat(tokenizer, conversation(1000), CONTEXT, 16).dropped_messages > 1900
+    monkeypatch.setattr(Encoder, "__call__", counted)
+    assert encode_chat(small_encoder(), conversation(1000), CONTEXT, 16).dropped_messages > 1900
     assert calls <= 14
 
 
 def test_what_is_left_out_does_not_hang_on_transcripts() -> None:
-    tokenizer = falcon3_like()
-    transcripts = Transcripts(tokenizer)
+    encoder = falcon3_like()
+    transcripts = Transcripts(encoder)
     messages: list[Message] = [user("Hello")]
     for _ in range(30):
-        prompt = encode_chat(tokenizer, messages, CONTEXT, 16, transcripts)
-        fresh = encode_chat(tokenizer, messages, CONTEXT, 16)
+        prompt = encode_chat(encoder, messages, CONTEXT, 16, transcripts)
+        fresh = encode_chat(encoder, messages, CONTEXT, 16)
         assert (prompt.text, prompt.dropped_messages) == (fresh.text, fresh.dropped_messages)
         assert len(prompt.tokens) < CONTEXT
-        said = answer(tokenizer, transcripts, prompt, bytewise(tokenizer, "in es in es ar.\n"))
+        said = answer(encoder, transcripts, prompt, bytewise(encoder, "in es in es ar.\n"))
         messages += [assistant(said), user("And?")]
 
 

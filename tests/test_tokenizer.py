@@ -1,12 +1,17 @@
 """The streaming detokenizer: whatever the tokens, the pieces join to the text and none shows half a character."""
 
+import codecs
+import re
+from collections.abc import Sequence
+
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from falcon_runtime.tokenizer import Decoder, Detokenizer
 
-from .conftest import small_tokenizer
+from .vocabularies import KINDS, byte_fallback, byte_level
 
 TEXTS = [
     "Plain text,  with two spaces\nand a line.",
@@ -15,26 +20,6 @@ TEXTS = [
     "你好，世界。日本語と한국어",
     "naïve café Ωμέγα",
 ]
-
-
-def byte_level() -> PreTrainedTokenizerFast:
-    """Every byte a token: every character but ASCII is split."""
-    return small_tokenizer()
-
-
-def byte_fallback() -> PreTrainedTokenizerFast:
-    """A SentencePiece-like tokenizer that knows a few letters and spells the rest as bytes."""
-    vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2} | {f"<0x{byte:02X}>": 3 + byte for byte in range(256)}
-    for piece in ["▁", "a", "t", "e", "▁t", "▁a", "te"]:
-        vocabulary[piece] = len(vocabulary)
-    merges = [("▁", "t"), ("▁", "a"), ("t", "e")]
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    tokenizer.add_special_tokens(["<s>", "</s>"])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>")
 
 
 @pytest.mark.parametrize("make", [byte_level, byte_fallback])
@@ -106,3 +91,86 @@ def test_the_text_of_single_tokens(make: object) -> None:
     assert decode(tokens).lstrip() == "at tea, 👍"
     space = " " if make is byte_level else " t"
     assert space in [decode([token]) for token in tokens]
+
+
+# Any tokens at all
+
+TOKENIZERS = {name: kind() for name, kind in KINDS.items()}
+BYTE_LEVEL = ("byte_level", "whole_words")
+IDS = st.lists(st.integers(0, 280), max_size=12)
+FIRST_BYTE = 3
+"""The id of `<0x00>` in `byte_fallback`."""
+
+
+def shown(tokenizer: PreTrainedTokenizerFast, prompt: Sequence[int], tokens: Sequence[int]) -> str:
+    detokenizer = Detokenizer(tokenizer, prompt)
+    return "".join(detokenizer.add(token) for token in tokens)
+
+
+def in_utf8(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[int]) -> bytes:
+    """The text of tokens with byte fallback, and with the space that is put before it."""
+    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    pieces = [tokenizer.convert_ids_to_tokens(token) for token in tokens if token not in special]
+    named = [(piece, re.fullmatch("<0x(..)>", piece)) for piece in pieces if piece]
+    return b"".join(bytes.fromhex(byte[1]) if byte else piece.replace("▁", " ").encode() for piece, byte in named)
+
+
+@pytest.mark.parametrize("kind", BYTE_LEVEL)
+@settings(deadline=None)
+@given(tokens=IDS)
+def test_pieces_of_any_tokens_join_to_the_text(kind: str, tokens: list[int]) -> None:
+    tokenizer = TOKENIZERS[kind]
+    ended = [*tokens, *tokenizer.encode("a", add_special_tokens=False)]  # Nothing is left unfinished at the end.
+    assert shown(tokenizer, [], ended) == tokenizer.decode(ended, skip_special_tokens=True)
+    text = shown(tokenizer, [], tokens)
+    held = tokenizer.decode(tokens, skip_special_tokens=True).removeprefix(text)
+    assert held in ("", "\N{REPLACEMENT CHARACTER}")
+    assert Decoder(tokenizer)(tokens) == text + held
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in BYTE_LEVEL])
+@settings(deadline=None)
+@given(tokens=IDS)
+@example(tokens=[FIRST_BYTE + 0x0A, FIRST_BYTE + 0xE2, 260])
+@example(tokens=[FIRST_BYTE + 0xF0, FIRST_BYTE + 0x9F, FIRST_BYTE + 0xF0, FIRST_BYTE + 0x9F, FIRST_BYTE + 0x91])
+def test_pieces_of_any_tokens_with_byte_fallback_join_to_the_text(kind: str, tokens: list[int]) -> None:
+    tokenizer = TOKENIZERS[kind]
+    ended = [*tokens, *tokenizer.encode("a", add_special_tokens=False)]
+    text = shown(tokenizer, [], ended)
+    behind = in_utf8(tokenizer, ended).decode("utf-8", "replace")
+    assert text == behind.removeprefix(" ")
+    if "\N{REPLACEMENT CHARACTER}" not in text:
+        assert text == tokenizer.decode(ended, skip_special_tokens=True)
+    assert Decoder(tokenizer)(ended) == behind
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in BYTE_LEVEL])
+@settings(deadline=None)
+@given(prompt=IDS, tokens=IDS)
+def test_pieces_behind_any_prompt_go_on_from_it(kind: str, prompt: list[int], tokens: list[int]) -> None:
+    tokenizer = TOKENIZERS[kind]
+    utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+    before = utf8.decode(in_utf8(tokenizer, prompt))
+    behind = utf8.decode(in_utf8(tokenizer, tokens))
+    first = not before and not utf8.getstate()[0] and not in_utf8(tokenizer, prompt)
+    assert shown(tokenizer, prompt, tokens) == (behind.removeprefix(" ") if first else behind)
+
+
+def test_what_byte_fallback_spells_wrongly() -> None:
+    tokenizer = byte_fallback()
+    tokens = tokenizer.convert_tokens_to_ids(["<0x0A>", "<0xE2>", "a"])
+    detokenizer = Detokenizer(tokenizer, tokenizer.encode("te", add_special_tokens=False))
+    assert [detokenizer.add(token) for token in tokens] == ["\n", "", "\N{REPLACEMENT CHARACTER}a"]
+    assert Decoder(tokenizer)(tokens) == "\n\N{REPLACEMENT CHARACTER}a"
+
+
+def test_the_replacement_character_itself_is_not_held_back() -> None:
+    for tokenizer in TOKENIZERS.values():
+        tokens = tokenizer.encode("te\N{REPLACEMENT CHARACTER}", add_special_tokens=False)
+        assert shown(tokenizer, [], tokens) == "te\N{REPLACEMENT CHARACTER}"
+
+
+def test_tokens_that_no_tokenizer_knows_have_no_text() -> None:
+    tokenizer = byte_level()
+    assert shown(tokenizer, [5000], [5000, *tokenizer.encode("a")]) == "a"
+    assert Decoder(tokenizer)([5000]) == ""
