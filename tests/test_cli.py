@@ -146,18 +146,19 @@ def test_pasted_lines_are_one_message(small_model: Path) -> None:
     )
     os.close(terminal)
 
-    def until(text: bytes) -> bytes:
+    def until_asked() -> bytes:
+        """What is printed until the program waits for a message, and has the terminal mark what is pasted."""
         read = b""
-        while text not in read:
+        while b"\x1b[?2004h" not in read:
             read += os.read(controller, 4096)
         return read
 
-    assert b"Defaults in use: --system ''" in until(b"> ")
+    assert b"Defaults in use: --system ''" in until_asked()
     os.write(controller, b"\x1b[200~one\ntwo\nthree\x1b[201~\r")
     # A token for each byte and role.
-    assert b"read 15 tokens" in until(b"> ")
+    assert b"read 15 tokens" in until_asked()
     os.write(controller, b"\x1b[A\r")  # The history has it as one.
-    assert b"[read " in until(b"> ")
+    assert b"[read " in until_asked()
     os.write(controller, b"\x04")
     assert process.wait(60) == 0
     os.close(controller)
