@@ -1,5 +1,6 @@
 """A converted model computes what transformers computes."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,7 +74,10 @@ def test_a_long_past(tmp_path: Path, heads: int, kv_heads: int, head_dim: int, r
     """Over several blocks and pieces of keys, with few new rows and with many, in both kinds of cache."""
     shape = {"num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": head_dim}
     reference = small_llama(hidden_size=96, max_position_embeddings=1024, num_hidden_layers=1, **shape)
+    reference.config.num_attention_heads = 1  # Else it is not saved where the hidden size is no multiple of the heads.
     reference.save_pretrained(tmp_path / "checkpoint")
+    settings = json.loads((tmp_path / "checkpoint" / "config.json").read_text()) | {"num_attention_heads": heads}
+    (tmp_path / "checkpoint" / "config.json").write_text(json.dumps(settings))
     small_tokenizer().save_pretrained(tmp_path / "checkpoint")
     folder = convert(str(tmp_path / "checkpoint"), tmp_path, recipe, slots=2, context=1024, output=tmp_path / "model")
     program = Program(folder, read_manifest(folder), threads=2)
