@@ -119,7 +119,10 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
     def truncate(text: str) -> str:
         """The beginning of the text that fits."""
         limit = room(fleet)
-        return text if limit is None else fleet.current.decode(fleet.current.tokenize(text)[:limit])
+        if limit is None:
+            return text
+        kept = fleet.current.decode(fleet.current.tokenize(text)[:limit])
+        return kept.rstrip("\N{REPLACEMENT CHARACTER}")  # The last token may be part of a character.
 
     shown = [result, rendered, asked]
     Runs(start, stop, line, locked=clearing.buttons).wire(
