@@ -80,6 +80,13 @@ def generate(page: Page, text: str) -> str:
     return text_box(page).input_value()
 
 
+def clear(page: Page) -> None:
+    """Clears the Generate tab, and waits until it is: what is typed before would be cleared as well."""
+    press(page, "Clear")
+    expect(text_box(page)).to_have_value("")
+    expect(state(page)).to_have_text("Nothing asked yet")
+
+
 def wait_for_more(page: Page, beginning: str) -> str:
     """The text of the Generate tab once it is longer than `beginning`."""
     page.wait_for_function(

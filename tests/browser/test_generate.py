@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Locator, Page, expect
 
-from .actions import COUNTING, OVER, generate, press, set_sampling, state, text_box, wait_for_more
+from .actions import COUNTING, OVER, clear, generate, press, set_sampling, state, text_box, wait_for_more
 from .conftest import OpenPage
 
 
@@ -131,7 +131,7 @@ def test_what_engineers_want(page: Page) -> None:
     assert "14" in text
     assert "15" not in text
 
-    press(page, "Clear")
+    clear(page)
     page.get_by_role("textbox", name=re.compile("^Stop")).fill("")
     page.get_by_role("textbox", name=re.compile("^Logit bias")).fill("' Paris' = -100")
     assert "Paris" not in generate(page, "The capital of France is")
@@ -142,7 +142,7 @@ def test_what_engineers_want(page: Page) -> None:
     page.get_by_role("textbox", name=re.compile("^Logit bias")).fill("")
     set_sampling(page, "Temperature", 1)
     set_sampling(page, "Completions", 3)
-    press(page, "Clear")
+    clear(page)
     best = generate(page, "My favourite animal is")
     others = page.locator("#completions button")
     expect(others).to_have_count(2)
