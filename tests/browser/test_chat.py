@@ -44,7 +44,7 @@ print("falcon")
 """
 AS_WRITTEN = "def f(x):\n\tif x:\n\n        return 1   \n1) __init__ and 2*3*4 &amp; <script>window.run = 1</script>"
 SEND_AND_TYPE = """(box, text) => {
-  const enter = () => document.getElementById('chat-send').click()
+  const enter = () => falcon.chat.send() // What Enter and Send do.
   enter()
   box.value = text
   box.dispatchEvent(new Event('input', {bubbles: true}))
