@@ -101,18 +101,18 @@ def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
         path = conversation.path
         return messages.render(path[:-1] if but_last else path, conversation, fleet.current.defaults.examples.chat)
 
-    def show(kept: Any) -> tuple[Any, ...]:
+    def show(kept: str) -> tuple[Any, ...]:
         """Draws the conversation that the browser has opened or changed by itself."""
         conversation = load(kept)
         default = fleet.current.defaults.system if conversation.system is None else conversation.system
         return draw(conversation), default, gr.Button(visible=conversation.system is not None)
 
-    def begin(kept: Any, opening: str, event: gr.EventData) -> tuple[Any, ...]:
+    def begin(kept: str, opening: str, event: gr.EventData) -> tuple[Any, ...]:
         """Prepares the conversation for the answer that is asked for: its last message, so far as it is there."""
         conversation = asked(load(kept), event, opening)
         return dump(conversation), draw(conversation, but_last=True), answer_so_far(conversation)
 
-    def answer(kept: Any, *values: Any) -> Iterator[tuple[Any, ...]]:
+    def answer(kept: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         conversation = load(kept)
         so_far = answer_so_far(conversation)
 
@@ -125,7 +125,7 @@ def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
 
         yield from streaming.to_page(fleet, call, controls.values(*values), show)
 
-    def change(kept: Any, event: gr.EventData) -> tuple[Any, ...]:
+    def change(kept: str, event: gr.EventData) -> tuple[Any, ...]:
         conversation = changed(load(kept), event)
         return dump(conversation), draw(conversation)
 
@@ -139,7 +139,7 @@ def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
             lambda _last, _written, kept: (draw(load(kept)), ""),
             [written, conversation],
             [talk, live],
-            js="(last, written) => [last, written, falcon.chat.over(written)]",
+            js="(last, written) => (falcon.chat.over(written), [last, written, falcon.conversations.text()])",
         ),
     )
     submit_with(box, send)

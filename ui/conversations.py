@@ -149,19 +149,23 @@ class Conversation(Checked):
         return self.model_copy(update={"messages": (*self.messages, message), "current": id})
 
 
-def load(data: object) -> Conversation:
+def load(text: str) -> Conversation:
     """What a browser kept, the result of `dump`. Anything unreadable gives an empty conversation."""
     try:
+        data = json.loads(text)
         return Conversation.model_validate(
             {key: value for key, value in data.items() if key != "title"} if isinstance(data, dict) else {}
         )
-    except (ValidationError, InvalidRequest):
+    except (ValueError, RecursionError, InvalidRequest):  # pydantic's errors are ValueErrors.
         return Conversation()
 
 
-def dump(conversation: Conversation) -> dict[str, Any]:
-    """What a browser keeps: the conversation, and its title for the menu."""
-    return {**conversation.model_dump(mode="json"), "title": conversation.title}
+def dump(conversation: Conversation) -> str:
+    """What a browser keeps, as JSON: the conversation, and its title for the menu.
+
+    As one text, since Gradio's page copies every part of every component's value with each piece of an answer.
+    """
+    return json.dumps({**conversation.model_dump(mode="json"), "title": conversation.title}, ensure_ascii=False)
 
 
 def to_json(conversation: Conversation) -> str:

@@ -25,7 +25,7 @@ class Opening:
         # Beside the tabs: what is in a tab that was never opened takes no part in the page.
         self.kept = gr.HTML({}, html_template="", visible="hidden")
         self.conversation = gr.HTML(
-            {},
+            "",
             html_template="",
             visible="hidden",
             js_on_load="falcon.conversations.attach(props, trigger, watch)",

@@ -14,7 +14,7 @@ window.drawn = 0
 Object.assign((window.falcon ??= {}), {chat: {working: false, say: text => said.push(text), quiet() {}}})
 window.start = fragment => {
   falcon.conversations.restore(fragment ?? '')
-  falcon.conversations.attach({value: {}}, () => drawn++, () => {})
+  falcon.conversations.attach({value: ''}, () => drawn++, () => {})
 }
 window.tell = (text, id) => {  // As the server would return it.
   const {open} = falcon.conversations

@@ -116,12 +116,12 @@
       falcon.keepDraft('chat-message')
     },
 
-    // The run is over, whatever ended it: gives the conversation with what was written. Of a question that failed before
+    // The run is over, whatever ended it: keeps what was written. Of a question that failed before
     // a word came, nothing stays but its text.
     over(written) {
       const { run } = this
       const { open } = falcon.conversations
-      if (!run) return open
+      if (!run) return
       this.run = null
       this.working = false
       const { message, beginning, text, ended } = written
@@ -136,7 +136,6 @@
           : open.messages.map(old => (old.id === message ? { ...old, content: text } : old))
         falcon.conversations.put({ ...open, messages, current: nothing ? parent : open.current })
       }
-      return falcon.conversations.open
     },
 
     // What was asked in vain is not lost.

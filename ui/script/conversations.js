@@ -115,7 +115,7 @@
     // Connects the component that has the server see the open conversation.
     attach(props, trigger, watch) {
       this.component = { props, trigger }
-      watch('value', () => this.receive(props.value))
+      watch('value', () => props.value && this.receive(JSON.parse(props.value)))
     },
 
     // What the tab shows at first: what a link asks for, what it showed before, or the newest one.
@@ -126,13 +126,22 @@
       else this.open = (id ? read(id)?.conversation : list()[0]) ?? fresh()
       this.base = read(this.open.id)?.conversation ?? null
       sessionStorage.setItem(OPEN, this.open.id)
-      return this.open
+      return this.text()
+    },
+
+    // What the server sees of the open one.
+    text() {
+      return JSON.stringify(this.open)
+    },
+
+    hold() {
+      this.component.props.value = this.text()
     },
 
     // What the server has made of the open conversation, or one that it has read from a file. The system prompt is
     // changed here alone: it may have been typed on meanwhile.
     receive(value) {
-      if (!value?.id || JSON.stringify(value) === JSON.stringify(this.open)) return
+      if (JSON.stringify(value) === this.text()) return
       if (value.id === this.open.id) this.put({ ...value, system: this.open.system })
       else this.set(value)
     },
@@ -146,7 +155,7 @@
       this.open = conversation
       sessionStorage.setItem(OPEN, conversation.id)
       this.save()
-      this.component.props.value = this.open
+      this.hold()
     },
 
     // The same, and has the server draw it.
@@ -185,7 +194,7 @@
     // While the visitor types; what the button beside the box needs to know.
     setSystem(text) {
       this.open = { ...this.open, system: text }
-      this.component.props.value = this.open
+      this.hold()
       this.saveSoon()
       return { __type__: 'update', visible: true }
     },
@@ -198,8 +207,9 @@
       clearTimeout(this.timer)
       this.timer = null
       const merged = merge(this.base, this.open, read(this.open.id)?.conversation)
-      if (merged.messages.length > this.open.messages.length) this.component.props.value = merged
+      const others = merged.messages.length > this.open.messages.length
       this.open = merged
+      if (others) this.hold()
       const kept = settled(merged)
       if (!kept.messages.length && kept.system === null) {
         remove(kept.id)
@@ -225,7 +235,7 @@
         this.base = theirs
         if (JSON.stringify(merged) !== JSON.stringify(this.open)) {
           this.open = merged
-          this.component.props.value = merged
+          this.hold()
           this.component.trigger('input')
         }
       }
