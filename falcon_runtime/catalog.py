@@ -180,6 +180,27 @@ STARTER = CatalogEntry(
     licence_url="https://www.apache.org/licenses/LICENSE-2.0",
     licence_summary="Free for any use; keep the notices.",
     offsets=True,
+    # Measured with benchmarks/answers.py. So small a model knows most when it answers briefly and takes the likeliest
+    # token, and goes round in circles unless what it has written counts against it. It does not know the week.
+    sampling={"temperature": 0, "frequency_penalty": 0.3},
+    system="You answer questions with correct facts, in one short sentence. The days of the week are Monday, Tuesday, "
+    "Wednesday, Thursday, Friday, Saturday and Sunday. You write stories, lists and code in full.",
+    examples=Examples(
+        generate={
+            "A story": EXAMPLES.generate["A story"],
+            "A list": EXAMPLES.generate["A list"],
+            "A recipe": "The recipe for a good pancake is simple. First,",
+            "A letter": "Dear Anna,\n\nThank you for",
+        },
+        chat=(
+            "What is the capital city of Japan?",
+            "What is the opposite of brave?",
+            "Give me three tips for better sleep.",
+            "Write a Python function that adds two numbers.",
+        ),
+        instruct={name: EXAMPLES.instruct[name] for name in ("Summarise", "Explain", "Reply")},
+        compare=("What is the capital city of Japan?", "Name five animals.", "Write a short story about a lost dog."),
+    ),
 )
 """The embedded model: what every fresh machine can run without reaching a model hub."""
 

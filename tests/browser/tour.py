@@ -61,7 +61,7 @@ def _instruct(page: Page, unfold: bool) -> None:
 
 
 def _compare(page: Page, unfold: bool) -> None:
-    press(page, "Why do leaves fall in autumn?")
+    press(page, "Name five animals.")
     expect(page.get_by_label("Prompt", exact=True)).not_to_have_value("")
     page.locator("#compare-start").click()
     expect(page.locator("#difference")).to_contain_text("Tokens per second")
