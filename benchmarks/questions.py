@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from falcon_runtime.catalog import EXAMPLES
+
 Check = str | Callable[[str], bool]
 
 
@@ -91,11 +93,7 @@ FACTS = {
     "Which animal is known as the king of the jungle?": r"\blion\b",
 }
 
-_ARTICLE = (
-    "The peregrine falcon is the fastest animal on Earth. In March 2005 a trained bird named Frightful was measured at "
-    "389 kilometres per hour while diving from an aeroplane near Friday Harbor in Washington. Falcons have been kept "
-    "for hunting in Arabia and Central Asia for more than three thousand years."
-)
+_ARTICLE = EXAMPLES.instruct["Summarise"][1]
 _LETTER = (
     "Hi team, the printer on the second floor is broken again. The technician comes on Thursday at 10. Until then "
     "please use the one next to the kitchen. Bring your own paper, since ours ran out yesterday. Maria"
