@@ -253,11 +253,13 @@ class FalconRuntime:
         context: str | None = None,
         system: str | None = None,
         params: SamplingParams | None = None,
+        begun: str = "",
     ) -> Generation:
         """Follows one instruction, about `context` where it is given. `system` is the system prompt (None: the model's
-        default; empty: none). Errors as `generate`."""
+        default; empty: none). An answer that has `begun` is gone on with. Errors as `generate`."""
         system = self.defaults.system if system is None else system
-        return self.chat(instruction_messages(instruction, context or "", system), params)
+        messages = instruction_messages(instruction, context or "", system)
+        return self.chat([*messages, {"role": "assistant", "content": begun}] if begun else messages, params)
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a text, which is text whatever control tokens it spells."""

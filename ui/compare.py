@@ -14,7 +14,6 @@ from falcon_runtime import FalconRuntime
 from falcon_runtime.catalog import STARTER
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.manifest import RecipeName
-from falcon_runtime.prompt import instruction_messages
 from falcon_runtime.runtime import Generation
 from falcon_runtime.sampling import SamplingParams
 
@@ -142,10 +141,7 @@ def write(fleet: Fleet, side: Side, shared: dict[str, Any]) -> Updates:
         return
 
     def call(runtime: FalconRuntime, params: SamplingParams) -> Generation:
-        if not before.text:
-            return runtime.instruct(side.prompt, params=params)
-        messages = instruction_messages(side.prompt, "", None)
-        return runtime.chat([*messages, {"role": "assistant", "content": before.text}], params)
+        return runtime.instruct(side.prompt, params=params, begun=before.text)
 
     with closing(updates(fleet, call, shared | {"temperature": side.temperature}, side.model)) as source:
         for update in source:

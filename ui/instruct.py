@@ -10,7 +10,6 @@ import gradio as gr
 from falcon_runtime import FalconRuntime
 from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
-from falcon_runtime.prompt import instruction_messages
 from falcon_runtime.runtime import Generation
 from falcon_runtime.sampling import SamplingParams
 
@@ -89,10 +88,7 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
             wanted = asked.instruction
             if asked.schema is not None and wanted.strip():
                 wanted += f"\n\n{formats.ask_for(formats.check_schema(asked.schema))}"
-            if not asked.begun:
-                return runtime.instruct(wanted, asked.context, params=params)
-            messages = instruction_messages(wanted, asked.context, None)
-            return runtime.chat([*messages, {"role": "assistant", "content": asked.begun}], params)
+            return runtime.instruct(wanted, asked.context, params=params, begun=asked.begun)
 
         def show(update: Update) -> tuple[str]:
             return (answers.render(asked.begun + update.text, live=True),)

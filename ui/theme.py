@@ -4,13 +4,6 @@ import gradio as gr
 from gradio.themes.utils.colors import Color
 from gradio.themes.utils.fonts import LocalFont
 
-LATEX = [
-    {"left": "$$", "right": "$$", "display": True},
-    {"left": r"\[", "right": r"\]", "display": True},
-    {"left": r"\(", "right": r"\)", "display": False},
-]
-"""Single dollars stay out: they are money more often than mathematics."""
-
 INDIGO = Color(
     name="falcon_indigo",
     c50="#eff1fb",
