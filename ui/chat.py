@@ -84,6 +84,7 @@ def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
             label="System prompt",
             placeholder="None: the model answers as it was trained to.",
             lines=2,
+            elem_id="system-prompt",
         )
         own = gr.Button("Use the model's own", size="sm", visible=False, elem_classes="own-system")
         opening = gr.Textbox(
@@ -157,7 +158,7 @@ def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
     new.click(None, js="() => falcon.conversations.begin()", **INSTANT)
     delete.click(None, js="() => falcon.chat.delete()", **INSTANT)
     menu.input(None, menu, js="id => falcon.conversations.select(id)", **INSTANT)
-    system.input(None, system, own, js="text => falcon.conversations.setSystem(text)", **INSTANT)
+    system.change(None, None, own, js="() => falcon.conversations.wayToOwn()", **INSTANT)
     own.click(None, js="() => falcon.conversations.change({system: null})", **INSTANT)
     persona.input(
         None, persona, js=f"name => falcon.conversations.change({{system: {json.dumps(PERSONAS)}[name]}})", **INSTANT

@@ -177,7 +177,7 @@ def test_retry_makes_a_version_and_continue_goes_on_with_it(page: Page) -> None:
     expect(answer(page)).to_have_text(beginning)
 
     set_sampling(page, "Max new tokens", 24)
-    press(page, "Continue")
+    page.get_by_role("tabpanel").locator(".line").get_by_role("button", name="Continue").click()
     expect(answer(page)).to_have_text(re.compile(rf"^\s*{beginning}.*Paris"))
     expect(state(page)).to_have_text("Finished")
     expect(versions(page)).to_contain_text("2/2")

@@ -191,12 +191,16 @@
       return deleted
     },
 
-    // While the visitor types; what the button beside the box needs to know.
+    // While the visitor types.
     setSystem(text) {
       this.open = { ...this.open, system: text }
       this.hold()
       this.saveSoon()
-      return { __type__: 'update', visible: true }
+    },
+
+    // Whether the button beside the box has something to do.
+    wayToOwn() {
+      return { __type__: 'update', visible: this.open.system !== null }
     },
 
     saveSoon() {
@@ -243,6 +247,8 @@
     },
   }
 
+  // Not Gradio's own event, which tells of keys alone: of nothing that is pasted, deleted or dictated.
+  addEventListener('input', ({ target }) => target.closest?.('#system-prompt') && conversations.setSystem(target.value))
   addEventListener('storage', event => conversations.stored(event))
   addEventListener('pagehide', () => conversations.timer && conversations.save())
   try {
