@@ -84,6 +84,7 @@ def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
             label="System prompt",
             placeholder="None: the model answers as it was trained to.",
             lines=2,
+            interactive=True,
             elem_id="system-prompt",
         )
         own = gr.Button("Use the model's own", size="sm", visible=False, elem_classes="own-system")
