@@ -197,7 +197,12 @@ def test_penalties_do_not_keep_an_answer_from_ending(client: Client) -> None:
 
 
 def test_an_answer_that_loops_ends(client: Client) -> None:
-    arguments: dict[str, Any] = {"temperature": 0, "max_new_tokens": 400, "api_name": "/generate"}
+    arguments: dict[str, Any] = {
+        "temperature": 0,
+        "frequency_penalty": 0,
+        "max_new_tokens": 400,
+        "api_name": "/generate",
+    }
     text = "La femme, la femme, la femme, la femme, la femme,"
     assert len(client.predict(text, **arguments)) < 300
     assert len(client.predict(text, **arguments, stop_on_repetition=False)) > 600
