@@ -193,15 +193,16 @@ def test_a_disk_without_room_is_noticed_before_the_work(
         convert(str(small_checkpoint), tmp_path, recipe="fp32")
 
 
-def test_what_cannot_be_converted_leaves_the_model_that_was_there(small_model: Path, tmp_path: Path) -> None:
-    output = Path(shutil.copytree(small_model, tmp_path / "model"))
+def test_what_cannot_be_converted_leaves_the_model_that_was_there(tmp_path: Path) -> None:
     llama = random_llama()
+    output = convert(str(write_gguf(tmp_path / "model.gguf", llama)), tmp_path, recipe="fp32")
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
     llama.lm_head.weight.data[-1, -1] = float("nan")  # The last number of the last tensor.
-    source = write_gguf(tmp_path / "broken.gguf", llama)
     with pytest.raises(ConversionFailed, match="not finite"):
-        convert(str(source), tmp_path, recipe="fp32", output=output)
-    assert filecmp.cmpfiles(small_model, output, os.listdir(small_model), shallow=False)[0] == os.listdir(small_model)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".model.lock", "broken.gguf", "model"]
+        convert(str(write_gguf(tmp_path / "model.gguf", llama)), tmp_path, recipe="fp32", output=output)
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+    names = {path.name for path in tmp_path.iterdir()} - {".downloads"}
+    assert names == {f".{output.name}.lock", "model.gguf", output.name}
 
 
 @pytest.mark.parametrize("level", ["models", "models/model"])
