@@ -42,6 +42,14 @@ def answer_shortly(page: Page, tokens: int = 24) -> None:
     set_sampling(page, "Max new tokens", tokens)
 
 
+def answer_endlessly(page: Page) -> None:
+    """Makes an answer that counts go on for as long as the context lets it."""
+    set_sampling(page, "Temperature", 0)
+    set_sampling(page, "Max new tokens", 1900)
+    page.get_by_role("button", name="More").click()
+    set_sampling(page, "Frequency penalty", 0)
+
+
 def choose_preset(page: Page, name: str) -> None:
     page.locator("#preset").get_by_label(name).check()
 

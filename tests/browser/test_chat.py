@@ -12,6 +12,7 @@ from .actions import (
     EXAMPLE,
     QUESTION,
     answer,
+    answer_endlessly,
     answer_shortly,
     ask,
     disclose,
@@ -209,7 +210,7 @@ def test_escape_stops_and_nothing_else_can_be_done_meanwhile(page: Page) -> None
     expect(versions(page)).to_contain_text("2/2")
     expect(page.get_by_role("button", name="Send")).to_be_visible()
 
-    set_sampling(page, "Max new tokens", 1800)
+    answer_endlessly(page)
     page.get_by_label("Start the reply with").fill(COUNTING)
     send(page, "Count.")
     expect(answer(page)).to_have_count(2)
@@ -437,7 +438,7 @@ def test_a_question_that_fails_leaves_no_trace_but_its_text(page: Page) -> None:
 def test_what_was_written_survives_a_reload(page: Page) -> None:
     disclose(page, "Who answers, and how")
     page.get_by_label("Start the reply with").fill(COUNTING)
-    set_sampling(page, "Max new tokens", 1500)
+    answer_endlessly(page)
     send(page, "Count.")
     expect(answer(page)).to_contain_text("14, 15")
     page.reload()
@@ -456,7 +457,7 @@ def test_what_was_written_survives_a_reload(page: Page) -> None:
 def test_a_long_answer_is_followed_unless_the_visitor_reads_back(page: Page) -> None:
     open_tab(page, "Generate")
     open_tab(page, "Chat")
-    set_sampling(page, "Max new tokens", 1900)
+    answer_endlessly(page)
     disclose(page, "Who answers, and how")
     page.get_by_label("Start the reply with").fill("\n\n".join(f"{i}" for i in range(1, 40)))
     send(page, "Count, a number a line.")
@@ -482,7 +483,7 @@ def test_a_long_answer_is_followed_unless_the_visitor_reads_back(page: Page) -> 
 
 
 def test_escape_first_closes_what_is_open(page: Page) -> None:
-    set_sampling(page, "Max new tokens", 1500)
+    answer_endlessly(page)
     disclose(page, "Who answers, and how")
     page.get_by_label("Start the reply with").fill(COUNTING)
     send(page, "Count.")
