@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from falcon_runtime.catalog import STARTER
+
 from .actions import (
     COUNTING,
     EXAMPLE,
@@ -217,7 +219,7 @@ def test_escape_stops_and_nothing_else_can_be_done_meanwhile(page: Page) -> None
     for name in ("Retry", "Continue", "Undo", "Clear", "New", "Delete", "Import JSON"):
         expect(page.get_by_role("tabpanel").get_by_role("button", name=name, exact=True)).to_be_disabled()
     expect(page.get_by_label("Answer 1: earlier version")).to_be_hidden()
-    system_prompt(page).click()
+    system_prompt(page).press("ControlOrMeta+a")
     page.keyboard.type("You are")
     stop_by_escape(page, answer(page).last)
     expect(system_prompt(page)).to_have_value("You are")
@@ -275,7 +277,7 @@ def test_who_answers_and_how(page: Page) -> None:
     system_prompt(page).fill("You are a parrot.")
     press(page, "New")
     expect(question(page)).to_have_count(0)
-    expect(system_prompt(page)).to_have_value("")
+    expect(system_prompt(page)).to_have_value(STARTER.system)
     page.get_by_label("Start the reply with").fill("Certainly: the capital")
     ask(page, QUESTION)
     expect(answer(page)).to_have_text(re.compile(r"^\s*Certainly: the capital of France is Paris"))
@@ -287,7 +289,7 @@ def test_who_answers_and_how(page: Page) -> None:
     disclose(page, "Who answers, and how")
     expect(system_prompt(page)).to_have_value("You are a parrot.")
     press(page, "Use the model's own")
-    expect(system_prompt(page)).to_have_value("")
+    expect(system_prompt(page)).to_have_value(STARTER.system)
     expect(page.get_by_role("button", name="Use the model's own")).to_be_hidden()
 
 
