@@ -1,7 +1,9 @@
 """The Chat tab. Conversations live in the visitor's browser alone: the server sees the open one with each request."""
 
 import json
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,9 @@ PERSONAS = {
     "A pirate": "You are a pirate. Talk like one.",
 }
 """System prompts; None for the one that belongs to the model."""
+DRAWN_PER_S = 40_000
+"""Characters of an answer that the page draws. A longer answer is drawn less often: browsers that cannot keep up would
+lag behind, and nothing could be pressed."""
 
 
 def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
@@ -121,11 +126,19 @@ def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
         def call(runtime: FalconRuntime, params: SamplingParams) -> Generation:
             return runtime.chat(turns(conversation, runtime.defaults.system), params)
 
+        due = 0.0
+
         def show(update: Update) -> tuple[Any, ...]:
+            nonlocal due
+            now, over = time.monotonic(), bool(update.finish_reason or update.error)
+            if now < due and not over:
+                return None, None
             text = so_far["text"] + update.text
+            due = now + len(text) / DRAWN_PER_S
             return answers.render(text, live=True), so_far | {"text": text, "ended": bool(update.finish_reason)}
 
-        yield from streaming.to_page(fleet, call, controls.values(*values), show)
+        with closing(streaming.to_page(fleet, call, controls.values(*values), show)) as updates:
+            yield from (update for update in updates if update[0] is not None)
 
     def change(kept: str, event: gr.EventData) -> tuple[Any, ...]:
         conversation = changed(load(kept), event)
