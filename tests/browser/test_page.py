@@ -6,6 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from falcon_runtime.catalog import STARTER
 from tests.served_app import serve
 
 from .actions import (
@@ -27,6 +28,8 @@ from .actions import (
 from .conftest import OpenPage
 from .tour import tour
 
+OWN_TEMPERATURE = f"{STARTER.sampling['temperature']:g}"
+
 
 def test_presets_and_settings_stay(page: Page) -> None:
     choose_preset(page, "Creative")
@@ -42,7 +45,7 @@ def test_presets_and_settings_stay(page: Page) -> None:
     expect(sampling(page, "Max new tokens")).to_have_value("99")
     expect(page.locator("#preset").get_by_label("Custom")).to_be_checked()
     page.locator("#reset-sampling").click()
-    expect(sampling(page, "Temperature")).to_have_value("0.2")
+    expect(sampling(page, "Temperature")).to_have_value(OWN_TEMPERATURE)
     expect(page.locator("#preset").get_by_label("Balanced")).to_be_checked()
 
 
@@ -60,7 +63,7 @@ def test_a_link_reopens_prompt_and_settings(open_page: OpenPage) -> None:
     # What cannot be is passed over.
     odd = open_page(link.partition("#")[0] + "#tab=generate&text=x&temperature=hot&top_k=7")
     expect(text_box(odd)).to_have_value("x")
-    expect(sampling(odd, "Temperature")).to_have_value("0.2")
+    expect(sampling(odd, "Temperature")).to_have_value(OWN_TEMPERATURE)
 
 
 def test_errors_are_said_in_place(page: Page) -> None:
