@@ -42,12 +42,18 @@ def answer_shortly(page: Page, tokens: int = 24) -> None:
     set_sampling(page, "Max new tokens", tokens)
 
 
+def answer_greedily(page: Page, tokens: int) -> None:
+    """Makes the model take the likeliest token each time, and go on for as long as it may with a text that counts."""
+    set_sampling(page, "Temperature", 0)
+    set_sampling(page, "Max new tokens", tokens)
+    if not sampling(page, "Frequency penalty").is_visible():
+        page.get_by_role("button", name="More").click()
+    set_sampling(page, "Frequency penalty", 0)
+
+
 def answer_endlessly(page: Page) -> None:
     """Makes an answer that counts go on for as long as the context lets it."""
-    set_sampling(page, "Temperature", 0)
-    set_sampling(page, "Max new tokens", 1900)
-    page.get_by_role("button", name="More").click()
-    set_sampling(page, "Frequency penalty", 0)
+    answer_greedily(page, 1900)
 
 
 def choose_preset(page: Page, name: str) -> None:

@@ -4,7 +4,18 @@ import re
 
 from playwright.sync_api import Locator, Page, expect
 
-from .actions import COUNTING, OVER, clear, generate, press, set_sampling, state, text_box, wait_for_more
+from .actions import (
+    COUNTING,
+    OVER,
+    answer_greedily,
+    clear,
+    generate,
+    press,
+    set_sampling,
+    state,
+    text_box,
+    wait_for_more,
+)
 from .conftest import OpenPage
 
 
@@ -23,11 +34,6 @@ def alternatives(page: Page) -> Locator:
 
 def forks(page: Page) -> Locator:
     return page.locator("#trail button")
-
-
-def start_greedily(page: Page, length: int) -> None:
-    set_sampling(page, "Temperature", 0)
-    set_sampling(page, "Max new tokens", length)
 
 
 def test_continues_in_place(page: Page) -> None:
@@ -56,7 +62,7 @@ def test_continues_in_place(page: Page) -> None:
 
 
 def test_stop_stops(page: Page) -> None:
-    start_greedily(page, 1600)
+    answer_greedily(page, 1600)
     text_box(page).fill(COUNTING)
     text_box(page).press("Shift+Enter")
     wait_for_more(page, COUNTING)
@@ -76,7 +82,7 @@ def test_stop_stops(page: Page) -> None:
 def test_one_visitors_stop_leaves_the_others_alone(open_page: OpenPage) -> None:
     pages = [open_page(), open_page()]
     for page in pages:
-        start_greedily(page, 600)
+        answer_greedily(page, 600)
         text_box(page).fill(COUNTING)
     for page in pages:
         press(page, "Generate")
@@ -86,7 +92,7 @@ def test_one_visitors_stop_leaves_the_others_alone(open_page: OpenPage) -> None:
 
 
 def test_a_token_shows_its_alternatives_and_forks(page: Page) -> None:
-    start_greedily(page, 12)
+    answer_greedily(page, 12)
     first = generate(page, "The capital of France is")
     expect(tokens(page)).to_have_count(12)
     assert written(page, 12) == first.removeprefix("The capital of France is")
@@ -124,7 +130,7 @@ def test_a_token_shows_its_alternatives_and_forks(page: Page) -> None:
 
 
 def test_what_engineers_want(page: Page) -> None:
-    start_greedily(page, 24)
+    answer_greedily(page, 24)
     page.get_by_role("button", name="For engineers").click()
     page.get_by_role("textbox", name=re.compile("^Stop")).fill("15")
     text = generate(page, COUNTING)
@@ -155,7 +161,7 @@ def test_what_engineers_want(page: Page) -> None:
 
 
 def test_arabic_runs_from_the_right(page: Page) -> None:
-    start_greedily(page, 8)
+    answer_greedily(page, 8)
     arabic = "ما هي عاصمة الإمارات؟ 123."
     generate(page, arabic)
     style = "element => getComputedStyle(element).direction"
@@ -178,7 +184,7 @@ def test_arabic_runs_from_the_right(page: Page) -> None:
 
 
 def test_clear_can_be_taken_back(page: Page) -> None:
-    start_greedily(page, 8)
+    answer_greedily(page, 8)
     text = generate(page, "Once upon a time")
     press(page, "Clear")
     expect(text_box(page)).to_have_value("")

@@ -110,7 +110,7 @@ def test_request_waits_for_the_model(open_page: OpenPage, starter_models_dir: Pa
 
         # The engine dies while it works: one sentence, and a new one with the next request, which the header tells.
         open_tab(page, "Generate")
-        set_sampling(page, "Max new tokens", 1600)
+        answer_greedily(page, 1600)
         text_box(page).fill(COUNTING)
         press(page, "Generate")
         expect(state(page)).to_have_text("Writing")
