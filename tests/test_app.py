@@ -230,7 +230,8 @@ def test_cancelling_frees_the_engine(client: Client) -> None:
     """What the cancelled request would still have had to write must not stand between the next one and its answer."""
     tokens = 1600
     began = time.monotonic()
-    long = client.submit(COUNTING, max_new_tokens=tokens, temperature=0, api_name="/generate")
+    arguments: dict[str, Any] = {"max_new_tokens": tokens, "temperature": 0, "frequency_penalty": 0}
+    long = client.submit(COUNTING, **arguments, api_name="/generate")
     wait_for_text(long)
     time.sleep(1)
     written = len(long.outputs()[-1])

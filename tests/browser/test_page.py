@@ -13,6 +13,7 @@ from .actions import (
     COUNTING,
     OVER,
     QUESTION,
+    answer_greedily,
     choose_preset,
     generate,
     message_box,
