@@ -41,10 +41,15 @@ def reference(starter_gguf: Path) -> LlamaForCausalLM:
     ).eval()
 
 
+def asked(runtime: FalconRuntime) -> list[dict[str, str]]:
+    """The first question, as the page asks it."""
+    return [{"role": "system", "content": runtime.defaults.system}, {"role": "user", "content": QUESTIONS[0]}]
+
+
 def test_it_answers(runtime: FalconRuntime) -> None:
     params = SamplingParams(temperature=0, max_new_tokens=24)
     for answer in (
-        runtime.chat([{"role": "user", "content": QUESTIONS[0]}], params),
+        runtime.chat(asked(runtime), params),
         runtime.instruct(QUESTIONS[0], params=params),
     ):
         chunks = list(answer)
@@ -53,7 +58,7 @@ def test_it_answers(runtime: FalconRuntime) -> None:
 
 def test_an_answer_ends_with_an_end_token(runtime: FalconRuntime) -> None:
     params = SamplingParams(temperature=0, max_new_tokens=200)
-    last = list(runtime.chat([{"role": "user", "content": QUESTIONS[0]}], params))[-1]
+    last = list(runtime.chat(asked(runtime), params))[-1]
     assert last.finish_reason == "stop"
     assert last.stats.generated_tokens < 50
 
@@ -96,9 +101,10 @@ def test_fp32_says_what_transformers_says(models_cache: Path, reference: LlamaFo
         convert(STARTER.name, models_cache, recipe="fp32")
     with FalconRuntime(str(folder)) as runtime:
         for question in QUESTIONS:
-            chunks = list(runtime.instruct(question, params=SamplingParams(temperature=0, max_new_tokens=64)))
+            params = SamplingParams(temperature=0, frequency_penalty=0, max_new_tokens=64)
+            chunks = list(runtime.instruct(question, system="", params=params))
             found = [token for chunk in chunks for token in chunk.token_ids]
-            _, tokenizer = runtime._ready()
+            tokenizer = runtime._ready()[1].tokenizer
             messages = [{"role": "user", "content": question}]
             prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
             ids = prompt["input_ids"] if not isinstance(prompt, torch.Tensor) else prompt
