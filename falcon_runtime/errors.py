@@ -39,7 +39,7 @@ class PromptTooLong(InvalidRequest):
 
 
 class NotEnoughMemory(FalconError):
-    """This machine has not the memory that a model needs beside what runs."""
+    """This machine lacks the memory that a model needs beside what runs."""
 
 
 class EngineDied(FalconError):

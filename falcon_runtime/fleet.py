@@ -151,7 +151,7 @@ class Fleet:
 
     def _find(self, name: str) -> str:
         """The name of the model that `name` stands for. Errors: UnknownModel, also for folders elsewhere: names may
-        come from the page, and a visitor shall not run what is somewhere on the disk."""
+        come from the page, and a visitor must not run what is somewhere on the disk."""
         if name == self._current.name:
             return name
         model = find_model(name, self._models_dir)

@@ -40,7 +40,7 @@ class Folder:
         return str(self.path)
 
     def names(self) -> set[str]:
-        """Of the files that can be had."""
+        """Of the files that are available."""
         return {path.name for path in self.path.iterdir() if path.is_file()}
 
     def header(self, name: str) -> Header:

@@ -28,7 +28,7 @@ ENVIRONMENT = {
     # same cores: attention was five times slower with them, a whole decode step two and a half times.
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
-    # Weights and KV caches in huge pages, for fewer misses in the TLB. And glibc shall not give blocks of megabytes
+    # Weights and KV caches in huge pages, for fewer misses in the TLB. And glibc should not give blocks of megabytes
     # back to the system when they are freed, to get them again page by page: that takes longer than what sampling
     # computes in them.
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"

@@ -43,7 +43,7 @@ def serve(connection: Connection, scheduler: Scheduler) -> None:
 def measure_costs(program: ForwardProgram) -> list[float]:
     """Seconds that a forward of 1, 2, 3, ... rows takes here and now, a quarter of the context being filled.
 
-    What rows cost hangs on the model, the processor, its kernels and the context: two may take less than one, eight
+    What rows cost depends on the model, the processor, its kernels and the context: two may take less than one, eight
     half as much again or three times as much.
     """
     idle, start = program.slots - 1, program.context // 4
