@@ -1,6 +1,7 @@
 """Fixtures for all tests: the converted starter model, built once and kept in the user's cache, and small models."""
 
 import os
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from falcon_runtime.catalog import STARTER, Wheel
 from falcon_runtime.convert import convert
 from falcon_runtime.library import Model, find_model
-from falcon_runtime.manifest import CONVERTER_VERSION, is_converted
+from falcon_runtime.manifest import CONVERTER_VERSION, MANIFEST, is_converted, read_manifest
 from falcon_runtime.obtain import obtain
+
+from .served_app import ServedApp, serve
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% if m['role'] == 'assistant' %}<|end|>{% endif %}"
@@ -65,6 +68,27 @@ def starter_gguf(starter_models_dir: Path) -> Path:
     """The checkpoint that the starter model was converted from."""
     assert isinstance(STARTER.source, Wheel)
     return starter_models_dir / ".downloads" / Path(STARTER.source.member).name
+
+
+@pytest.fixture(scope="session")
+def endless_models_dir(starter_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with the starter under the name "endless": nothing ends its answers but the full context, so that
+    what happens in the midst of one hangs on no luck."""
+    starter, folder = starter_models_dir / STARTER.name, tmp_path_factory.mktemp("models") / "endless"
+    folder.mkdir()
+    for file in starter.iterdir():
+        (folder / file.name).symlink_to(file)
+    (folder / MANIFEST).unlink()
+    nothing_ends = {"end_tokens": (), "sampling": {"stop_on_repetition": 0}}
+    read_manifest(starter).model_copy(update=nothing_ends).save(folder)
+    return folder.parent
+
+
+@pytest.fixture(scope="session")
+def endless_app(endless_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApp]:
+    log = tmp_path_factory.mktemp("endless") / "log"
+    with serve(endless_models_dir, log, "--model", "endless") as served:
+        yield served
 
 
 def small_tokenizer() -> PreTrainedTokenizerFast:

@@ -51,11 +51,6 @@ def answer_greedily(page: Page, tokens: int) -> None:
     set_sampling(page, "Frequency penalty", 0)
 
 
-def answer_endlessly(page: Page) -> None:
-    """Makes an answer that counts go on for as long as the context lets it."""
-    answer_greedily(page, 1900)
-
-
 def choose_preset(page: Page, name: str) -> None:
     page.locator("#preset").get_by_label(name).check()
 
@@ -133,3 +128,17 @@ def question(page: Page) -> Locator:
 def answer(page: Page) -> Locator:
     """The answers, one that is being written included."""
     return page.locator("#conversation .bot-row .bubble, #live:visible")
+
+
+def versions(page: Page) -> Locator:
+    """Which version of a message is shown, where there are several."""
+    return page.locator("#conversation .versions")
+
+
+def system_prompt(page: Page) -> Locator:
+    return page.get_by_label("System prompt")
+
+
+def over(page: Page) -> None:
+    """Waits until nothing is being answered any more."""
+    expect(page.get_by_role("button", name="Send")).to_be_visible()

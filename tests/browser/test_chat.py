@@ -10,24 +10,24 @@ from playwright.sync_api import Locator, Page, expect
 from falcon_runtime.catalog import STARTER
 
 from .actions import (
-    COUNTING,
     EXAMPLE,
     QUESTION,
     answer,
-    answer_endlessly,
     answer_shortly,
     ask,
     disclose,
     link,
     message_box,
     open_tab,
+    over,
     press,
     question,
     sampling,
     send,
     set_sampling,
     state,
-    stop_by_escape,
+    system_prompt,
+    versions,
 )
 from .conftest import OpenPage
 
@@ -54,7 +54,6 @@ SEND_AND_TYPE = """(box, text) => {
   enter()
 }"""
 """Sends what is in the box, and at once another text: faster than any answer."""
-GAP = "(talk => talk.scrollHeight - talk.scrollTop - talk.clientHeight)(document.getElementById('talk'))"
 HOSTILE = """
 <script>window.run = "script"</script>
 <img src="data:," onerror="window.run = 'image'">
@@ -72,15 +71,6 @@ def ready(page: Page) -> Page:
     open_tab(page, "Chat")
     answer_shortly(page)
     return page
-
-
-def versions(page: Page) -> Locator:
-    """Which version of a message is shown, where there are several."""
-    return page.locator("#conversation .versions")
-
-
-def system_prompt(page: Page) -> Locator:
-    return page.get_by_label("System prompt")
 
 
 def menu(page: Page) -> Locator:
@@ -121,11 +111,6 @@ def conversation(*contents: str) -> str:
 def notice(page: Page) -> Locator:
     """What the page says above the box about what was done last."""
     return page.locator("#chat-notice")
-
-
-def over(page: Page) -> None:
-    """Waits until nothing is being answered any more."""
-    expect(page.get_by_role("button", name="Send")).to_be_visible()
 
 
 def test_enter_sends_and_the_focus_stays_in_the_box(page: Page) -> None:
@@ -202,29 +187,6 @@ def test_an_edited_question_is_a_version_of_it(page: Page) -> None:
     page.get_by_label("Question 1: earlier version").click()
     expect(question(page)).to_have_text(QUESTION)
     expect(answer(page)).to_contain_text("Paris")
-
-
-def test_escape_stops_and_nothing_else_can_be_done_meanwhile(page: Page) -> None:
-    disclose(page, "Keep this conversation")
-    disclose(page, "Who answers, and how")
-    ask(page, QUESTION)
-    press(page, "Retry")
-    expect(versions(page)).to_contain_text("2/2")
-    expect(page.get_by_role("button", name="Send")).to_be_visible()
-
-    answer_endlessly(page)
-    page.get_by_label("Start the reply with").fill(COUNTING)
-    send(page, "Count.")
-    expect(answer(page)).to_have_count(2)
-    for name in ("Retry", "Continue", "Undo", "Clear", "New", "Delete", "Import JSON"):
-        expect(page.get_by_role("tabpanel").get_by_role("button", name=name, exact=True)).to_be_disabled()
-    expect(page.get_by_label("Answer 1: earlier version")).to_be_hidden()
-    system_prompt(page).press("ControlOrMeta+a")
-    page.keyboard.type("You are")
-    stop_by_escape(page, answer(page).last)
-    expect(system_prompt(page)).to_have_value("You are")
-    expect(page.get_by_role("button", name="Send")).to_be_visible()
-    expect(answer(page)).to_have_count(2)
 
 
 def test_conversations_stay_in_the_browser(page: Page, open_page: OpenPage) -> None:
@@ -435,72 +397,6 @@ def test_a_question_that_fails_leaves_no_trace_but_its_text(page: Page) -> None:
     expect(answer(page).last).to_contain_text("Athens")
     page.reload()
     expect(question(page)).to_have_count(2)
-
-
-def test_what_was_written_survives_a_reload(page: Page) -> None:
-    disclose(page, "Who answers, and how")
-    page.get_by_label("Start the reply with").fill(COUNTING)
-    answer_endlessly(page)
-    send(page, "Count.")
-    expect(answer(page)).to_contain_text("14, 15")
-    page.reload()
-    expect(question(page)).to_have_text("Count.")
-    expect(answer(page)).to_contain_text("14, 15")
-    written = answer(page).inner_text()
-    set_sampling(page, "Max new tokens", 8)
-    press(page, "Continue")
-    expect(state(page)).to_have_text("Stopped at the length limit")
-    over(page)
-    expect(answer(page)).to_have_count(1)
-    assert answer(page).inner_text().startswith(written.rstrip())
-    assert len(answer(page).inner_text()) > len(written)
-
-
-def test_a_long_answer_is_followed_unless_the_visitor_reads_back(page: Page) -> None:
-    open_tab(page, "Generate")
-    open_tab(page, "Chat")
-    answer_endlessly(page)
-    disclose(page, "Who answers, and how")
-    page.get_by_label("Start the reply with").fill("\n\n".join(f"{i}" for i in range(1, 40)))
-    send(page, "Count, a number a line.")
-    expect(state(page)).to_have_text("Writing")
-    page.wait_for_function("document.getElementById('talk').scrollTop > 300")
-    page.wait_for_function(f"({GAP}) < 60")
-    jump = page.get_by_role("button", name="Go to the end")
-    expect(jump).to_be_hidden()
-
-    page.locator("#talk").hover()
-    page.mouse.wheel(0, -300)
-    expect(jump).to_be_visible()
-    top = page.locator("#talk").evaluate("talk => talk.scrollTop")
-    length = len(answer(page).inner_text())
-    page.wait_for_function("n => document.getElementById('live').innerText.length > n + 20", arg=length)
-    assert page.locator("#talk").evaluate("talk => talk.scrollTop") == top
-    jump.click()
-    page.wait_for_function(f"({GAP}) < 60")
-    expect(jump).to_be_hidden()
-    page.keyboard.press("Escape")
-    over(page)
-    page.wait_for_function(f"({GAP}) < 60")
-
-
-def test_escape_first_closes_what_is_open(page: Page) -> None:
-    answer_endlessly(page)
-    disclose(page, "Who answers, and how")
-    page.get_by_label("Start the reply with").fill(COUNTING)
-    send(page, "Count.")
-    expect(answer(page)).to_contain_text("14")
-    page.get_by_role("combobox", name="Persona").click()
-    expect(page.get_by_role("option").first).to_be_visible()
-    page.keyboard.press("Escape")
-    expect(page.get_by_role("option")).to_have_count(0)
-    composing = "box => box.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true, %s}))"
-    for how in ("isComposing: true", "keyCode: 229"):
-        message_box(page).evaluate(composing % how)
-    length = len(answer(page).inner_text())
-    page.wait_for_function("n => document.getElementById('live').innerText.length > n", arg=length)
-    message_box(page).press("Escape")
-    expect(state(page)).to_have_text("Stopped")
 
 
 def test_two_tabs_of_one_browser(page: Page) -> None:

@@ -16,7 +16,6 @@ from .actions import (
     text_box,
     wait_for_more,
 )
-from .conftest import OpenPage
 
 
 def tokens(page: Page) -> Locator:
@@ -59,36 +58,6 @@ def test_continues_in_place(page: Page) -> None:
     press(page, "Clear")
     expect(text_box(page)).to_have_value("")
     expect(tokens(page)).to_have_count(0)
-
-
-def test_stop_stops(page: Page) -> None:
-    answer_greedily(page, 1600)
-    text_box(page).fill(COUNTING)
-    text_box(page).press("Shift+Enter")
-    wait_for_more(page, COUNTING)
-    expect(state(page)).to_have_text("Writing")
-    page.keyboard.press("Escape")
-    expect(state(page)).to_have_text("Stopped")
-    stopped = text_box(page).input_value()
-    page.wait_for_timeout(1500)
-    assert text_box(page).input_value() == stopped
-    assert page.evaluate("document.activeElement.closest('#generate-start, #generate-text') !== null")
-
-    set_sampling(page, "Max new tokens", 4)
-    press(page, "Continue")
-    expect(state(page)).to_have_text(OVER)
-
-
-def test_one_visitors_stop_leaves_the_others_alone(open_page: OpenPage) -> None:
-    pages = [open_page(), open_page()]
-    for page in pages:
-        answer_greedily(page, 600)
-        text_box(page).fill(COUNTING)
-    for page in pages:
-        press(page, "Generate")
-    press(pages[1], "Stop")
-    expect(state(pages[1])).to_have_text("Stopped")
-    expect(state(pages[0])).to_have_text("Stopped at the length limit")
 
 
 def test_a_token_shows_its_alternatives_and_forks(page: Page) -> None:

@@ -18,7 +18,6 @@ from .actions import (
     sampling,
     set_sampling,
     state,
-    stop_by_escape,
 )
 from .conftest import OpenPage
 
@@ -80,12 +79,6 @@ def test_a_task_and_an_instruction_of_ones_own(page: Page) -> None:
     expect(answer(page)).to_contain_text("Paris")
     expect(state(page)).to_have_text("Finished")
     expect(instruction(page)).to_be_focused()
-
-    set_sampling(page, "Max new tokens", 1800)
-    instruction(page).fill("Tell me about the sea.")
-    instruction(page).press("Enter")
-    stop_by_escape(page, answer(page))
-    expect(page.get_by_role("button", name="Run")).to_be_visible()
 
 
 def test_files_fill_the_context(page: Page, tmp_path: Path) -> None:

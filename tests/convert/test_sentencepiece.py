@@ -117,7 +117,7 @@ def test_settings_of_the_folder_hold(tmp_path: Path, weights: Path) -> None:
     }
     tokenizer = converted(tmp_path, weights, model, **settings)
     end = model.piece_to_id("<|end|>")
-    assert tokenizer.encode("the fox") == [*model.encode("the fox"), end]
+    assert tokenizer.encode("the fox") == model.encode("the fox")  # An end behind a prompt would be one of its text.
     assert tokenizer.apply_chat_template([{"content": "Hi"}], tokenize=False) == "Hi<|end|>"
     assert open_checkpoint(tmp_path).end_tokens() == sorted({256, end})  # config.json's and the tokenizer's.
 
