@@ -27,11 +27,13 @@ Endpoint = Callable[..., Iterator[str]]
 
 
 class Blocks(gr.Blocks):
-    """Blocks whose API endpoints get what was sent as it came, with None for each value that was not."""
+    """Blocks whose API endpoints get what was sent as it came, with None for each value that was not. What a visitor
+    types beyond the scale of a slider is the scale's end, as the slider shows it a moment later."""
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *options: Any, **more: Any) -> list[Any]:
         parameters = block_fn.inputs
         if not any(isinstance(parameter, Api) for parameter in parameters):
+            inputs = [on_scale(block, value) for block, value in zip(parameters, inputs, strict=False)]
             return await super().preprocess_data(block_fn, inputs, *options, **more)
         if len(inputs) > len(parameters):
             raise gr.Error(
@@ -39,6 +41,12 @@ class Blocks(gr.Blocks):
                 print_exception=False,
             )
         return [*inputs, *[None] * (len(parameters) - len(inputs))]
+
+
+def on_scale(block: Any, value: Any) -> Any:
+    if isinstance(block, gr.Slider) and isinstance(value, int | float):
+        return min(max(value, block.minimum), block.maximum)
+    return value
 
 
 def build(fleet: Fleet) -> None:

@@ -20,7 +20,7 @@ from falcon_runtime.sampling import SamplingParams
 from . import answers, controls, link, stats
 from .chips import Chips
 from .clearing import Clearing
-from .controls import Sampling, Slider
+from .controls import Sampling
 from .link import Opening
 from .models import Offer
 from .runs import INSTANT, Keep, Runs, Start, submit_with
@@ -61,7 +61,7 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening, offer: Offer) -> N
             with gr.Column(min_width=260):
                 models.append(gr.Dropdown(offered, value=fleet.current.name, label=f"{side} model", interactive=True))
                 temperatures.append(
-                    Slider(0, 2, value=0.8 * i, step=0.05, label=f"{side} temperature", interactive=True)
+                    gr.Slider(0, 2, value=0.8 * i, step=0.05, label=f"{side} temperature", interactive=True)
                 )
                 lines.append(gr.HTML(stats.IDLE))
                 shown.append(answers.block(f"{side} answer", elem_classes="compare-answer"))

@@ -139,18 +139,9 @@ def words(name: str, note: str = "", **options: Any) -> dict[str, Any]:
     }
 
 
-class Slider(gr.Slider):
-    """One that takes what a visitor types beyond its scale for the end of the scale, as it shows it a moment later."""
-
-    is_template = True  # For the browser it is Gradio's own.
-
-    def preprocess(self, payload: float | None) -> float | None:
-        return payload if payload is None else min(max(payload, self.minimum), self.maximum)
-
-
-def slider(name: str, defaults: Values) -> Slider:
+def slider(name: str, defaults: Values) -> gr.Slider:
     least, greatest, step = SLIDERS[name]
-    return Slider(least, greatest, step=step, value=defaults[name], **words(name))
+    return gr.Slider(least, greatest, step=step, value=defaults[name], **words(name))
 
 
 def on_scale(name: str, value: float) -> float:

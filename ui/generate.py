@@ -18,7 +18,7 @@ from falcon_runtime.sampling import SamplingParams
 from . import controls, link, stats, tokens
 from .chips import Chips
 from .clearing import Clearing
-from .controls import Sampling, Slider
+from .controls import Sampling
 from .link import Opening
 from .runs import INSTANT, Keep, Runs, Start
 from .streaming import Lines, Update, together, updates
@@ -74,7 +74,7 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
                 **controls.words("logit_bias", " One per line, such as: 2413 = 5, or ' castle' = -100.", value=""),
                 lines=2,
             ),
-            Slider(
+            gr.Slider(
                 1,
                 MAX_COMPLETIONS,
                 value=1,
