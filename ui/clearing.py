@@ -9,6 +9,7 @@ from gradio.components import Component
 from .runs import INSTANT
 
 HIDE = "() => ({__type__: 'update', visible: false})"
+HIDE_IF_WRITTEN = "(...texts) => ({__type__: 'update', ...(texts.some(Boolean) ? {visible: false} : {})})"
 """In the browser: no word that is typed waits for the server."""
 
 
@@ -37,4 +38,6 @@ class Clearing:
 
         self._clear.click(take, list(page), [*page, self._taken, self._back], **INSTANT)
         self._back.click(bring_back, self._taken, [*page, self._back], **INSTANT)
-        gr.on([*(box.input for box in boxes), *begins], None, None, self._back, js=HIDE, **INSTANT)
+        gr.on(list(begins), None, None, self._back, js=HIDE, **INSTANT)
+        # Not `input`, which Gradio's text box has for keys alone, and neither for what is pasted nor dropped.
+        gr.on([box.change for box in boxes], None, list(boxes), self._back, js=HIDE_IF_WRITTEN, **INSTANT)
