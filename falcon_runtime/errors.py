@@ -22,6 +22,10 @@ class BackendUnavailable(FalconError):
     """The backend's libraries are not on this machine, or the model was not lowered for it."""
 
 
+class UnsupportedExecuTorch(FalconError):
+    """The ExecuTorch that is installed is not the one that the kernels were made for."""
+
+
 class DownloadFailed(FalconError):
     """A download did not arrive, or is not what the catalogue says."""
 

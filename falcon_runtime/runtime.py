@@ -33,6 +33,8 @@ from .transcripts import Record, Transcripts
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+COMPILING = "Compiling the engine for this processor, which is done once"
+
 
 class Generation:
     """An answer on its way: an iterator of `Chunk`, the last of which has a finish reason. Errors: EngineDied.
@@ -345,7 +347,7 @@ class FalconRuntime:
                 report(Status("loading", f"Loading {self._model.title}"))
                 # Each takes seconds, the engine mostly in its own process.
                 with ThreadPoolExecutor(1, "falcon-engine-start") as starter:
-                    started = starter.submit(self._engine.start)
+                    started = starter.submit(self._engine.start, lambda: report(Status("loading", COMPILING)))
                     self._encoder = self._encoder or Encoder(load_tokenizer(self._model.folder, manifest))
                     started.result()
                 self._decoder = self._decoder or Decoder(self._encoder.tokenizer)

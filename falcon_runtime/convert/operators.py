@@ -1,5 +1,5 @@
 """The operators `falcon::…`, as tracing knows them and in plain torch. The engine has kernels of its own for them:
-engine/attention.py and engine/linear.py."""
+engine/kernels."""
 
 import torch
 import torch.nn.functional as F

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 from ..child import environment
 from ..errors import EngineDied, FalconError, ModelDamaged, RuntimeClosed
 from ..sampling import SamplingParams
-from .messages import Cancel, Ready, Submit
+from .messages import Cancel, Compiling, Ready, Submit
 from .request import Step
 
 logger = logging.getLogger(__name__)
@@ -86,10 +86,11 @@ class Engine:
         """The process's id; None before the first start."""
         return self._process._popen.pid if self._process else None
 
-    def start(self) -> None:
-        """Starts the process unless it runs. Errors: what `read_manifest` and `Program` raise; RuntimeClosed."""
+    def start(self, on_compiling: Callable[[], None] = lambda: None) -> None:
+        """Starts the process unless it runs; `on_compiling` is called if the kernels have to be compiled for this
+        processor first. Errors: what `read_manifest` and `Program` raise; RuntimeClosed."""
         with self._lock:
-            self._running()
+            self._running(on_compiling)
 
     def submit(self, tokens: Sequence[int], params: SamplingParams | None) -> StepStream:
         """Continues `tokens`, or scores them where `params` is None. Errors: as `start`."""
@@ -102,12 +103,12 @@ class Engine:
             if self._process:
                 self._process.stop()
 
-    def _running(self) -> "EngineProcess":
+    def _running(self, on_compiling: Callable[[], None] = lambda: None) -> "EngineProcess":
         if self._closed:
             raise RuntimeClosed("The runtime is closed. Make a new FalconRuntime.")
         if self._process is None or not self._process.alive:
             again = self._process is not None
-            self._process = EngineProcess(self._folder, self._threads)
+            self._process = EngineProcess(self._folder, self._threads, on_compiling)
             if again:
                 self.restarted_at = time.time()
         return self._process
@@ -116,7 +117,7 @@ class Engine:
 class EngineProcess:
     """One run of the worker process, from start to death."""
 
-    def __init__(self, folder: Path, threads: int | None):
+    def __init__(self, folder: Path, threads: int | None, on_compiling: Callable[[], None]):
         ours, theirs = socket.socketpair()
         env = environment(**ENVIRONMENT)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  ExecuTorch writes notes there; told when it dies.
@@ -133,7 +134,7 @@ class EngineProcess:
         self._streams: dict[int, StepStream] = {}
         self._numbers = count()
         self.alive, self._stopped = True, False
-        self._await_ready(folder)
+        self._await_ready(folder, on_compiling)
         threading.Thread(target=self._receive, name="falcon-engine", daemon=True).start()
 
     def submit(self, tokens: Sequence[int], params: SamplingParams | None) -> StepStream:
@@ -156,9 +157,10 @@ class EngineProcess:
         self._stopped = True
         self._popen.terminate()
 
-    def _await_ready(self, folder: Path) -> None:
+    def _await_ready(self, folder: Path, on_compiling: Callable[[], None]) -> None:
         try:
-            answer = self._connection.recv()
+            while isinstance(answer := self._connection.recv(), Compiling):
+                on_compiling()
         except (EOFError, OSError):
             answer = ModelDamaged(
                 f"The engine ended while it loaded {folder} ({self._death()}). There may be too little memory, or the "

@@ -6,6 +6,11 @@ from ..sampling import SamplingParams
 
 
 @dataclass(frozen=True)
+class Compiling:
+    """The kernels are being compiled, as they are once for each processor, which takes some time."""
+
+
+@dataclass(frozen=True)
 class Ready:
     """The model is loaded."""
 

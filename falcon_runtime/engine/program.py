@@ -11,8 +11,7 @@ from ..errors import ModelDamaged
 from ..machine import default_threads
 from ..manifest import PROGRAM, Manifest
 from ..recipes import PACKED
-from . import attention, linear, native
-from .native import MAX_THREADS
+from .kernels import KERNELS, Announce, Heads, abi, abi_check
 
 Logits = NDArray[np.float32]
 
@@ -36,14 +35,15 @@ class ForwardProgram(Protocol):
 class Program:
     """A `ForwardProgram` on ExecuTorch. Wrong shapes would abort the process, so the caller keeps within the limits."""
 
-    def __init__(self, folder: Path, manifest: Manifest, threads: int | None):
+    def __init__(self, folder: Path, manifest: Manifest, threads: int | None, announce: Announce = lambda: None):
         # The extension itself, not portable_lib, which re-exports it: that one brings in the whole exporter, which
         # takes seconds and 130 MB. It needs torch's libraries to be loaded first.
         import torch
         from executorch.extension.pybindings import _C as runtime
 
-        runtime._unsafe_reset_threadpool(min(threads or default_threads(), MAX_THREADS))
-        _register_kernels(manifest)
+        runtime._unsafe_reset_threadpool(min(threads or default_threads(), abi.MAX_THREADS))
+        abi_check.check(runtime._load_for_executorch)
+        _use_kernels(manifest, announce)
         self.slots, self.context = manifest.slots, manifest.context
         self.max_tokens, self.max_rows = manifest.max_tokens, manifest.max_rows
         self._tensor = torch.tensor
@@ -89,12 +89,11 @@ class Program:
         return result
 
 
-def _register_kernels(manifest: Manifest) -> None:
-    """Registers the kernels that the program calls beyond ExecuTorch's own."""
+def _use_kernels(manifest: Manifest, announce: Announce) -> None:
+    """Makes the kernels known that the program calls beyond ExecuTorch's own."""
     shape = manifest.shape
-    native.use_pool()
-    attention.register(
-        attention.Heads(shape.heads // shape.kv_heads, shape.kv_heads, shape.head_dim, manifest.cache_bits)
-    )
+    heads = Heads(shape.heads // shape.kv_heads, shape.kv_heads, shape.head_dim, manifest.cache_bits)
+    KERNELS.use_pool()
+    KERNELS.use_attention(heads, announce)
     if packed := {scheme for scheme in PACKED if str(scheme) in manifest.schemes}:
-        linear.register(packed, max(inputs for _, inputs in shape.linear.values()))
+        KERNELS.use_products(packed, max(inputs for _, inputs in shape.linear.values()), announce)

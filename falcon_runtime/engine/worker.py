@@ -1,7 +1,8 @@
 """The engine's process: `python -m falcon_runtime.engine.worker SOCKET FOLDER THREADS`, started by `client.Engine`.
 
 A forward holds the GIL, and a wrong shape or a lack of memory ends the whole process; here neither touches the page.
-Messages go over the inherited socket: `Submit` and `Cancel` come in; `Ready` or an error, then tuples of `Step`s, out.
+Messages go over the inherited socket: `Submit` and `Cancel` come in; `Compiling`, perhaps, `Ready` or an error, then
+tuples of `Step`s, out.
 """
 
 import gc
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from ..errors import FalconError
 from ..manifest import read_manifest
-from .messages import Cancel, Ready, Submit
+from .messages import Cancel, Compiling, Ready, Submit
 from .program import ForwardProgram, Program
 from .request import Request
 from .scheduler import Pace, Scheduler
@@ -78,7 +79,7 @@ def main() -> None:
     try:
         try:
             manifest = read_manifest(Path(folder))
-            program = Program(Path(folder), manifest, int(threads) or None)
+            program = Program(Path(folder), manifest, int(threads) or None, lambda: connection.send(Compiling()))
             costs = measure_costs(program)
         except FalconError as error:
             connection.send(error)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from falcon_runtime.convert import convert
 from falcon_runtime.convert.quantize import packed, unpacked
+from falcon_runtime.engine.kernels.instruction_sets import Products, available_products
+from falcon_runtime.engine.kernels.rounding import FACTORS, rounding, top_of
+from falcon_runtime.engine.kernels.tile import make_tile
 from falcon_runtime.engine.program import Program
-from falcon_runtime.engine.tile import FACTORS, Products, best_products, make_tile, rounding, top_of
 from falcon_runtime.manifest import read_manifest
 from falcon_runtime.recipes import BLOCK, INT4, PACKED, TILE, Scheme
 
@@ -22,9 +24,8 @@ from ..convert.conftest import random_llama, write_gguf
 
 FACTOR = np.dtype([("scale", np.float32), ("sum", np.int32)])
 """What stands beside a block of inputs; with offsets, the sum is a float32."""
-BEST = best_products()
-WAYS = get_args(Products)[get_args(Products).index(BEST) :]
-"""All that this processor has: who has one has those behind it."""
+WAYS = available_products()
+BEST = WAYS[0]
 
 
 @cache

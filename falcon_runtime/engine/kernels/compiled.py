@@ -1,0 +1,106 @@
+"""Compiled kernels, kept in the user's cache folder: numba takes twenty seconds for them, and they are the same each
+time for one processor, one source and one set of versions.
+
+Each file is a zip, whose checksums tell a damaged one, and whose name has a digest of all that its code depends on. It
+appears when it is whole. Without a folder that can be written, kernels are compiled at each start.
+"""
+
+import hashlib
+import os
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
+
+Library = tuple[str, bytes]
+"""The name of a C function in its library, and the object code of that."""
+PACKAGES = ("numba", "llvmlite", "numpy", "executorch")
+
+_alive: list[Any] = []
+"""The libraries whose code is in use."""
+
+
+def addresses(
+    make: Callable[..., Mapping[str, Any]], *options: Any, announce: Callable[[], None] = lambda: None
+) -> dict[str, int]:
+    """Addresses of the C functions that `make(*options)` compiles (numba's `cfunc`), by the names that it gives them.
+
+    They must hang on nothing but the source of this package and on `options`, which their `repr` tells: no addresses in
+    them, no global that changes. `announce` is called before they are compiled, which takes seconds, if they are.
+    """
+    path = folder() / f"{make.__name__}-{_digest(make.__qualname__, options)}.zip"
+    libraries = _kept(path)
+    if not libraries:
+        announce()
+        libraries = {name: _library(function) for name, function in make(*options).items()}
+        _keep(path, libraries)
+    # Also what was compiled just now: where numba has it, a sum may be in another order, and its last bits others.
+    return {name: _load(*library) for name, library in libraries.items()}
+
+
+def folder() -> Path:
+    """Where they are kept. XDG_CACHE_HOME is the usual variable for it."""
+    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache_home) / "falcon-runtime" / "kernels"
+
+
+def _library(function: Any) -> Library:
+    _, _, (code, _) = function._library.serialize_using_object_code()
+    return function._wrapper_name, code
+
+
+def _load(name: str, code: bytes) -> int:
+    """Each library has an engine of its own: numba numbers functions anew in each process, so that names recur."""
+    rtsys.initialize(cpu_target.target_context)  # Compiled code may call numba's runtime.
+    target = llvm.Target.from_default_triple().create_target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    _alive.append(engine)
+    return int(engine.get_function_address(name))
+
+
+def _kept(path: Path) -> dict[str, Library]:
+    """The libraries in a file; none if it is not there, or damaged."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            names = {entry.split("/")[0] for entry in file.namelist()}
+            return {name: (file.read(f"{name}/name").decode(), file.read(f"{name}/object")) for name in names}
+    except (OSError, KeyError, zipfile.BadZipFile, zlib.error):
+        return {}
+
+
+def _keep(path: Path, libraries: Mapping[str, Library]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as whole, zipfile.ZipFile(whole, "w") as file:
+            for name, (symbol, code) in libraries.items():
+                file.writestr(f"{name}/name", symbol)
+                file.writestr(f"{name}/object", code)
+        os.replace(whole.name, path)
+    except OSError:
+        pass  # There is no such folder, or no room: the next start compiles them again.
+
+
+def _digest(name: str, options: tuple[Any, ...]) -> str:
+    return hashlib.sha256("\n".join([_surroundings(), name, repr(options)]).encode()).hexdigest()[:32]
+
+
+@cache
+def _surroundings() -> str:
+    """All that compiled code depends on besides its options: processor, versions and source."""
+    processor = cpu_target.target_context.codegen().magic_tuple()
+    versions = [sys.version, *(f"{package} {version(package)}" for package in PACKAGES)]
+    here = Path(__file__).parent
+    sources = [*sorted(here.glob("*.py")), *(here.parents[1] / name for name in ("recipes.py", "architecture.py"))]
+    digests = [hashlib.sha256(source.read_bytes()).hexdigest() for source in sources]
+    return "\n".join([*map(str, processor), *versions, *digests])

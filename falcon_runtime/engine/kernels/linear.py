@@ -1,0 +1,285 @@
+"""The products with packed weights: `norm_linear`, `linear_add` and `gated_linear_add` of convert/operators.py.
+
+ExecuTorch's own kernels for 4 bits (XNNPACK) quantize the inputs of a token with one scale for all of them, and copy
+every weight when a model is loaded. These take the weights where the file is mapped, quantize inputs in blocks of 32 as
+llama.cpp does, and do on the way what stands around a linear in a Llama.
+
+What a norm gives has a few channels that are tens of times larger than all others (Dettmers et al., 2022, LLM.int8(),
+arXiv:2208.07339, where they are multiplied in 16 bits), and whose neighbors would lose their last bits to the common
+scale. A block with one of them is multiplied twice: what quantization leaves of its inputs is quantized and multiplied
+again, as another block beside the others. That is 16 bits where 8 are too few, at the price of one more block. A
+`precise` product does so with all blocks.
+
+A call works in two steps, each on all threads: `quantize` makes the inputs and quantizes them, a row or a part of one
+at a time, and `multiply` computes the outputs, a few tiles at a time. Rows are independent: each gets the same result
+whatever else is in the batch.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numba import carray, cfunc, njit, types
+
+from ...recipes import BLOCK, TILE, Scheme
+from .abi import (
+    MAX_THREADS,
+    bool_at,
+    call_unit,
+    data_of,
+    fail,
+    float_at,
+    parallelize,
+    pointer,
+    set_rows,
+    size_of,
+    tensor_at,
+    word_at,
+)
+from .arithmetic import LOG2, F, exp2
+from .instruction_sets import Products
+from .rounding import FACTORS, rounding, top_of
+from .tile import make_tile
+from .workspace import ADDRESS, Workspace
+
+MAX_TOKENS = 256
+"""Rows that a forward has at most: convert/graph.py's MAX_TOKENS."""
+CHUNK = 64
+"""Blocks of a row that a thread quantizes at a time."""
+SERIAL = 2 * CHUNK
+"""Up to so many blocks in all, waking the other threads takes longer than they save."""
+UNIT_BYTES = 256 * 1024
+"""Of weights that a thread multiplies with all rows before it takes the next: they should stay in its cache."""
+UNITS = 16
+"""Into which a weight is divided at least."""
+OUTLIER = 3
+"""A block of normed inputs is taken twice if its largest number is so many times the mean of those of all blocks."""
+PLAIN, NORMED, GATED = range(3)
+NORM_ARGUMENTS, ADD_ARGUMENTS = 8, 5
+"""Of norm_linear and of the other two, the result being given twice."""
+MAX_SCHEMES = 4
+
+SCHEME = np.dtype(
+    [("block_bytes", np.int64), ("head_bytes", np.int64), ("bits", np.int64), ("zero", np.int64), ("multiply", ADDRESS)]
+)
+"""One of `recipes.Scheme`, and the address of the second step for it."""
+WORKSPACE = np.dtype(
+    [
+        # Of this call: addresses of float32 [rows, inputs], [inputs], [rows, outputs] twice, and of the packed weight
+        # [tiles, blocks, block_bytes].
+        *((name, ADDRESS) for name in ("x", "norm", "residual", "out", "weight")),
+        ("eps", np.float64),
+        *((name, np.int64) for name in ("kind", "precise", "zero", "rows", "blocks", "tiles", "outputs")),
+        ("unit", np.int64),  # Tiles that a thread takes at a time.
+        ("pairs", np.int64),  # Entries of `order`.
+        # Memory: int8 [rows, 2, blocks, 32] and their factors [rows, 2, blocks, 8 bytes], the second half of which is
+        # for blocks that are taken twice; which these are, uint8 [blocks]; the order in which blocks are multiplied,
+        # int64 [pairs, 2]; and float32 [MAX_THREADS, CHUNK * 32].
+        *((name, ADDRESS) for name in ("inputs", "factors", "twice", "order", "scratch")),
+        ("most_blocks", np.int64),  # That there is room for.
+        ("schemes", ADDRESS),  # SCHEME [scheme_count].
+        ("scheme_count", np.int64),
+        *((name, ADDRESS) for name in ("pool", "parallelize", "parallelize_with_thread", "quantize")),
+    ]
+)
+UNIT_SIGNATURE = types.void(types.int64, types.int64, types.int64)
+"""(workspace, thread, unit)"""
+KERNEL_SIGNATURE = types.void(types.int64, types.int64, types.int64, types.int64)
+"""(workspace, context, arguments, count)"""
+
+
+@njit
+def workspace_at(address: Any) -> Any:
+    return carray(pointer(address), 1, WORKSPACE)[0]
+
+
+@njit
+def scheme_of(w: Any, weight: Any) -> Any:
+    """The index of the scheme of a packed weight, told by the bytes of its blocks; -1 if it is unknown."""
+    schemes = carray(pointer(w.schemes), MAX_SCHEMES, SCHEME)
+    for i in range(w.scheme_count):
+        if schemes[i].block_bytes == size_of(weight, 2):
+            return i
+    return -1
+
+
+@njit(fastmath=True)
+def _make_plain(x: Any, first: Any, numbers: Any) -> None:
+    for i in range(len(numbers)):
+        numbers[i] = x[first + i]
+
+
+@njit(fastmath=True)
+def _make_normed(x: Any, first: Any, numbers: Any, norm: Any, eps: Any) -> None:
+    """RMSNorm (Zhang and Sennrich, 2019, arXiv:1910.07467) of the row x."""
+    square = F(0)
+    for i in range(len(x)):
+        square += x[i] * x[i]
+    factor = F(1) / np.sqrt(F(square / F(len(x)) + eps))
+    for i in range(len(numbers)):
+        numbers[i] = x[first + i] * factor * norm[first + i]
+
+
+@njit(fastmath=True)
+def _make_gated(x: Any, first: Any, numbers: Any) -> None:
+    """SwiGLU (Shazeer, 2020, arXiv:2002.05202) of a row of gates and then ups."""
+    up = len(x) // 2
+    for i in range(len(numbers)):
+        gate = x[first + i]
+        power = exp2(F(-abs(gate) * F(1 / LOG2)))
+        sigmoid = (F(1) if gate >= F(0) else power) / (F(1) + power)
+        numbers[i] = gate * sigmoid * x[up + first + i]
+
+
+@njit
+def _make(w: Any, row: Any, first: Any, numbers: Any) -> None:
+    """The inputs of blocks from `first` on, as float32."""
+    width = w.blocks * BLOCK * (2 if w.kind == GATED else 1)
+    x = carray(pointer(w.x + row * width * 4), width, np.float32)
+    if w.kind == NORMED:
+        _make_normed(x, first * BLOCK, numbers, carray(pointer(w.norm), width, np.float32), F(w.eps))
+    elif w.kind == GATED:
+        _make_gated(x, first * BLOCK, numbers)
+    else:
+        _make_plain(x, first * BLOCK, numbers)
+
+
+@njit
+def _quantize(address: Any, thread: Any, unit: Any) -> None:
+    """The first step, for CHUNK blocks of a row."""
+    w = workspace_at(address)
+    chunks = (w.blocks + CHUNK - 1) // CHUNK
+    row, first = unit // chunks, unit % chunks * CHUNK
+    count = min(CHUNK, w.blocks - first)
+    scratch = w.scratch + thread * CHUNK * BLOCK * 4
+    _make(w, row, first, carray(pointer(scratch), count * BLOCK, np.float32))
+    place = row * 2 * w.blocks + first
+    inputs, factors = w.inputs + place * BLOCK, w.factors + place * FACTORS
+    outlier = F(0)
+    if w.kind == NORMED:
+        for i in range(count):
+            outlier += top_of(scratch + i * BLOCK * 4)
+        outlier *= F(OUTLIER / count)
+    twice, none = carray(pointer(w.twice), w.blocks, np.uint8), carray(pointer(factors), 4 * w.blocks, np.int32)
+    for i in range(count):
+        at, again = scratch + i * BLOCK * 4, w.blocks + i
+        top = top_of(at)
+        rounding(at, top, w.zero, inputs + i * BLOCK, factors + i * FACTORS)
+        if w.kind == NORMED:
+            if top > outlier or w.precise:
+                twice[first + i] = 1
+                rounding(at, top_of(at), w.zero, inputs + again * BLOCK, factors + again * FACTORS)
+            else:
+                none[2 * again], none[2 * again + 1] = 0, 0
+
+
+def multiply(scheme: Scheme, products: Products) -> Mapping[str, Any]:
+    """The second step, for weights of a scheme."""
+    eight, four, two, one = (make_tile(rows, scheme, products) for rows in (8, 4, 2, 1))
+    block_bytes = scheme.block_bytes
+
+    @cfunc(UNIT_SIGNATURE)
+    def multiply_unit(address: Any, thread: Any, unit: Any) -> None:
+        w = workspace_at(address)
+        blocks, outputs, order, pairs = w.blocks, w.outputs, w.order, w.pairs
+        tile_bytes, stride, width = blocks * block_bytes, outputs * 4, 2 * blocks
+        first, last = unit * w.unit, min((unit + 1) * w.unit, w.tiles)
+        row = 0
+        while row < w.rows:
+            left = w.rows - row
+            count = 8 if left >= 8 else 4 if left >= 4 else 2 if left >= 2 else 1
+            inputs, factors = w.inputs + row * width * BLOCK, w.factors + row * width * FACTORS
+            for tile in range(first, last):
+                weight, here = w.weight + tile * tile_bytes, row * stride + tile * TILE * 4
+                base, out, step = w.residual + here if w.residual else 0, w.out + here, stride
+                whole = (tile + 1) * TILE <= outputs
+                if not whole:
+                    out, step = w.scratch + thread * CHUNK * BLOCK * 4, TILE * 4
+                if count == 8:
+                    eight(weight, order, pairs, inputs, factors, width, base, out, step)
+                elif count == 4:
+                    four(weight, order, pairs, inputs, factors, width, base, out, step)
+                elif count == 2:
+                    two(weight, order, pairs, inputs, factors, width, base, out, step)
+                else:
+                    one(weight, order, pairs, inputs, factors, width, base, out, step)
+                if not whole:
+                    for i in range(count):
+                        for k in range(outputs - tile * TILE):
+                            number = carray(pointer(out + i * step), TILE, np.float32)[k]
+                            carray(pointer(w.out + here + i * stride), TILE, np.float32)[k] = number
+            row += count
+
+    return {"multiply": multiply_unit}
+
+
+@njit
+def _begin(w: Any, arguments: Any, count: Any) -> Any:
+    """Reads what the operator is called with. The index of the weight's scheme; -1 if it cannot be computed."""
+    normed = count == NORM_ARGUMENTS
+    if not normed and count != ADD_ARGUMENTS:
+        return -1
+    x, weight = tensor_at(arguments, 0), tensor_at(arguments, 3 if normed else 1)
+    out = tensor_at(arguments, count - 1)
+    w.rows, w.tiles, w.blocks = size_of(x, 1), size_of(weight, 0), size_of(weight, 1)
+    gated = size_of(x, 2) == 2 * w.blocks * BLOCK
+    if w.rows > MAX_TOKENS or w.blocks > w.most_blocks or not (gated or size_of(x, 2) == w.blocks * BLOCK):
+        return -1
+    set_rows(out, w.rows)
+    w.kind = NORMED if normed else GATED if gated else PLAIN
+    w.x, w.weight, w.out, w.outputs = data_of(x), data_of(weight), data_of(out), size_of(out, 2)
+    if normed:
+        w.norm, w.eps, w.residual = data_of(tensor_at(arguments, 1)), float_at(arguments, 2), 0
+        w.precise = bool_at(arguments, 5)
+    else:
+        w.residual = data_of(tensor_at(arguments, 2))
+    return scheme_of(w, weight)
+
+
+def linear() -> Mapping[str, Any]:
+    """The kernel of all three operators in one, which compiles faster: a norm has more arguments, a gate an input twice
+    as wide. And the first step as the thread pool calls it."""
+
+    @cfunc(UNIT_SIGNATURE)
+    def quantize_unit(address: Any, thread: Any, unit: Any) -> None:
+        _quantize(address, thread, unit)
+
+    @cfunc(KERNEL_SIGNATURE)
+    def kernel(address: Any, context: Any, arguments: Any, count: Any) -> None:
+        w = workspace_at(address)
+        index = _begin(w, arguments, count)
+        if index < 0:
+            fail(context)
+            return
+        scheme = carray(pointer(w.schemes), MAX_SCHEMES, SCHEME)[index]
+        w.zero = scheme.zero
+        w.unit = max(1, min(UNIT_BYTES // (w.blocks * scheme.block_bytes), w.tiles // UNITS))
+        twice = carray(pointer(w.twice), w.blocks, np.uint8)
+        order = carray(pointer(w.order), 4 * w.blocks, np.int64)
+        for block in range(w.blocks):
+            twice[block], order[2 * block], order[2 * block + 1] = 0, block, block
+        pool, units = word_at(w.pool), w.rows * ((w.blocks + CHUNK - 1) // CHUNK)
+        if w.rows * w.blocks <= SERIAL:
+            for unit in range(units):
+                call_unit(w.quantize, address, 0, unit)
+        else:
+            parallelize(w.parallelize_with_thread, pool, w.quantize, address, units)
+        w.pairs = w.blocks
+        for block in range(w.blocks):
+            if twice[block]:
+                order[2 * w.pairs], order[2 * w.pairs + 1] = block, w.blocks + block
+                w.pairs += 1
+        tasks = (w.tiles + w.unit - 1) // w.unit
+        parallelize(w.parallelize_with_thread, pool, scheme.multiply, address, tasks)
+
+    return {"quantize": quantize_unit, "linear": kernel}
+
+
+def make_room(workspace: Workspace, blocks: int) -> None:
+    """Allocates the memory for rows of up to so many blocks."""
+    workspace.allocate("inputs", (MAX_TOKENS, 2, blocks, BLOCK), np.int8)
+    workspace.allocate("factors", (MAX_TOKENS, 2, blocks, FACTORS), np.int8)
+    workspace.allocate("twice", (blocks,), np.uint8)
+    workspace.allocate("order", (2 * blocks, 2), np.int64)
+    workspace.allocate("scratch", (MAX_THREADS, CHUNK * BLOCK), np.float32)
+    workspace.set(most_blocks=blocks)
