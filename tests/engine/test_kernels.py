@@ -1,0 +1,123 @@
+"""What stands around the kernels: compiled code that is kept, and the check of ExecuTorch's binary interface."""
+
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from numba import cfunc, types
+
+from falcon_runtime.engine.kernels import abi, abi_check, compiled
+from falcon_runtime.engine.kernels.compiled import addresses
+from falcon_runtime.errors import UnsupportedExecuTorch
+
+
+def multiply_by(factor: int) -> Mapping[str, Any]:
+    @cfunc(types.int64(types.int64))
+    def multiply(number: Any) -> Any:
+        return number * factor
+
+    @cfunc(types.int64(types.int64))
+    def negative(number: Any) -> Any:
+        return -number * factor
+
+    return {"multiply": multiply, "negative": negative}
+
+
+def multiplied(factor: int) -> tuple[bool, list[int]]:
+    """Whether something was compiled, and what the functions make of 7."""
+    compiling: list[None] = []
+    found = addresses(multiply_by, factor, announce=lambda: compiling.append(None))
+    call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+    return bool(compiling), [call(found[name])(7) for name in ("multiply", "negative")]
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of compiled code, which is empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return compiled.folder()
+
+
+def test_what_was_compiled_is_kept(kept: Path) -> None:
+    assert multiplied(3) == (True, [21, -21])
+    assert multiplied(5) == (True, [35, -35])
+    assert multiplied(3) == (False, [21, -21])
+    assert multiplied(5) == (False, [35, -35])
+    assert len(list(kept.iterdir())) == 2
+
+
+def truncated(whole: bytes) -> bytes:
+    return whole[:-100]
+
+
+def changed(whole: bytes) -> bytes:
+    """With another byte in the middle, which is code."""
+    middle = len(whole) // 2
+    return whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [lambda whole: b"", truncated, changed], ids=["empty", "truncated", "changed"])
+def test_a_damaged_file_is_made_anew(kept: Path, damage: Callable[[bytes], bytes]) -> None:
+    multiplied(3)
+    (file,) = kept.iterdir()
+    file.write_bytes(damage(file.read_bytes()))
+    assert multiplied(3) == (True, [21, -21])
+    assert multiplied(3) == (False, [21, -21])
+
+
+def test_code_of_another_processor_or_source_is_not_taken(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    multiplied(3)
+    monkeypatch.setattr(compiled, "_surroundings", lambda: "another processor")
+    assert multiplied(3) == (True, [21, -21])
+    assert len(list(kept.iterdir())) == 2
+
+
+def test_without_a_folder_code_is_compiled_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(file))
+    for _ in range(2):
+        assert multiplied(3) == (True, [21, -21])
+
+
+def test_two_processes_at_once_do_no_harm(kept: Path) -> None:
+    code = "from tests.engine.test_kernels import multiplied; print(multiplied(3)[1])"
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    both = [subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE) for _ in range(2)]
+    assert [process.communicate()[0] for process in both] == [b"[21, -21]\n"] * 2
+    assert multiplied(3) == (False, [21, -21])
+
+
+def load(path: str) -> Any:
+    import torch  # noqa: F401  Its libraries have to be there first.
+    from executorch.extension.pybindings import _C as runtime
+
+    return runtime._load_for_executorch(path)
+
+
+@pytest.mark.parametrize(
+    ("offset", "other"), [("SIZES", 8), ("STRIDES", 24), ("DATA", 32), ("NUMEL", 48), ("TYPE", 40)]
+)
+def test_another_layout_is_a_sentence(offset: str, other: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    abi_check.check(load)
+    monkeypatch.setattr(abi, offset, other)
+    with pytest.raises(UnsupportedExecuTorch, match=r"calls kernels in another way than the one that was tested: \S"):
+        abi_check.check(load)
+
+
+def test_another_version_is_a_sentence_that_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(abi_check, "version", lambda package: "1.6.0")
+    with pytest.raises(UnsupportedExecuTorch, match=r"ExecuTorch 1\.6\.0 .*1\.5\.1.*pip install executorch==1\.5\.1"):
+        abi_check.check(load)
+
+
+def test_functions_that_are_not_there_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(abi, "REGISTER_KERNELS", "_ZN10executorch7runtime16register_kernelsEv")
+    monkeypatch.setattr(abi_check, "_registered", abi_check._registered.__wrapped__)  # As if it were the first time.
+    with pytest.raises(UnsupportedExecuTorch, match="register_kernels"):
+        abi_check.check(load)
