@@ -72,6 +72,8 @@ class Engine:
         self._folder, self._threads = folder, threads
         self._lock = threading.Lock()
         self._process: EngineProcess | None = None
+        self._newest: EngineProcess | None = None
+        """The process that was started last, be it ready or not."""
         self._closed = False
         self.restarted_at: float | None = None
         """`time.time()` when the process was last started again after one had ended; None if never."""
@@ -97,20 +99,31 @@ class Engine:
             return self._running().submit(tokens, params)
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            if self._process:
-                self._process.stop()
+        """Ends the process, also one that is just starting."""
+        self._closed = True  # Not under the lock, which a start holds.
+        if self._newest:
+            self._newest.stop()
 
     def _running(self) -> "EngineProcess":
-        if self._closed:
-            raise RuntimeClosed("The runtime is closed. Make a new FalconRuntime.")
+        self._check_open()
         if self._process is None or not self._process.alive:
             again = self._process is not None
-            self._process = EngineProcess(self._folder, self._threads)
+            self._newest = EngineProcess(self._folder, self._threads)
+            if self._closed:
+                self._newest.stop()
+            try:
+                self._newest.await_ready(self._folder)
+            except ModelDamaged:
+                self._check_open()  # Else it was `close` that ended it.
+                raise
+            self._process = self._newest
             if again:
                 self.restarted_at = time.time()
         return self._process
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeClosed("The runtime is closed. Make a new FalconRuntime.")
 
 
 class EngineProcess:
@@ -132,8 +145,21 @@ class EngineProcess:
         self._sending = threading.Lock()
         self._streams: dict[int, StepStream] = {}
         self._numbers = count()
-        self.alive, self._stopped = True, False
-        self._await_ready(folder)
+        self.alive = self._stopped = False
+
+    def await_ready(self, folder: Path) -> None:
+        """Returns when the model is loaded. Errors: those of `Engine.start`."""
+        try:
+            answer = self._connection.recv()
+        except (EOFError, OSError):
+            answer = ModelDamaged(
+                f"The engine ended while it loaded {folder} ({self._death()}). There may be too little memory, or the "
+                "program is damaged: convert the model again."
+            )
+        if not isinstance(answer, Ready):
+            self._popen.wait()
+            raise answer
+        self.alive = True
         threading.Thread(target=self._receive, name="falcon-engine", daemon=True).start()
 
     def submit(self, tokens: Sequence[int], params: SamplingParams | None) -> StepStream:
@@ -152,22 +178,11 @@ class EngineProcess:
             pass  # The process is gone; the receiving thread tells every stream.
 
     def stop(self) -> None:
-        """Ends the process and every stream; does not wait for a step to end."""
+        """Ends the process and every stream; does not wait for a step to end. The process is gone then, its memory
+        free."""
         self._stopped = True
-        self._popen.terminate()
-
-    def _await_ready(self, folder: Path) -> None:
-        try:
-            answer = self._connection.recv()
-        except (EOFError, OSError):
-            answer = ModelDamaged(
-                f"The engine ended while it loaded {folder} ({self._death()}). There may be too little memory, or the "
-                "program is damaged: convert the model again."
-            )
-        if not isinstance(answer, Ready):
-            self.alive = False
-            self._popen.wait()
-            raise answer
+        self._popen.kill()  # It has nothing to finish, and may be suspended.
+        self._popen.wait()
 
     def _receive(self) -> None:
         try:
