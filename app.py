@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import get_args
 
@@ -94,12 +95,10 @@ def serve(fleet: Fleet, models: Plan, options: argparse.Namespace) -> None:
             f"The page cannot be opened on {host}, port {port}: the port is in use, or the address is not this "
             "machine's. Choose others with --port and --host."
         ) from error
-    try:
-        print(f"The page is at {demo.local_url}", flush=True)
-        threading.Thread(target=prepare, args=(fleet, models, options), name="falcon-prepare", daemon=True).start()
-        demo.block_thread()
-    finally:
-        demo.close(verbose=False)
+    print(f"The page is at {demo.local_url}", flush=True)
+    threading.Thread(target=prepare, args=(fleet, models, options), name="falcon-prepare", daemon=True).start()
+    while True:
+        time.sleep(3600)  # Gradio's own waiting would, after an interrupt, wait for every open page.
 
 
 def bypass_proxies(*hosts: str) -> None:

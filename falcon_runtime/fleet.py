@@ -266,7 +266,7 @@ class Fleet:
             parts = [self._current, self._second, self._next]
             over = [runtime for runtime in list(self._open) if runtime not in parts and not self._leases[runtime]]
         for runtime in over:
-            runtime.close()  # Not under the lock: it waits for an engine that is just starting.
+            runtime.close()  # Not under the lock: it waits until the engine has given its memory back.
         with self._changed:
             for runtime in over:
                 self._open.pop(runtime, None)

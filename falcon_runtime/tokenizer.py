@@ -4,7 +4,7 @@ import codecs
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import TokenizerError
 from .manifest import Manifest
@@ -22,13 +22,15 @@ _NAMED_BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 
 def load_tokenizer(folder: Path, manifest: Manifest) -> "PreTrainedTokenizerBase":
     """The tokenizer in a converted model's folder. Errors: TokenizerError where it is missing or another model's."""
-    from transformers import AutoTokenizer  # Seconds: only when a model is loaded.
+    # A second: only when a model is loaded. AutoTokenizer would import torch and more, and take ten.
+    from transformers import PreTrainedTokenizerFast
 
     again = f"Put the files of the model's own tokenizer into {folder}, or convert the model again."
     if not (folder / "tokenizer_config.json").is_file() or not (folder / "tokenizer.json").is_file():
         raise TokenizerError(f"{folder} has no tokenizer (tokenizer.json and tokenizer_config.json). {again}")
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        load: Any = PreTrainedTokenizerFast.from_pretrained
+        tokenizer: PreTrainedTokenizerBase = load(folder, local_files_only=True)
     except Exception as error:  # transformers and tokenizers raise many kinds, bare Exception among them
         raise TokenizerError(f"The tokenizer in {folder} cannot be read ({error}). {again}") from error
     if len(tokenizer) != manifest.tokenizer_size:

@@ -23,6 +23,9 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
+FOLDERS = ("browser", "tests", "convert", "engine", "ui")
+"""Those whose files take longest come first, so that no process is left with a long file when the other is done."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the slow tests too")
@@ -33,6 +36,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+    items.sort(key=lambda item: FOLDERS.index(item.path.parent.name))
 
 
 @pytest.fixture(scope="session")

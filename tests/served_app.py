@@ -75,7 +75,8 @@ def serve(models_dir: Path, log: Path, *flags: str, **env: str) -> Iterator[Serv
             wait_for_page(app)
             yield app
         finally:
-            app.process.terminate()
+            with suppress(psutil.NoSuchProcess):  # Some tests end it.
+                app.process.terminate()
             app.process.wait()
 
 

