@@ -1,5 +1,6 @@
 """A real Chromium, driven by Playwright, on the real app."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,11 +50,10 @@ def open_page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Open
             errors.append(error)
 
     def open_page(
-        url: str | None = None, state: str = "Ready", width: int = 1280, height: int = 900, scheme: str = "light"
+        url: str | None = None, state: str | re.Pattern[str] = "Ready", width: int = 1280, height: int = 900
     ) -> Page:
         context = browser.new_context(
             viewport={"width": width, "height": height},
-            color_scheme=scheme,  # type: ignore[arg-type]
             reduced_motion="reduce",  # Without a graphics card the engine's processor draws what moves.
         )
         contexts.append(context)

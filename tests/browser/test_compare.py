@@ -84,7 +84,7 @@ def test_two_recipes(open_page: OpenPage, starter_int8: Path, tmp_path: Path) ->
 
 def test_a_public_page_offers_no_downloads(open_page: OpenPage, starter_models_dir: Path, tmp_path: Path) -> None:
     with serve(starter_models_dir, tmp_path / "log", "--offer", "converted") as app:
-        page = open_page(app.url)
+        page = open_page(app.url, re.compile("Loading|Ready"))
         page.get_by_role("button", name="Models").click()
         expect(page.locator("#model-menu").get_by_label(re.compile(STARTER.title)).first).to_be_visible()
         expect(page.locator("#model-menu")).not_to_contain_text("to download")
