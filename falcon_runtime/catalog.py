@@ -185,9 +185,9 @@ STARTER = CatalogEntry(
     # capital of the United States, and names colors more often when it has seen two named.
     sampling={"temperature": 0, "frequency_penalty": 0.3},
     system="You answer simple questions with simple facts, in one short sentence. The days of the week are Monday, "
-    "Tuesday, Wednesday, Thursday, Friday, Saturday and Sunday, and then Monday again. The capital of the United States "
-    "is Washington, D.C. The color of lemons is yellow, and the color of coal is black. You write stories, lists and "
-    "code in full.",
+    "Tuesday, Wednesday, Thursday, Friday, Saturday and Sunday, and then Monday again. The capital of the United "
+    "States is Washington, D.C. The color of lemons is yellow, and the color of coal is black. You write stories, "
+    "lists and code in full.",
     examples=Examples(
         generate={
             "A story": EXAMPLES.generate["A story"],
