@@ -119,7 +119,9 @@ def test_settings_of_the_folder_hold(tmp_path: Path, weights: Path) -> None:
     end = model.piece_to_id("<|end|>")
     assert tokenizer.encode("the fox") == model.encode("the fox")  # An end behind a prompt would be one of its text.
     assert tokenizer.apply_chat_template([{"content": "Hi"}], tokenize=False) == "Hi<|end|>"
-    assert open_checkpoint(tmp_path).end_tokens() == sorted({model.eos_id(), 256, end})  # The known one, config.json's and the tokenizer's.
+    assert open_checkpoint(tmp_path).end_tokens() == sorted(
+        {model.eos_id(), 256, end}
+    )  # The known one, config.json's and the tokenizer's.
 
 
 @pytest.mark.parametrize(("legacy", "begins"), [(False, "the"), (True, "▁the")])
