@@ -181,13 +181,12 @@ STARTER = CatalogEntry(
     licence_summary="Free for any use; keep the notices.",
     offsets=True,
     # Measured with benchmarks/answers.py. So small a model knows most when it answers briefly and takes the likeliest
-    # token, and goes round in circles unless what it has written counts against it. It knows neither the week nor the
-    # capital of the United States, and names colors more often when it has seen two named.
+    # token, and goes round in circles unless what it has written counts against it. It does not know the week, and
+    # names a color more often when it has seen two named.
     sampling={"temperature": 0, "frequency_penalty": 0.3},
-    system="You answer simple questions with simple facts, in one short sentence. The days of the week are Monday, "
-    "Tuesday, Wednesday, Thursday, Friday, Saturday and Sunday, and then Monday again. The capital of the United "
-    "States is Washington, D.C. The color of lemons is yellow, and the color of coal is black. You write stories, "
-    "lists and code in full.",
+    system="You answer questions with correct facts, in one short sentence. The days of the week are Monday, Tuesday, "
+    "Wednesday, Thursday, Friday, Saturday and Sunday. Lemons are yellow and coal is black. You write stories, lists "
+    "and code in full.",
     examples=Examples(
         generate={
             "A story": EXAMPLES.generate["A story"],
