@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 from falcon_runtime import FalconRuntime, SamplingParams
@@ -37,13 +38,17 @@ class Sample:
     def right(self) -> bool:
         return self.question.accepts(self.text) and not self.loops
 
-    @property
+    @cached_property
     def loops(self) -> bool:
         return self.finish_reason == "repetition" or bool(LOOP.search(self.text))
 
-    @property
+    @cached_property
     def unnoticed(self) -> bool:
-        return self.loops and self.finish_reason == "length"
+        """Whether it still loops where the limit cuts it off: nothing but part of a copy comes after the copies."""
+        if self.finish_reason != "length":
+            return False
+        loops = list(LOOP.finditer(self.text))
+        return bool(loops) and len(self.text) - loops[-1].end() < len(loops[-1].group(1) or loops[-1].group(2))
 
 
 def ask(runtime: FalconRuntime, question: Question, params: SamplingParams, system: str) -> Sample:
@@ -110,7 +115,7 @@ def worst_run(samples: Sequence[Sample], runs: int) -> tuple[int, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", nargs="?", help="a catalogue name, or the folder of a converted model")
+    parser.add_argument("model", nargs="?", help="a catalogue name, or a model's folder, which has no defaults of ours")
     parser.add_argument("--samples", type=int, default=10, help="how often each question is asked")
     parser.add_argument("--system", help="another system prompt than the model's own; empty for none")
     parser.add_argument("--sampling", type=json.loads, default={}, help="other sampling parameters, as JSON")
