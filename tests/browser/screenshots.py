@@ -86,7 +86,7 @@ def film(page: Page, path: Path) -> None:
     devtools.on("Page.screencastFrame", take)
     devtools.send("Page.startScreencast", {"format": "jpeg", "quality": 90, "everyNthFrame": 2})
     page.wait_for_timeout(500)
-    send(page, "Explain photosynthesis to a ten-year-old.")
+    send(page, "Write a short story about a lost dog.")
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
     expect(page.get_by_role("button", name="Send")).to_be_visible()
     page.wait_for_timeout(500)

@@ -61,7 +61,7 @@ def _instruct(page: Page, unfold: bool) -> None:
 
 
 def _compare(page: Page, unfold: bool) -> None:
-    press(page, "Name five animals.")
+    press(page, "What is the opposite of brave?")
     expect(page.get_by_label("Prompt", exact=True)).not_to_have_value("")
     page.locator("#compare-start").click()
     expect(page.locator("#difference")).to_contain_text("Tokens per second")
