@@ -201,7 +201,11 @@ STARTER = CatalogEntry(
             "Write a Python function that adds two numbers.",
         ),
         instruct={name: EXAMPLES.instruct[name] for name in ("Summarise", "Explain", "Reply")},
-        compare=("What is the capital city of Japan?", "What is the opposite of brave?", "Write a short story about a lost dog."),
+        compare=(
+            "What is the capital city of Japan?",
+            "What is the opposite of brave?",
+            "Write a short story about a lost dog.",
+        ),
     ),
 )
 """The embedded model: what every fresh machine can run without reaching a model hub."""
