@@ -86,24 +86,29 @@ def film(page: Page, path: Path) -> None:
     devtools.on("Page.screencastFrame", take)
     devtools.send("Page.startScreencast", {"format": "jpeg", "quality": 90, "everyNthFrame": 2})
     page.wait_for_timeout(500)
-    send(page, "Write a short story about a lost dog.")
+    send(page, "Give me three tips for better sleep.")
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
     expect(page.get_by_role("button", name="Send")).to_be_visible()
     page.wait_for_timeout(500)
     devtools.send("Page.stopScreencast")
+    # The first ones may be of the window's earlier size.
+    size = Image.open(io.BytesIO(shots[-1][1])).size
+    shots = [shot for shot in shots if Image.open(io.BytesIO(shot[1])).size == size]
     kept = [shots[0]]
     for shot in shots[1:]:
         if shot[0] - kept[-1][0] >= FRAME_S or shot is shots[-1]:
             kept.append(shot)
     durations = [int((after[0] - before[0]) * 1000) for before, after in pairwise(kept)] + [3000]
-    first, *others = [frame(picture) for _, picture in kept]
-    first.save(path, save_all=True, append_images=others, duration=durations, loop=0, optimize=True)
+    pictures = [scaled(picture) for _, picture in kept]
+    # One palette for all, that of the end: with one for each frame, what stays would change its colours.
+    palette = pictures[-1].quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    first, *others = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    first.save(path, save_all=True, append_images=others, duration=durations, loop=0, optimize=False)
 
 
-def frame(picture: bytes) -> Image.Image:
+def scaled(picture: bytes) -> Image.Image:
     full = Image.open(io.BytesIO(picture)).convert("RGB")
-    small = full.resize((FILM_WIDTH, full.height * FILM_WIDTH // full.width))
-    return small.quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    return full.resize((FILM_WIDTH, full.height * FILM_WIDTH // full.width))
 
 
 if __name__ == "__main__":
