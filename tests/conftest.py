@@ -77,7 +77,7 @@ def starter_gguf(starter_models_dir: Path) -> Path:
 @pytest.fixture(scope="session")
 def endless_models_dir(starter_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models folder with the starter under the name "endless": nothing ends its answers but the full context, so that
-    what happens in the midst of one hangs on no luck."""
+    what happens in the midst of one does not depend on luck."""
     starter, folder = starter_models_dir / STARTER.name, tmp_path_factory.mktemp("models") / "endless"
     folder.mkdir()
     for file in starter.iterdir():

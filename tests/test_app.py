@@ -229,17 +229,19 @@ def test_bad_requests_get_a_sentence(client: Client, endpoint: str, arguments: d
 
 
 def test_cancelling_frees_the_engine(endless_app: ServedApp) -> None:
-    """Its process is idle soon, and not only when it has written what was asked for."""
+    """Its process is idle long before it could have written what was asked for."""
     job = connect(endless_app).submit("Once upon a time", max_new_tokens=2000, api_name="/generate")
     wait_for_text(job)
-    job.cancel()
-    assert any(is_idle(endless_app.worker()) for _ in range(12))
+    with slowed(endless_app.worker()):
+        job.cancel()
+        assert any(is_idle(endless_app.worker()) for _ in range(12))
 
 
 def is_idle(process: psutil.Process) -> bool:
-    before = process.cpu_times().user
-    time.sleep(0.3)
-    return process.cpu_times().user - before < 0.05
+    """Whether it does nothing for a second."""
+    before = sum(process.cpu_times()[:2])
+    time.sleep(1)
+    return sum(process.cpu_times()[:2]) - before < 0.02
 
 
 def test_two_clients_get_their_own_texts(app: ServedApp) -> None:

@@ -20,6 +20,7 @@ from falcon_runtime.encoder import Encoder
 from falcon_runtime.errors import EngineDied, InvalidRequest, NotEnoughMemory, PromptTooLong, RuntimeClosed
 from falcon_runtime.manifest import read_manifest
 from falcon_runtime.prompt import encode_chat
+from falcon_runtime.runtime import COMPILING
 from falcon_runtime.status import Status
 from falcon_runtime.tokenizer import Detokenizer
 
@@ -34,6 +35,18 @@ MESSAGES = [{"role": "user", "content": "Hello"}]
 def runtime(small_model: Path) -> Iterator[FalconRuntime]:
     with FalconRuntime(str(small_model)) as runtime:
         yield runtime
+
+
+def test_the_engine_is_compiled_once(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    told = []
+    for _ in range(2):
+        statuses: list[Status] = []
+        with FalconRuntime(str(small_model)) as runtime:
+            runtime.load(on_status=statuses.append)
+            assert text_of(list(runtime.generate("Once", GREEDY)))
+        told.append(Status("loading", COMPILING) in statuses)
+    assert told == [True, False]
 
 
 def text_of(chunks: list[Chunk]) -> str:

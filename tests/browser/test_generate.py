@@ -162,3 +162,12 @@ def test_clear_can_be_taken_back(page: Page) -> None:
     expect(tokens(page)).to_have_count(8)
     press(page, "Undo")
     expect(text_box(page)).to_have_value("Once upon a time")
+
+    press(page, "Clear")
+    back = page.get_by_role("tabpanel").get_by_role("button", name="Bring back")
+    expect(back).to_be_visible()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.evaluate("navigator.clipboard.writeText('Pasted')")
+    text_box(page).press("ControlOrMeta+v")
+    expect(text_box(page)).to_have_value("Pasted")
+    expect(back).to_be_hidden()
