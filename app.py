@@ -67,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--backend", default="xnnpack", help="ExecuTorch backend that the model was lowered for")
     options = parser.parse_args()
-    # No stranger shall make this machine download gigabytes.
+    # No stranger may make this machine download gigabytes.
     private = options.host in ("127.0.0.1", "localhost", "::1") and not options.share
     options.offer = options.offer or ("all" if private else "converted")
     if options.offline:

@@ -198,10 +198,10 @@ class Fleet:
         """Errors: NotEnoughMemory unless the runtime is loaded, or can be when those in `without` are closed."""
         needed, room = runtime.memory_bytes, self._room(without)
         if needed > room and not _takes(runtime):
-            included = f", that of {' and '.join(other.title for other in without)} included" if without else ""
+            included = f", including that of {' and '.join(other.title for other in without)}" if without else ""
             raise NotEnoughMemory(
-                f"{runtime.title} needs {needed / 1e9:.1f} GB of memory, and {room / 1e9:.1f} GB can be had{included}. "
-                "Choose a smaller model or another recipe, or end other programs on this machine."
+                f"{runtime.title} needs {needed / 1e9:.1f} GB of memory, and only {room / 1e9:.1f} GB are available"
+                f"{included}. Choose a smaller model or another recipe, or end other programs on this machine."
             )
 
     def _prepare(self, coming: FalconRuntime, on_status: Callable[[Status], None] | None) -> None:
@@ -254,7 +254,7 @@ class Fleet:
             self._check_open()
 
     def _settle(self) -> None:
-        """After any change: closes what has no part any more, and looks after the second one's time."""
+        """After any change: closes what is no longer used, and starts or stops the second one's idle timer."""
         with self._changed:
             idle = self._second is not None and not self._is_held(self._second)
             if not idle or self._closed:

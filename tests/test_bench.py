@@ -75,7 +75,7 @@ def test_the_command_prints_json_or_a_table(small_model: Path) -> None:
 
 
 def test_a_token_costs_a_forward(small_model: Path) -> None:
-    """However much the text repeats itself: guessed tokens would make rates hang on the text."""
+    """However much the text repeats itself: guessed tokens would make the rates depend on the text."""
     with FalconRuntime(str(small_model)) as runtime:
         *_, last = runtime.generate("and on and on and on", Meter(runtime, read_manifest(small_model)).answer)
     assert last.stats.accepted_tokens == 0

@@ -220,9 +220,11 @@ def test_where_the_new_one_fails_after_the_old_one_was_closed_the_old_model_come
 
 def test_what_does_not_fit_at_all_is_refused_at_once(fleet: Fleet, world: World) -> None:
     world.memory, world.sizes["b"] = 3 * GB, 4 * GB
-    with pytest.raises(NotEnoughMemory, match=r"B needs 4.0 GB of memory, and 3.0 GB can be had, that of A included"):
+    with pytest.raises(
+        NotEnoughMemory, match=r"B needs 4.0 GB of memory, and only 3.0 GB are available, including that of A"
+    ):
         fleet.switch("b")
-    with pytest.raises(NotEnoughMemory, match=r"B needs 4.0 GB .* 2.0 GB can be had\. Choose"), fleet.lease("b"):
+    with pytest.raises(NotEnoughMemory, match=r"B needs 4.0 GB .* 2.0 GB are available\. Choose"), fleet.lease("b"):
         pass
     assert states(fleet) == ("a", None)
     assert fleet.answering == 0
@@ -233,7 +235,7 @@ def test_memory_that_others_took_meanwhile_is_not_there(fleet: Fleet, world: Wor
     world.memory = GB // 2
     world.obtained["b"].set()
     until(lambda: coming.status.state == "failed")
-    assert "B needs 1.0 GB of memory, and 0.5 GB can be had" in coming.status.message
+    assert "B needs 1.0 GB of memory, and only 0.5 GB are available" in coming.status.message
     assert fleet.current.name == "a"
 
 

@@ -52,7 +52,7 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening, offer: Offer) -> N
     )
     examples = Chips(lambda: {example: example for example in fleet.current.defaults.examples.compare}, opening)
     prompt = gr.Textbox(
-        "", label="Prompt", placeholder="What shall both answer?", lines=1, max_lines=6, elem_id="compare-prompt"
+        "", label="Prompt", placeholder="What should both answer?", lines=1, max_lines=6, elem_id="compare-prompt"
     )
     offered = choices(fleet, offer)
     models, temperatures, shown, lines = [], [], [], []

@@ -111,7 +111,7 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
                 shown: Any = gr.skip()
                 if update.logprobs and (now := time.monotonic()) > due and not over:
                     shown = tokens.view(begun.extended(update, decode))
-                    # Long texts take long to draw: that shall not become all that the server does.
+                    # Long texts take long to draw: that must not become all that the server does.
                     due = now + max(VIEW_INTERVAL_S, 10 * (time.monotonic() - now))
                 yield written + update.text, shown, rest if over else [], lines.show(update), update
 

@@ -18,7 +18,7 @@ CONTEXT, END = 40, 3
 
 
 class Model(FakeProgram):
-    """Its logits hang on the last two tokens, so that texts repeat themselves now and then, and on the first one."""
+    """Its logits depend on the last two tokens, so that texts repeat themselves now and then, and on the first one."""
 
     def next_logits(self, text: Sequence[int]) -> np.ndarray:
         random = np.random.default_rng([text[0], *text[-2:]])
