@@ -8,6 +8,8 @@ LARGE = 1_000_000_000
 """Parameters from which on a forward of few rows takes as long as its weights take to be read."""
 SLOTS = 8
 """How many sequences a model keeps at once, unless another number is asked for: an audience that is served together."""
+MAX_TOKENS = 256
+"""New tokens in one forward, over all slots. More gives no more speed, and the activations are planned for it."""
 CACHE_BLOCK = 64
 """Tokens that a KV cache has room for are a multiple of this: so many are read at a time."""
 MEMORY_SHARE = 0.8

@@ -7,13 +7,10 @@ from executorch.exir.passes.sym_shape_eval_pass import ConstraintBasedSymShapeEv
 from torch import Tensor, nn
 
 from ..engine.kernels.abi_check import NUMBER, OPERATOR, PROGRAM, ROOM, SHAPE
-from .operators import LIBRARY
+from .operators import LIBRARY, define
 
-ARGUMENTS = "Tensor x, float number, bool flag"
-LIBRARY.define(f"{OPERATOR}({ARGUMENTS}) -> Tensor")  # type: ignore[no-untyped-call]
-LIBRARY.define(f"{OPERATOR}.out({ARGUMENTS}, *, Tensor(z!) out) -> Tensor(z!)")  # type: ignore[no-untyped-call]
+define(OPERATOR, "Tensor x, float number, bool flag")
 torch.library.impl(LIBRARY, OPERATOR, "Meta")(lambda x, number, flag: torch.empty_like(x))
-torch.library.impl(LIBRARY, f"{OPERATOR}.out", "Meta")(lambda x, number, flag, out: out)
 
 
 class OneCall(nn.Module):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast, get_args
 
 from filelock import FileLock
 
+from ..architecture import MAX_TOKENS
 from ..catalog import CATALOG, CatalogEntry
 from ..errors import ConversionFailed
 from ..machine import machine_memory
@@ -140,7 +141,7 @@ def _build(order: _Order, folder: Path, name: str) -> None:
     # Seconds of imports, which nothing but a conversion needs.
     from transformers import AutoTokenizer
 
-    from .graph import MAX_ROWS, MAX_TOKENS
+    from .graph import MAX_ROWS
     from .needs import needs_of
     from .program_file import sha256_of
     from .recommended import recommended_sampling

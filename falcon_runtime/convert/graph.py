@@ -41,8 +41,6 @@ from ..architecture import cache_tokens
 
 Stored = Literal["uint8", "float32"]
 """How a weight's numbers lie in the file: little-endian, row by row. What is packed (recipes.py) is bytes."""
-MAX_TOKENS = 256
-"""New tokens in one forward, over all slots. More gives no more speed, and the activations are planned for it."""
 MAX_ROWS = 64
 """Rows of logits in one forward; at Falcon3's vocabulary they are planned as 34 MB."""
 SEGMENT_ALIGNMENT = 128

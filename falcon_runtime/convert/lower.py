@@ -13,9 +13,9 @@ from executorch.exir.passes.sym_shape_eval_pass import ConstraintBasedSymShapeEv
 from executorch.exir.program import ExecutorchProgramManager
 from executorch.exir.tensor import ALIGNMENT
 
-from ..architecture import Architecture
+from ..architecture import MAX_TOKENS, Architecture
 from ..recipes import Schemes
-from .graph import MAX_ROWS, MAX_TOKENS, Graph, Stored, Weight, key_of, rekey
+from .graph import MAX_ROWS, Graph, Stored, Weight, key_of, rekey
 from .llama import Llama
 from .stack import shortened
 

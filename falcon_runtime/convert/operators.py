@@ -16,10 +16,17 @@ ARGUMENTS = {
     "linear_add": "Tensor x, Tensor weight, Tensor residual",
     "gated_linear_add": "Tensor gate_up, Tensor weight, Tensor residual",
 }
-for name, arguments in ARGUMENTS.items():
+
+
+def define(name: str, arguments: str) -> None:
+    """Makes falcon::<name> known to torch, and the form with a place for the result, which ExecuTorch calls."""
     LIBRARY.define(f"{name}({arguments}) -> Tensor")  # type: ignore[no-untyped-call]
     LIBRARY.define(f"{name}.out({arguments}, *, Tensor(z!) out) -> Tensor(z!)")  # type: ignore[no-untyped-call]
     torch.library.impl(LIBRARY, f"{name}.out", "Meta")(lambda *arguments, out: out)
+
+
+for name, arguments in ARGUMENTS.items():
+    define(name, arguments)
 
 
 @torch.library.impl(LIBRARY, "embedding", "Meta")

@@ -17,10 +17,10 @@ from typing import Literal
 from executorch.exir._serialize._flatbuffer_program import _flatbuffer_to_program, _program_to_flatbuffer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..architecture import Architecture
+from ..architecture import MAX_TOKENS, Architecture
 from ..errors import ConversionFailed
 from ..recipes import Schemes
-from .graph import MAX_ROWS, MAX_TOKENS, Graph, Stored, Weight
+from .graph import MAX_ROWS, Graph, Stored, Weight
 from .stack import shortened
 
 FOLDER = Path(__file__).parents[2] / "models" / "graphs"

@@ -27,7 +27,7 @@ FAILURE, INVALID_ARGUMENT = 16, 0x12
 REGISTER_KERNELS = "_ZN10executorch7runtime16register_kernelsENS0_4SpanIKNS0_6KernelEEE"
 GET_THREAD_POOL = "_ZN10executorch9extension10threadpool15get_pthreadpoolEv"
 FLAG_DISABLE_DENORMALS = 1
-"""Of pthreadpool: numbers too small to matter are zero, as everywhere else in ExecuTorch."""
+"""Of pthreadpool: numbers too small for float32's full precision count as zero, which is faster."""
 
 _alive: list[Any] = []
 """What ExecuTorch points to, for as long as the process lives."""
@@ -77,26 +77,18 @@ def pointer(typing: Any, address: Any) -> Any:
     return types.voidptr(types.int64), code
 
 
+def _call(builder: Any, address: Any, arguments: Any) -> None:
+    """Calls the C function at an address, which returns nothing."""
+    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments]).as_pointer()
+    builder.call(builder.inttoptr(address, kind), arguments)
+
+
 @intrinsic
 def parallelize(typing: Any, function: Any, pool: Any, task: Any, argument: Any, count: Any) -> Any:
     """Calls the pool's function at the address `function`; returns when all calls of `task` have."""
 
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word, flags = ir.IntType(64), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [word] * 4 + [flags]).as_pointer()
-        builder.call(builder.inttoptr(args[0], kind), [*args[1:], flags(FLAG_DISABLE_DENORMALS)])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 5), code
-
-
-@intrinsic
-def call_kernel(typing: Any, address: Any, workspace: Any, context: Any, arguments: Any, count: Any) -> Any:
-    """Calls the compiled function void(workspace, context, arguments, count) at an address."""
-
     def code(compiler: Any, builder: Any, signature: Any, args: Any) -> Any:
-        function = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 4).as_pointer()
-        builder.call(builder.inttoptr(args[0], function), args[1:])
+        _call(builder, args[0], [*args[1:], ir.IntType(32)(FLAG_DISABLE_DENORMALS)])
         return compiler.get_dummy_value()
 
     return types.void(*[types.int64] * 5), code
@@ -106,12 +98,22 @@ def call_kernel(typing: Any, address: Any, workspace: Any, context: Any, argumen
 def call_unit(typing: Any, task: Any, argument: Any, thread: Any, unit: Any) -> Any:
     """Calls the compiled function void(argument, thread, unit) at the address `task`, as the pool does."""
 
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        function = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 3).as_pointer()
-        builder.call(builder.inttoptr(args[0], function), args[1:])
-        return context.get_dummy_value()
+    def code(compiler: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _call(builder, args[0], args[1:])
+        return compiler.get_dummy_value()
 
     return types.void(*[types.int64] * 4), code
+
+
+@intrinsic
+def call_kernel(typing: Any, kernel: Any, workspace: Any, context: Any, arguments: Any, count: Any) -> Any:
+    """Calls the compiled function void(workspace, context, arguments, count) at the address `kernel`."""
+
+    def code(compiler: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _call(builder, args[0], args[1:])
+        return compiler.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), code
 
 
 @njit

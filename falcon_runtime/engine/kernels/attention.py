@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, njit, types
+from numba import carray, cfunc, njit
 
+from ...architecture import MAX_TOKENS
 from .abi import (
     HALF,
     MAX_THREADS,
@@ -37,9 +38,8 @@ from .abi import (
 )
 from .arithmetic import F, exp2, to_half
 from .attention_loops import KEYS, make_scores, make_sums
-from .linear import KERNEL_SIGNATURE, MAX_TOKENS, UNIT_SIGNATURE
 from .vectors import LANES
-from .workspace import ADDRESS, Workspace
+from .workspace import ADDRESS, KERNEL_SIGNATURE, ROW_SIGNATURE, UNIT_SIGNATURE, Workspace
 
 ROWS = 8
 """Rows of one sequence that are computed together: each key is read once for all of them."""
@@ -154,7 +154,7 @@ def rotate(heads: Heads) -> Mapping[str, Any]:
             for d in range(size):
                 values[d] = narrow(qkv[all_heads + kv + head, d])
 
-    @cfunc(types.void(types.int64, types.int64), fastmath=True)
+    @cfunc(ROW_SIGNATURE, fastmath=True)
     def rotate_row(address: Any, row: Any) -> None:
         w = workspace_at(address)
         qkv = carray(pointer(w.qkv), (w.rows, all_heads + 2 * kv, size), np.float32)[row]
@@ -259,7 +259,7 @@ def merge(heads: Heads) -> Mapping[str, Any]:
     """A row's result from those of the pieces."""
     size, all_heads = heads.size, heads.all
 
-    @cfunc(types.void(types.int64, types.int64), fastmath=True)
+    @cfunc(ROW_SIGNATURE, fastmath=True)
     def merge_row(address: Any, row: Any) -> None:
         w = workspace_at(address)
         sums = carray(pointer(w.piece_sums), (PIECES, FEW, all_heads, size), np.float32)

@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -34,8 +35,8 @@ def addresses(
 ) -> dict[str, int]:
     """Addresses of the C functions that `make(*options)` compiles (numba's `cfunc`), by the names that it gives them.
 
-    They must hang on nothing but the source of this package and on `options`, which their `repr` tells: no addresses in
-    them, no global that changes. `announce` is called before they are compiled, which takes seconds, if they are.
+    They must depend on nothing but the source of this package and on `options`, which their `repr` tells: no addresses
+    in them, no global that changes. `announce` is called before they are compiled, which takes seconds, if they are.
     """
     path = folder() / f"{make.__name__}-{_digest(make.__qualname__, options)}.zip"
     libraries = _kept(path)
@@ -48,8 +49,9 @@ def addresses(
 
 
 def folder() -> Path:
-    """Where they are kept. XDG_CACHE_HOME is the usual variable for it."""
-    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """Where they are kept. XDG_CACHE_HOME is the usual variable for it. Without that and a home folder, nowhere."""
+    home = os.path.expanduser("~")
+    cache_home = os.environ.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home != "~" else os.devnull)
     return Path(cache_home) / "falcon-runtime" / "kernels"
 
 
@@ -80,15 +82,16 @@ def _kept(path: Path) -> dict[str, Library]:
 
 
 def _keep(path: Path, libraries: Mapping[str, Library]) -> None:
-    try:
+    # Without such a folder, or room in it, the next start compiles them again.
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as whole, zipfile.ZipFile(whole, "w") as file:
-            for name, (symbol, code) in libraries.items():
-                file.writestr(f"{name}/name", symbol)
-                file.writestr(f"{name}/object", code)
-        os.replace(whole.name, path)
-    except OSError:
-        pass  # There is no such folder, or no room: the next start compiles them again.
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            whole = Path(scratch) / path.name
+            with zipfile.ZipFile(whole, "w") as file:
+                for name, (symbol, code) in libraries.items():
+                    file.writestr(f"{name}/name", symbol)
+                    file.writestr(f"{name}/object", code)
+            os.replace(whole, path)
 
 
 def _digest(name: str, options: tuple[Any, ...]) -> str:

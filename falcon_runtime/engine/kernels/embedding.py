@@ -10,7 +10,8 @@ from numba import carray, cfunc, njit
 from ...recipes import BLOCK, TILE
 from .abi import data_of, fail, pointer, set_rows, size_of, tensor_at
 from .arithmetic import F, from_half
-from .linear import KERNEL_SIGNATURE, MAX_SCHEMES, SCHEME, scheme_of, workspace_at
+from .linear import MAX_SCHEMES, SCHEME, scheme_of, workspace_at
+from .workspace import KERNEL_SIGNATURE
 
 
 @njit

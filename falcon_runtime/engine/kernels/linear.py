@@ -19,8 +19,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, njit, types
+from numba import carray, cfunc, njit
 
+from ...architecture import MAX_TOKENS
 from ...recipes import BLOCK, TILE, Scheme
 from .abi import (
     MAX_THREADS,
@@ -40,10 +41,8 @@ from .arithmetic import LOG2, F, exp2
 from .instruction_sets import Products
 from .rounding import FACTORS, rounding, top_of
 from .tile import make_tile
-from .workspace import ADDRESS, Workspace
+from .workspace import ADDRESS, KERNEL_SIGNATURE, UNIT_SIGNATURE, Workspace
 
-MAX_TOKENS = 256
-"""Rows that a forward has at most: convert/graph.py's MAX_TOKENS."""
 CHUNK = 64
 """Blocks of a row that a thread quantizes at a time."""
 SERIAL = 2 * CHUNK
@@ -82,10 +81,6 @@ WORKSPACE = np.dtype(
         *((name, ADDRESS) for name in ("pool", "parallelize", "parallelize_with_thread", "quantize")),
     ]
 )
-UNIT_SIGNATURE = types.void(types.int64, types.int64, types.int64)
-"""(workspace, thread, unit)"""
-KERNEL_SIGNATURE = types.void(types.int64, types.int64, types.int64, types.int64)
-"""(workspace, context, arguments, count)"""
 
 
 @njit

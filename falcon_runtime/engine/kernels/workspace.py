@@ -9,9 +9,16 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
+from numba import types
 from numpy.typing import NDArray
 
 ADDRESS = np.int64
+ROW_SIGNATURE = types.void(types.int64, types.int64)
+"""(workspace, row), as the thread pool calls it."""
+UNIT_SIGNATURE = types.void(types.int64, types.int64, types.int64)
+"""(workspace, thread, unit), as the thread pool calls it."""
+KERNEL_SIGNATURE = types.void(types.int64, types.int64, types.int64, types.int64)
+"""(workspace, context, arguments, count), as `bind` calls it."""
 
 
 class Workspace:
