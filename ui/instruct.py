@@ -53,7 +53,7 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
         size = gr.HTML("", elem_id="context-size")
         shorten = gr.Button("Shorten to what fits", size="sm", visible=False, elem_id="shorten")
     # No `file_types`: what cannot be read is said in place, not in Gradio's own pop-up.
-    document = gr.File(label="Drop a text, Markdown or PDF file", height=120, elem_id="document")
+    document = gr.File(label="Drop a text, Markdown or PDF file", height=160, elem_id="document")
     with gr.Accordion("Form of the answer", open=False):
         form = gr.Radio([TEXT, JSON], value=TEXT, label="Answer as", elem_id="form")
         with gr.Column(visible=False) as structured:
