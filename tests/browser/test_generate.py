@@ -114,17 +114,18 @@ def test_what_engineers_want(page: Page) -> None:
     press(page, "Continue")
     expect(state(page)).to_contain_text("'very much' is not of the form")
 
-    page.get_by_role("textbox", name=re.compile("^Logit bias")).fill("")
+    # What is drawn by chance is as long as it may be where the model cannot end it.
+    page.get_by_role("textbox", name=re.compile("^Logit bias")).fill("0 = -100\n2 = -100")
     set_sampling(page, "Temperature", 1)
     set_sampling(page, "Completions", 3)
     clear(page)
     best = generate(page, "My favourite animal is")
     others = page.locator("#completions button")
     expect(others).to_have_count(2)
-    other = others.first.inner_text().partition("\n")[2] or others.first.inner_text()
+    other = others.first.evaluate("button => button.lastChild.data")
     others.first.click()
     expect(text_box(page)).not_to_have_value(best)
-    assert other.split()[-1] in text_box(page).input_value()
+    assert other in text_box(page).input_value()
     press(page, "Undo")
     expect(text_box(page)).to_have_value(best)
 
