@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from .catalog import CATALOG, CatalogEntry
 from .chunk import Chunk
-from .errors import FalconError, InvalidRequest, UnknownModel
+from .errors import FalconError, InvalidRequest
 from .library import converted_models, default_models_dir, find_model
 from .manifest import Backend, RecipeName, read_manifest
 from .notes import StatusLine, note, set_notes
@@ -150,15 +150,6 @@ def convert(options: argparse.Namespace) -> None:
         print(folder)
 
 
-def graphs(options: argparse.Namespace) -> None:
-    from .convert.prepare_graphs import prepare_graphs
-
-    if unknown := set(options.names) - set(CATALOG):
-        raise UnknownModel(f"The catalogue has no {', '.join(sorted(unknown))}; it has {', '.join(CATALOG)}.")
-    for path, seconds in prepare_graphs(options.names):
-        print(f"{path.name}: {path.stat().st_size:,} bytes, {seconds:.0f} s", flush=True)
-
-
 def perplexity(options: argparse.Namespace) -> None:
     from .perplexity import measure
 
@@ -260,8 +251,6 @@ def _parser() -> argparse.ArgumentParser:
         "--delete-shards", action="store_true", help="remove what a hub sends, file by file, as it is converted"
     )
     added.add_argument("--json", action="store_true", help="print progress and result as JSON lines")
-    added = command(graphs, "Make the graph templates of catalogue models, for developers.")
-    added.add_argument("names", nargs="*", metavar="NAME", help="default: all of them")
     added = command(perplexity, "Measure a model's perplexity on a text.", model)
     added.add_argument("file", type=Path)
     added.add_argument("--window", type=int, default=256, help="tokens that are scored together")

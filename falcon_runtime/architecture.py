@@ -10,6 +10,8 @@ SLOTS = 8
 """How many sequences a model keeps at once, unless another number is asked for: an audience that is served together."""
 MAX_TOKENS = 256
 """New tokens in one forward, over all slots. More gives no more speed, and the activations are planned for it."""
+MAX_ROWS = 64
+"""Rows of logits in one forward; at Falcon3's vocabulary they are planned as 34 MB."""
 CACHE_BLOCK = 64
 """Tokens that a KV cache has room for are a multiple of this: so many are read at a time."""
 MEMORY_SHARE = 0.8

@@ -97,6 +97,11 @@ class Schemes:
     """Of the floats that keys and values are kept in: half the memory, unless nothing of the model is to be rounded."""
 
     @property
+    def packed(self) -> bool:
+        """Whether all of them are stored in blocks."""
+        return self.head != FP32
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Of all schemes that occur."""
         layers = {getattr(layer, part.name) for layer in set(self.layers) for part in fields(layer)}

@@ -60,9 +60,10 @@ class Sampling:
                 controls["seed"] = gr.Textbox(**words("seed"), value="", placeholder="random")
             self._note = gr.HTML(note(title, {}), elem_id="sampling-note", elem_classes="hint")
             reset = gr.Button("Reset", size="sm", elem_id="reset-sampling")
+        self._first = [first, title, *first.values()]
         self.components = [controls[name] for name in NAMES]
         self.opened = [self._defaults, self._title, *self.components]
-        """What is set when the page is opened: `restored` gives the values."""
+        """What is set when the page is opened: `reopened` gives the values."""
         self._preset.input(choose_preset, [self._preset, self._defaults, *self.components], self.components, **INSTANT)
         reset.click(self.restored, None, self.opened, **INSTANT)
         gr.on(
@@ -73,6 +74,11 @@ class Sampling:
             trigger_mode="always_last",
             **INSTANT,
         )
+
+    def reopened(self, *sources: Values) -> list[Any]:
+        """As `restored`, but what every page opens with stays as it is: a visitor may have changed it already."""
+        values = self.restored(*sources)
+        return [gr.skip() if value == first else value for value, first in zip(values, self._first, strict=True)]
 
     def restored(self, *sources: Values) -> list[Any]:
         """The values of `opened`: the defaults of the model that answers now, changed by each source."""

@@ -52,9 +52,10 @@ class Opening:
             tab, values = read(page["fragment"])
             tab = tab or (page["tab"] if page["tab"] in TABS else None)
             kept = saved if isinstance(saved, dict) else {}
-            return [gr.Tabs(selected=tab) if tab else gr.skip(), *sampling.restored(kept, values)]
+            return [gr.Tabs(selected=tab) if tab else gr.skip(), *sampling.reopened(kept, values)]
 
-        self.opened.then(restored, [sampling.saved, self.kept], [tabs, *sampling.opened], **INSTANT)
+        done = self.opened.then(restored, [sampling.saved, self.kept], [tabs, *sampling.opened], **INSTANT)
+        done.then(None, js="() => falcon.opened()", **INSTANT)
 
 
 def wire(button: gr.Button, notice: gr.HTML, tab: str, texts: Mapping[str, Component], sampling: Sampling) -> None:

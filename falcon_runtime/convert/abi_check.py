@@ -7,7 +7,7 @@ from executorch.exir.passes.sym_shape_eval_pass import ConstraintBasedSymShapeEv
 from torch import Tensor, nn
 
 from ..engine.kernels.abi_check import NUMBER, OPERATOR, PROGRAM, ROOM, SHAPE
-from .operators import LIBRARY, define
+from .traced.operators import LIBRARY, define
 
 define(OPERATOR, "Tensor x, float number, bool flag")
 torch.library.impl(LIBRARY, OPERATOR, "Meta")(lambda x, number, flag: torch.empty_like(x))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast, get_args
 
 from filelock import FileLock
 
-from ..architecture import MAX_TOKENS
+from ..architecture import MAX_ROWS, MAX_TOKENS
 from ..catalog import CATALOG, CatalogEntry
 from ..errors import ConversionFailed
 from ..machine import machine_memory
@@ -141,7 +141,6 @@ def _build(order: _Order, folder: Path, name: str) -> None:
     # Seconds of imports, which nothing but a conversion needs.
     from transformers import AutoTokenizer
 
-    from .graph import MAX_ROWS
     from .needs import needs_of
     from .program_file import sha256_of
     from .recommended import recommended_sampling
@@ -203,8 +202,6 @@ def _context(order: _Order, checkpoint: "Checkpoint") -> int:
 
 
 def _slots(order: _Order, checkpoint: "Checkpoint", schemes: Schemes) -> int:
-    from .graph import MAX_ROWS
-
     if order.slots is None:
         shape, context = checkpoint.architecture, _context(order, checkpoint)
         return shape.fitting_slots(schemes.bytes(shape), context, machine_memory(), schemes.cache_bits)
@@ -217,28 +214,27 @@ def _write_program(
     order: _Order, checkpoint: "Checkpoint", schemes: Schemes, context: int, slots: int, path: Path
 ) -> tuple[int, dict[str, int]]:
     """Writes the program and returns its size, and its parts as the manifest has them."""
-    from . import templates
     from .graph import TABLES
     from .program_file import ProgramFile
     from .progress import Progress
-    from .stack import stacked
     from .weights import stream
 
     progress = Progress(order.title, order.report)
-    graph = templates.find(checkpoint.architecture, schemes)
-    if graph is None:
-        from .lower import trace
+    if schemes.packed:
+        from .packed import packed_graph
+
+        graph = packed_graph(checkpoint.architecture, schemes, slots, context)
+    else:
+        from .traced.lower import traced_graph
 
         with progress.tracing() as traced:
-            graph = trace(checkpoint.architecture, schemes, traced)
-    graph = stacked(graph, [str(layer) for layer in schemes.layers]).with_caches(slots, context)
-    shared = {"head.weight": "embed.weight"} if schemes.shared else {}
-    layout = graph.layout(shared)
+            graph = traced_graph(checkpoint.architecture, schemes, slots, context, traced)
+    layout = graph.layout()
     with ProgramFile(path, layout, graph.weights) as file:
         for name, table in zip(TABLES, checkpoint.rope_tables(context), strict=True):
             file.write(name, 0, table)
         stream(checkpoint, schemes, file.write, partial(progress.streaming, layout.size))
-    return layout.size, graph.parts(layout, shared)
+    return layout.size, graph.parts(layout)
 
 
 def _fitting_recipe(checkpoint: "Checkpoint") -> RecipeName:

@@ -1,21 +1,17 @@
-"""A program without its weights: what tracing and lowering make, kept apart from what a checkpoint brings.
+"""A program without its weights, and the `.pte` file that both make together.
 
-Two models of one architecture and recipe have the same program. They differ in the bytes of their weights, which lie in
-segments of the .pte file behind it, in how often the layer occurs, and in the length of the KV cache, which is memory
-that is planned and not data. So a program is traced once for a short stack of layers; `stack.py` repeats the layer, and
-this file gives it a context and a place in the file for every weight.
+Two models of one shape and recipe have the same program, and differ in the bytes of their weights. So the program is
+made first, with nothing but the size of each weight; what comes out of a checkpoint is then written where it belongs,
+piece by piece and in any order.
 
-The format of a .pte (extended header, program flatbuffer, segments) is executorch's; the parts of its serializer that
+The format of a .pte (extended header, program flatbuffer, segments) is ExecuTorch's; the parts of its serializer that
 are used here are private, and pinned with it.
 """
 
 import copy
-import hashlib
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal
 
 from executorch.exir._serialize._flatbuffer_program import _program_to_flatbuffer
@@ -26,32 +22,19 @@ from executorch.exir.schema import (
     BackendDelegateDataReference,
     DataLocation,
     DataSegment,
-    IntList,
     NamedData,
-    OptionalTensorList,
     Program,
-    ScalarType,
     SubsegmentOffsets,
-    TensorList,
 )
-from executorch.exir.schema import Tensor as TensorValue
 from executorch.exir.tensor import ALIGNMENT
-
-from ..architecture import cache_tokens
 
 Stored = Literal["uint8", "float32"]
 """How a weight's numbers lie in the file: little-endian, row by row. What is packed (recipes.py) is bytes."""
-MAX_ROWS = 64
-"""Rows of logits in one forward; at Falcon3's vocabulary they are planned as 34 MB."""
 SEGMENT_ALIGNMENT = 128
 ACTIVATION_ARENA, CACHE_ARENA = 1, 2
-"""Memory ids. The second holds the KV caches and nothing else (`share_mutable_buffers` in lower.py)."""
+"""Memory ids. The second holds the KV caches and nothing else."""
 TABLES = ("cos", "sin")
 """RoPE's tables [context, head_dim]: with the KV caches all that depends on the context."""
-
-
-Lists = IntList | TensorList | OptionalTensorList
-"""Values of a program that name other values."""
 
 
 @dataclass(frozen=True)
@@ -84,119 +67,91 @@ class Graph:
     weights: dict[str, Weight]
     constants: dict[int, str]
     """Weights among the program's constants, by their index in `constant_buffer`."""
-    named: dict[str, str | bytes]
-    """What the delegates look up by key: the name of a weight, or bytes. A weight's key ends with `key_of` its name."""
-    layers: list[str] = field(default_factory=list)
-    """The kind of each layer; layers of one kind have equal graphs."""
+    named: dict[str, str | bytes] = field(default_factory=dict)
+    """What the delegates look up by key: the name of a weight, or bytes."""
+    same: dict[str, str] = field(default_factory=dict)
+    """Weights that are another one, by name, and take no place of their own."""
 
-    @property
-    def plan(self):  # type: ignore[no-untyped-def]
-        return self.program.execution_plan[0]
-
-    def tensors(self) -> Iterator[TensorValue]:
-        for value in self.plan.values:
-            if isinstance(value.val, TensorValue):
-                yield value.val
-
-    def rename(self, names: Mapping[str, str]) -> None:
-        """Gives weights other names, all at once."""
-        keys = {key_of(old).encode(): key_of(new).encode() for old, new in names.items()}
-        self.weights = {names.get(name, name): weight for name, weight in self.weights.items()}
-        self.constants = {index: names.get(name, name) for index, name in self.constants.items()}
-        self.named = {
-            rekey(key.encode(), keys).decode(): names.get(value, value) if isinstance(value, str) else value
-            for key, value in self.named.items()
-        }
-        for delegate in self.program.backend_delegate_data:
-            delegate.data = rekey(delegate.data, keys)
-
-    def with_caches(self, slots: int, context: int) -> "Graph":
-        """This graph with KV caches for `slots` sequences of `context` tokens."""
-        graph = copy.deepcopy(self)
-        end = 0
-        for tensor in graph.tensors():
-            if tensor.allocation_info and tensor.allocation_info.memory_id == CACHE_ARENA:
-                tensor.sizes[0], tensor.sizes[3] = slots, cache_tokens(context)
-                tensor.allocation_info = allocation(CACHE_ARENA, end)
-                size = 2 if tensor.scalar_type == ScalarType.HALF else 4
-                end = aligned_size(end + math.prod(tensor.sizes) * size, ALIGNMENT)
-            elif graph.constants.get(tensor.data_buffer_idx) in TABLES:
-                tensor.sizes[0] = context
-        graph.plan.non_const_buffer_sizes[CACHE_ARENA] = end
-        for name in TABLES:
-            graph.weights[name] = Weight("float32", (context, graph.weights[name].shape[1]))
-        return graph
-
-    def layout(self, same: Mapping[str, str] = MappingProxyType({})) -> Layout:
-        """The file that holds this program and its weights, as executorch's serializer would lay it out.
-
-        But weights that are the `same` as a constant of the program, by name, take no place of their own.
-        """
-        program = copy.deepcopy(self.program)
-        fixed: list[tuple[int, bytes]] = []  # Offsets from the first segment, until its own is known.
-        offsets: dict[str, int] = {}
-        end = 0
-
-        def segment(parts: list[str | bytes]) -> list[int]:
-            """Places a segment of these weights and bytes, and returns their offsets in it."""
-            nonlocal end
-            start = end = aligned_size(end, SEGMENT_ALIGNMENT)
-            starts = []
-            for part in parts:
-                if isinstance(part, str) and part in same:
-                    offsets[part] = offsets[same[part]]
-                    starts.append(offsets[part] - start)
-                    continue
-                end = aligned_size(end - start, ALIGNMENT) + start
-                starts.append(end - start)
-                if isinstance(part, str):
-                    offsets[part] = end
-                    end += self.weights[part].nbytes
-                else:
-                    fixed.append((end, part))
-                    end += len(part)
-            program.segments.append(DataSegment(start, end - start))
-            return starts
-
+    def layout(self) -> Layout:
+        """The file that holds this program and its weights, as ExecuTorch's serializer would lay it out."""
+        program, segments = copy.deepcopy(self.program), _Segments(self)
         buffers = enumerate(program.constant_buffer)
-        starts = segment([self.constants.get(index, buffer.storage) for index, buffer in buffers])
+        starts = segments.add(self.constants.get(index, buffer.storage) for index, buffer in buffers)
         program.constant_buffer = []
         program.constant_segment = SubsegmentOffsets(segment_index=0, offsets=starts)
         for i, blob in enumerate(program.backend_delegate_data):
-            segment([blob.data])
+            segments.add([blob.data])
             for delegate in program.execution_plan[0].delegates:
                 if delegate.processed == BackendDelegateDataReference(DataLocation.INLINE, i):
-                    delegate.processed = BackendDelegateDataReference(DataLocation.SEGMENT, len(program.segments) - 1)
+                    delegate.processed = BackendDelegateDataReference(DataLocation.SEGMENT, len(segments.found) - 1)
         program.backend_delegate_data = []
         program.named_data = []
         for key, part in self.named.items():
-            if isinstance(part, str) and part in same:
-                offsets[part] = offsets[same[part]]
-                program.segments.append(DataSegment(offsets[part], self.weights[part].nbytes))
-            else:
-                segment([part])
-            program.named_data.append(NamedData(key, len(program.segments) - 1))
-
-        flatbuffer = _program_to_flatbuffer(program)
-        header_size = aligned_size(_ExtendedHeader.EXPECTED_LENGTH, flatbuffer.max_alignment)
-        program_size = header_size + len(flatbuffer.data)
-        base = aligned_size(program_size, SEGMENT_ALIGNMENT)
-        header = _ExtendedHeader(program_size=program_size, segment_base_offset=base, segment_data_size=end)
-        head = _insert_flatbuffer_header(
-            flatbuffer.data, r"ET[0-9a-zA-Z][0-9a-zA-Z]", pad_to(header.to_bytes(), header_size)
-        )
+            segments.add_named(part)
+            program.named_data.append(NamedData(key, len(segments.found) - 1))
+        program.segments = segments.found
+        head, base = _head(program, segments.end)
         return Layout(
-            size=base + end,
-            fixed=[(0, head), *((base + offset, part) for offset, part in fixed if part)],
-            offsets={name: base + offset for name, offset in offsets.items()},
+            size=base + segments.end,
+            fixed=[(0, head), *((base + offset, part) for offset, part in segments.fixed if part)],
+            offsets={name: base + offset for name, offset in segments.offsets.items()},
         )
 
-    def parts(self, layout: Layout, same: Mapping[str, str]) -> dict[str, int]:
+    def parts(self, layout: Layout) -> dict[str, int]:
         """Bytes of the file by what they are for."""
         sizes = dict.fromkeys(("embedding", "attention", "mlp", "norms", "head", "tables"), 0)
         for name, weight in self.weights.items():
-            sizes[_part(name)] += 0 if name in same else weight.nbytes
+            sizes[_part(name)] += 0 if name in self.same else weight.nbytes
         return sizes | {"graph": layout.size - sum(sizes.values())}
+
+
+class _Segments:
+    """Places weights and bytes one after the other; offsets count from the first segment."""
+
+    def __init__(self, graph: Graph):
+        self._graph = graph
+        self.found: list[DataSegment] = []
+        self.fixed: list[tuple[int, bytes]] = []
+        self.offsets: dict[str, int] = {}
+        self.end = 0
+
+    def add(self, parts: Iterable[str | bytes]) -> list[int]:
+        """A segment of weights, by name, and bytes; gives their offsets in it."""
+        start = self.end = aligned_size(self.end, SEGMENT_ALIGNMENT)
+        places = [self._place(part) for part in parts]
+        self.found.append(DataSegment(start, self.end - start))
+        return [place - start for place in places]
+
+    def add_named(self, part: str | bytes) -> None:
+        """A segment of one weight or bytes, which lies over another one where it is the same."""
+        if isinstance(part, str) and part in self._graph.same:
+            self.found.append(DataSegment(self._place(part), self._graph.weights[part].nbytes))
+        else:
+            self.add([part])
+
+    def _place(self, part: str | bytes) -> int:
+        if isinstance(part, str) and part in self._graph.same:
+            self.offsets[part] = self.offsets[self._graph.same[part]]
+            return self.offsets[part]
+        place = aligned_size(self.end, ALIGNMENT)
+        if isinstance(part, str):
+            self.offsets[part] = place
+            self.end = place + self._graph.weights[part].nbytes
+        else:
+            self.fixed.append((place, part))
+            self.end = place + len(part)
+        return place
+
+
+def _head(program: Program, segments_size: int) -> tuple[bytes, int]:
+    """What a file with this program begins with, and the offset of the segments behind it."""
+    flatbuffer = _program_to_flatbuffer(program)
+    header_size = aligned_size(_ExtendedHeader.EXPECTED_LENGTH, flatbuffer.max_alignment)
+    program_size = header_size + len(flatbuffer.data)
+    base = aligned_size(program_size, SEGMENT_ALIGNMENT)
+    header = _ExtendedHeader(program_size=program_size, segment_base_offset=base, segment_data_size=segments_size)
+    padded = pad_to(header.to_bytes(), header_size)
+    return _insert_flatbuffer_header(flatbuffer.data, r"ET[0-9a-zA-Z][0-9a-zA-Z]", padded), base
 
 
 def _part(name: str) -> str:
@@ -206,17 +161,6 @@ def _part(name: str) -> str:
         if name.startswith(beginnings):
             return part
     return "attention" if name.endswith((".qkv.weight", ".out.weight")) else "mlp"
-
-
-def key_of(name: str) -> str:
-    """By what a delegate finds this weight: 64 hexadecimal digits, as many as executorch's own key has, so that one can
-    take the other's place inside a delegate."""
-    return hashlib.sha256(name.encode()).hexdigest()
-
-
-def rekey(data: bytes, keys: Mapping[bytes, bytes]) -> bytes:
-    """`data` with keys replaced."""
-    return re.sub(rb"[0-9a-f]{64}", lambda match: keys.get(match[0], match[0]), data)
 
 
 def allocation(arena: int, offset: int) -> AllocationDetails:

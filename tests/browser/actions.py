@@ -12,8 +12,21 @@ OVER = re.compile("Finished|Stopped at the length limit|it was repeating itself"
 
 
 def open_tab(page: Page, name: str) -> Locator:
+    """The open tab, when it is there: what is in a tab comes into the page when that is opened first."""
     page.get_by_role("tab", name=name).click()
-    return page.get_by_role("tabpanel")
+    panel = page.get_by_role("tabpanel")
+    expect(panel.locator("button:visible").first).to_be_visible()
+    return panel
+
+
+def opened(page: Page) -> None:
+    """Waits until the page is as it was left, or as its link says."""
+    expect(page.locator("html[data-opened]")).to_have_count(1)
+
+
+def reload(page: Page) -> None:
+    page.reload()
+    opened(page)
 
 
 def state(page: Page) -> Locator:

@@ -10,8 +10,10 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.served_app import ServedApp, serve
 
+from .actions import opened
+
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
-PATIENCE_MS = 300_000
+PATIENCE_MS = 120_000
 """How long a page may take on a loaded machine before a test gives up on it."""
 LEFT = ("AbortError: signal is aborted", "Connection errored out")
 """What Gradio writes to the console when a page is left while it listens to the server."""
@@ -37,8 +39,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[OpenPage]:
-    """Opens the page as another visitor each time, that of `app` unless `url` is another one, and waits until its
-    header says `state`.
+    """Opens the page as another visitor each time, that of `app` unless `url` is another one, and waits until it is
+    as its link says and its header says `state`.
 
     No visit may leave an error in the console.
     """
@@ -62,6 +64,7 @@ def open_page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Open
         page.on("console", lambda message: note(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(url or request.getfixturevalue("app").url)
+        opened(page)
         expect(page.locator("#header").get_by_role("status")).to_have_text(state)
         return page
 

@@ -19,9 +19,11 @@ from .actions import (
     link,
     message_box,
     open_tab,
+    opened,
     over,
     press,
     question,
+    reload,
     sampling,
     send,
     set_sampling,
@@ -201,12 +203,13 @@ def test_conversations_stay_in_the_browser(page: Page, open_page: OpenPage) -> N
     choose_conversation(page, QUESTION)
     expect(answer(page)).to_contain_text("Paris")
 
-    page.reload()
+    reload(page)
     expect(question(page)).to_have_text(QUESTION)
     expect(answer(page)).to_contain_text("Paris")
 
     same_browser = page.context.new_page()
     same_browser.goto(page.url)
+    opened(same_browser)
     open_tab(same_browser, "Chat")
     choose_conversation(same_browser, QUESTION)
     expect(question(same_browser)).to_have_text(QUESTION)
@@ -246,7 +249,7 @@ def test_who_answers_and_how(page: Page) -> None:
 
     choose_conversation(page, "Who are you?")
     expect(system_prompt(page)).to_have_value("You are a parrot.")
-    page.reload()
+    reload(page)
     expect(question(page)).to_have_text("Who are you?")
     disclose(page, "Who answers, and how")
     expect(system_prompt(page)).to_have_value("You are a parrot.")
@@ -296,19 +299,20 @@ def test_a_link_opens_the_chat_as_it_was_set_up(page: Page, open_page: OpenPage)
         expect(system_prompt(other)).to_have_value("You are a parrot & a poet.")
         menu(other).click()
         expect(other.get_by_role("option")).to_have_count(1)
-        other.reload()
+        reload(other)
 
 
 def test_a_link_is_taken_once(page: Page) -> None:
     page.goto(f"{page.url.partition('#')[0]}?again#tab=chat&text=Hi&system=You+are+a+parrot.&max_new_tokens=4")
+    opened(page)
     for _ in range(2):  # Until something is asked, to reload is to open the link again.
         expect(message_box(page)).to_have_value("Hi")
-        page.reload()
+        reload(page)
     expect(message_box(page)).to_have_value("Hi")
     message_box(page).press("Enter")
     expect(answer(page)).to_have_count(1)
     over(page)
-    page.reload()
+    reload(page)
     expect(question(page)).to_have_text("Hi")
     expect(answer(page)).to_have_count(1)
     expect(message_box(page)).to_have_value("")
@@ -361,7 +365,7 @@ def test_what_is_typed_meanwhile_stays(page: Page) -> None:
     expect(page.get_by_label("Edited message")).to_have_value(GREECE)
     page.keyboard.press("Escape")
     message_box(page).fill("not sent yet")
-    page.reload()
+    reload(page)
     expect(message_box(page)).to_have_value("not sent yet")
 
 
@@ -395,13 +399,14 @@ def test_a_question_that_fails_leaves_no_trace_but_its_text(page: Page) -> None:
     message_box(page).fill("")
     ask(page, "And the capital of Greece?")
     expect(answer(page).last).to_contain_text("Athens")
-    page.reload()
+    reload(page)
     expect(question(page)).to_have_count(2)
 
 
 def test_two_tabs_of_one_browser(page: Page) -> None:
     other = page.context.new_page()
     other.goto(page.url)
+    opened(other)
     open_tab(other, "Chat")
     answer_shortly(other)
     send(page, QUESTION)
@@ -409,7 +414,7 @@ def test_two_tabs_of_one_browser(page: Page) -> None:
     for tab, own in ((page, "Paris"), (other, "Athens")):
         expect(answer(tab)).to_contain_text(own)
         over(tab)
-    page.reload()
+    reload(page)
     expect(question(page)).to_have_text(QUESTION)
     choose_conversation(page, GREECE)
     expect(answer(page)).to_contain_text("Athens")
@@ -452,6 +457,6 @@ def test_visitors_never_see_each_others_text(page: Page, open_page: OpenPage) ->
         expect(answer(visitor)).to_contain_text(own)
         expect(state(visitor)).to_have_text("Finished")
         expect(visitor.get_by_role("button", name="Send")).to_be_visible()
-        visitor.reload()
+        reload(visitor)
         expect(answer(visitor)).to_contain_text(own)
         expect(visitor.locator("body")).not_to_contain_text(re.compile(others))

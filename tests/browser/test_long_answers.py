@@ -20,6 +20,7 @@ from .actions import (
     over,
     press,
     question,
+    reload,
     send,
     set_sampling,
     state,
@@ -101,7 +102,7 @@ def test_what_was_written_survives_a_reload(page: Page) -> None:
     page.get_by_label("Start the reply with").fill(BEGINNING)
     send(page, "Tell me a story.")
     page.wait_for_function(LONGER, arg=len(BEGINNING) + 100)
-    page.reload()
+    reload(page)
     expect(question(page)).to_have_text("Tell me a story.")
     expect(answer(page)).to_contain_text(BEGINNING)
     written = answer(page).inner_text()

@@ -9,7 +9,7 @@ from falcon_runtime.catalog import CATALOG, STARTER
 
 from .. import hub
 from ..served_app import serve
-from .actions import OVER, open_tab, sampling, send, set_sampling, state
+from .actions import OVER, open_tab, reload, sampling, send, set_sampling, state
 from .conftest import OpenPage
 
 FALCON = CATALOG["falcon3-1b-instruct"]
@@ -101,7 +101,7 @@ def test_falcon_takes_over_from_the_starter(
             expect(header.locator(".notice")).to_have_count(0)
             expect(page.locator("#footer")).to_contain_text(f"{FALCON.title} is licensed under TII")
             answer(page)
-            page.reload()
+            reload(page)
             expect(note).to_have_text(f"Changed from the defaults of {FALCON.title}")
             expect(sampling(page, "Max new tokens")).to_have_value("8")
             page.locator("#reset-sampling").click()

@@ -18,6 +18,7 @@ from .actions import (
     open_tab,
     press,
     question,
+    reload,
     sampling,
     send,
     set_sampling,
@@ -39,7 +40,7 @@ def test_presets_and_settings_stay(page: Page) -> None:
     set_sampling(page, "Max new tokens", 99)
     page.wait_for_timeout(500)  # Nobody reloads in the instant of typing; the page has to tell the browser.
 
-    page.reload()
+    reload(page)
     expect(sampling(page, "Temperature")).to_have_value("0.4")
     expect(sampling(page, "Max new tokens")).to_have_value("99")
     expect(page.locator("#preset").get_by_label("Custom")).to_be_checked()

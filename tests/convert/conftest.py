@@ -15,8 +15,9 @@ from transformers import LlamaForCausalLM
 
 from falcon_runtime.architecture import Architecture
 from falcon_runtime.convert.checkpoint import Checkpoint
-from falcon_runtime.convert.graph import TABLES, Graph
-from falcon_runtime.convert.llama import Llama
+from falcon_runtime.convert.graph import TABLES
+from falcon_runtime.convert.traced.graph import TracedGraph
+from falcon_runtime.convert.traced.llama import Llama
 from falcon_runtime.convert.weights import stream
 from falcon_runtime.recipes import Schemes
 
@@ -84,12 +85,12 @@ def filled(checkpoint: Checkpoint, schemes: Schemes, slots: int, context: int) -
 
 @pytest.fixture(scope="module")
 def traced_once() -> Iterator[None]:
-    """Tracing is most of what a small conversion takes, and gives one graph for all models of a shape and recipe."""
-    from falcon_runtime.convert import lower
+    """Tracing is most of what a small conversion to floats takes, and gives one graph for all models of a shape."""
+    from falcon_runtime.convert.traced import lower
 
     trace, graphs = lower.trace, {}
 
-    def traced(architecture: Architecture, schemes: Schemes, report: Callable[[], None]) -> Graph:
+    def traced(architecture: Architecture, schemes: Schemes, report: Callable[[], None]) -> TracedGraph:
         key = architecture, schemes
         if key not in graphs:
             graphs[key] = trace(architecture, schemes, report)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from falcon_runtime.convert import weights
 from falcon_runtime.convert.checkpoint import Checkpoint, open_checkpoint
-from falcon_runtime.convert.llama import Llama
 from falcon_runtime.convert.quantize import packed
+from falcon_runtime.convert.traced.llama import Llama
 from falcon_runtime.errors import ConversionFailed
 from falcon_runtime.manifest import RecipeName
 from falcon_runtime.recipes import schemes_of

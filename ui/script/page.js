@@ -10,6 +10,11 @@ Object.assign((window.falcon ??= {}), {
     return [kept, falcon.conversations.restore(location.hash)]
   },
 
+  // The page is as it was left, or as the link says.
+  opened() {
+    document.documentElement.dataset.opened = ''
+  },
+
   // A run has begun. What a link brought is taken once: from here, the page goes on from where it is.
   begun() {
     falcon.chat.begun()

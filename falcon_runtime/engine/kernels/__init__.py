@@ -1,4 +1,4 @@
-"""The engine's kernels: the operators that convert/operators.py describes.
+"""The engine's kernels: the operators that convert/traced/operators.py describes.
 
 They are written in Python, compiled by numba for this very processor, kept for the next start (compiled.py), and called
 by ExecuTorch like any other kernel, on whose thread pool they work (abi.py).

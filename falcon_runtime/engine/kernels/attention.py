@@ -1,4 +1,4 @@
-"""`attention` of convert/operators.py: RoPE, the update of the KV cache, and causal attention.
+"""`attention` of convert/traced/operators.py: RoPE, the update of the KV cache, and causal attention.
 
 ExecuTorch's own kernel reads each key once for every query head and row, calls a BLAS that is slow on processors that
 are not Intel's, and computes its exponentials one at a time: with 1,900 tokens of context it took two thirds of a step.

@@ -1,5 +1,7 @@
-"""`embedding` of convert/operators.py: rows of a packed table, as float32. Its workspace is that of the products, of
-which it uses the schemes."""
+"""`embedding` of convert/traced/operators.py: rows of a packed table, as float32.
+
+Its workspace is that of the products, of which it uses the schemes.
+"""
 
 from collections.abc import Mapping
 from typing import Any

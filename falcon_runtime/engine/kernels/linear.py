@@ -1,4 +1,4 @@
-"""The products with packed weights: `norm_linear`, `linear_add` and `gated_linear_add` of convert/operators.py.
+"""The products with packed weights: `norm_linear`, `linear_add` and `gated_linear_add` of convert/traced/operators.py.
 
 ExecuTorch's own kernels for 4 bits (XNNPACK) quantize the inputs of a token with one scale for all of them, and copy
 every weight when a model is loaded. These take the weights where the file is mapped, quantize inputs in blocks of 32 as

@@ -13,11 +13,12 @@ from executorch.exir.passes.sym_shape_eval_pass import ConstraintBasedSymShapeEv
 from executorch.exir.program import ExecutorchProgramManager
 from executorch.exir.tensor import ALIGNMENT
 
-from ..architecture import MAX_TOKENS, Architecture
-from ..recipes import Schemes
-from .graph import MAX_ROWS, Graph, Stored, Weight, key_of, rekey
+from ...architecture import MAX_ROWS, MAX_TOKENS, Architecture
+from ...recipes import Schemes
+from ..graph import Graph, Stored, Weight
+from .graph import TracedGraph, key_of, rekey
 from .llama import Llama
-from .stack import shortened
+from .stack import shortened, stacked
 
 STORED: dict[torch.dtype, Stored] = {torch.uint8: "uint8", torch.float32: "float32"}
 TRACED_CONTEXT = 2 * MAX_TOKENS
@@ -25,12 +26,22 @@ TRACED_SLOTS = 2
 """Context and slots that a graph is traced with; `Graph.with_caches` gives it any others."""
 
 
-def trace(architecture: Architecture, schemes: Schemes, traced: Callable[[], None] = lambda: None) -> Graph:
-    """The graph of a Llama of this shape and these schemes, its layers shortened, whatever its weights, its context and
-    its slots.
+def traced_graph(
+    architecture: Architecture, schemes: Schemes, slots: int, context: int, traced: Callable[[], None] = lambda: None
+) -> Graph:
+    """The graph of a Llama of this shape and these schemes, with KV caches for `slots` sequences of `context` tokens.
 
-    Takes half a minute for three layers, and their memory and the output layer's.
+    Takes half a minute, and the memory of three layers and the output layer. `traced` is called when tracing is done
+    and lowering, most of the whole, begins.
     """
+    graph = trace(architecture, schemes, traced)
+    graph = stacked(graph, [str(layer) for layer in schemes.layers]).with_caches(slots, context)
+    graph.same = {"head.weight": "embed.weight"} if schemes.shared else {}
+    return graph
+
+
+def trace(architecture: Architecture, schemes: Schemes, traced: Callable[[], None] = lambda: None) -> TracedGraph:
+    """The graph of a Llama with its layers shortened, whatever its weights, its context and its slots."""
     short = replace(schemes, layers=shortened(schemes.layers))
     model = Llama(architecture, short, TRACED_SLOTS, TRACED_CONTEXT).eval()
     _randomize(model)
@@ -67,14 +78,14 @@ def lower(model: Llama, traced: Callable[[], None] = lambda: None) -> Executorch
         )
 
 
-def graph_of(model: Llama, program: ExecutorchProgramManager, layers: list[str]) -> Graph:
-    """The program of `model` as a Graph. No two weights of the model may be equal: they are told by their bytes."""
+def graph_of(model: Llama, program: ExecutorchProgramManager, layers: list[str]) -> TracedGraph:
+    """The program of `model` as a graph. No two weights of the model may be equal: they are told by their bytes."""
     weights = {}
     for name, tensor in model.named_parameters():
         weights[_digest(tensor.numpy().tobytes())] = name, Weight(STORED[tensor.dtype], tuple(tensor.shape))
 
     file = deserialize_pte_binary(program.buffer)
-    graph = Graph(file.program, {}, {}, {}, layers)
+    graph = TracedGraph(file.program, {}, {}, layers=layers)
     for i, buffer in enumerate(file.program.constant_buffer):
         if found := weights.get(_digest(buffer.storage)):
             graph.constants[i], graph.weights[found[0]] = found

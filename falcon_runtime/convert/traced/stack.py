@@ -28,7 +28,7 @@ from executorch.exir.schema import (
     Tensor,
 )
 
-from .graph import Graph, Lists, key_of, rekey
+from .graph import Lists, TracedGraph, key_of, rekey
 from .memory import plan_memory
 
 REPEATABLE = 3
@@ -43,7 +43,7 @@ def shortened(layers: Sequence[Kind]) -> tuple[Kind, ...]:
     return tuple(kind for _, run in itertools.groupby(layers) for kind in list(run)[:REPEATABLE])
 
 
-def stacked(graph: Graph, layers: Sequence[str]) -> Graph:
+def stacked(graph: TracedGraph, layers: Sequence[str]) -> TracedGraph:
     """`graph`, which has the layers `shortened(layers)`, with the layers `layers`."""
     assert tuple(graph.layers) == shortened(layers)
     graph = copy.deepcopy(graph)
@@ -59,7 +59,7 @@ def stacked(graph: Graph, layers: Sequence[str]) -> Graph:
     return graph
 
 
-def _repeat(graph: Graph, layer: int, times: int) -> None:
+def _repeat(graph: TracedGraph, layer: int, times: int) -> None:
     """Inserts `times` copies of the layer `layer`, whose neighbours are of its kind, behind it."""
     plan = graph.plan
     instructions: list[Instruction] = plan.chains[0].instructions
@@ -97,7 +97,7 @@ def _repeat(graph: Graph, layer: int, times: int) -> None:
     graph.layers[layer + 1 : layer + 1] = [graph.layers[layer]] * times
 
 
-def _begins(graph: Graph) -> list[int]:
+def _begins(graph: TracedGraph) -> list[int]:
     """Index of each layer's attention."""
     operators, instructions = graph.plan.operators, graph.plan.chains[0].instructions
     return [
@@ -108,7 +108,7 @@ def _begins(graph: Graph) -> list[int]:
     ]
 
 
-def _arguments(graph: Graph, instructions: list[Instruction]) -> list[int]:
+def _arguments(graph: TracedGraph, instructions: list[Instruction]) -> list[int]:
     """The values that instructions take, one call after the other.
 
     What is in a list stands before it: a program is read in order, and a list can name only what has been read.
@@ -123,7 +123,7 @@ def _arguments(graph: Graph, instructions: list[Instruction]) -> list[int]:
     return found
 
 
-def _weights(graph: Graph, instructions: list[Instruction], arguments: list[int]) -> list[str]:
+def _weights(graph: TracedGraph, instructions: list[Instruction], arguments: list[int]) -> list[str]:
     """The weights that instructions use: those of a layer's attention and MLP, and of the next one's projections."""
     contents = [graph.plan.values[value].val for value in arguments]
     constants = [graph.constants.get(content.data_buffer_idx) for content in contents if isinstance(content, Tensor)]
@@ -133,7 +133,7 @@ def _weights(graph: Graph, instructions: list[Instruction], arguments: list[int]
     return [name for name in constants + named if isinstance(name, str) and _number(name) >= 0]
 
 
-def _adopt(graph: Graph, content: object, values: dict[int, int], shift: int) -> None:
+def _adopt(graph: TracedGraph, content: object, values: dict[int, int], shift: int) -> None:
     """Makes a copied value the own one of the layer that is `shift` layers further."""
     if isinstance(content, Lists):
         content.items = [values.get(item, item) for item in content.items]
@@ -145,7 +145,7 @@ def _adopt(graph: Graph, content: object, values: dict[int, int], shift: int) ->
 
 
 def _copied(
-    graph: Graph, instruction: Instruction, values: dict[int, int], weights: list[str], shift: int
+    graph: TracedGraph, instruction: Instruction, values: dict[int, int], weights: list[str], shift: int
 ) -> Instruction:
     call = copy.deepcopy(instruction.instr_args)
     call.args = [values.get(value, value) for value in call.args]
@@ -154,7 +154,7 @@ def _copied(
     return Instruction(call)
 
 
-def _copied_delegate(graph: Graph, index: int, weights: list[str], shift: int) -> int:
+def _copied_delegate(graph: TracedGraph, index: int, weights: list[str], shift: int) -> int:
     """A copy of a delegate with the weights of the layer that is `shift` layers further."""
     plan, blobs = graph.plan, graph.program.backend_delegate_data
     original: BackendDelegate = plan.delegates[index]
@@ -173,11 +173,11 @@ def _copied_delegate(graph: Graph, index: int, weights: list[str], shift: int) -
     return len(plan.delegates) - 1
 
 
-def _blob(graph: Graph, delegate: int) -> bytes:
+def _blob(graph: TracedGraph, delegate: int) -> bytes:
     return graph.program.backend_delegate_data[graph.plan.delegates[delegate].processed.index].data
 
 
-def _redirect(graph: Graph, instruction: Instruction, values: dict[int, int]) -> None:
+def _redirect(graph: TracedGraph, instruction: Instruction, values: dict[int, int]) -> None:
     """Lets an instruction take other values."""
     call = instruction.instr_args
     for value in call.args:

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..recipes import BLOCK, PACKED
-from .quantize import unpacked
+from ...recipes import BLOCK, PACKED
+from ..quantize import unpacked
 
 LIBRARY = torch.library.Library("falcon", "DEF")  # type: ignore[no-untyped-call]
 ARGUMENTS = {

@@ -11,7 +11,8 @@ from executorch.exir.scalar_type import ScalarType
 from executorch.exir.schema import KernelCall, Tensor
 from executorch.exir.tensor import ALIGNMENT
 
-from .graph import ACTIVATION_ARENA, Graph, Lists, allocation
+from ..graph import ACTIVATION_ARENA, allocation
+from .graph import Lists, TracedGraph
 
 ITEM_SIZE = {ScalarType.FLOAT: 4, ScalarType.INT: 4, ScalarType.LONG: 8, ScalarType.BOOL: 1, ScalarType.CHAR: 1}
 
@@ -29,7 +30,7 @@ class Block:
     offset: int = 0
 
 
-def plan_memory(graph: Graph) -> None:
+def plan_memory(graph: TracedGraph) -> None:
     """Gives every activation a place in the arena; two share one if no instruction needs both.
 
     The largest are placed first, each at the lowest offset that is free as long as it lives.
@@ -47,7 +48,7 @@ def plan_memory(graph: Graph) -> None:
     graph.plan.non_const_buffer_sizes[ACTIVATION_ARENA] = max(block.offset + block.size for block in placed)
 
 
-def _blocks(graph: Graph) -> list[Block]:
+def _blocks(graph: TracedGraph) -> list[Block]:
     values, operators = graph.plan.values, graph.plan.operators
     blocks: dict[int, Block] = {}
     for i, instruction in enumerate(graph.plan.chains[0].instructions):
