@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable
 from typing import get_args
 
-import ui
-from falcon_runtime.choosing import Plan, hub_problem, plan
+from falcon_runtime.choosing import Offer, Plan, hub_problem, plan
 from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.library import Choice, default_models_dir
@@ -55,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--share", action="store_true", default=None, help="also open a public link through Gradio")
     parser.add_argument(
         "--offer",
-        choices=get_args(ui.Offer),
+        choices=get_args(Offer),
         default=env("FALCON_OFFER"),
         help="which models visitors may switch to (default: all on a page that only this machine sees, else converted)",
     )
@@ -85,6 +84,8 @@ def port(text: str) -> int:
 
 def serve(fleet: Fleet, models: Plan, options: argparse.Namespace) -> None:
     """Opens the page, then prepares the models, then serves until interrupted."""
+    import ui  # Gradio's import takes seconds, for which no error in the arguments should wait.
+
     host, port, share = options.host, options.port, options.share
     demo = ui.build(fleet, options.offer, models.recommended and models.recommended.name)
     bypass_proxies("127.0.0.1", "localhost", host)

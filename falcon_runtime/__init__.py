@@ -1,4 +1,4 @@
-"""Falcon3 and other Llama models on ExecuTorch: obtain, convert, load and generate, with partial output as it comes."""
+"""Falcon3 and other Llama models on ExecuTorch: provision, load and generate, with partial output as it comes."""
 
 from .chunk import Chunk, FinishReason, Stats
 from .errors import FalconError

@@ -187,7 +187,7 @@ def _print_json(status: Status) -> None:
 
 def _runtime(options: argparse.Namespace) -> FalconRuntime:
     runtime = FalconRuntime(options.model, backend=options.backend, threads=options.threads)
-    runtime.load(on_status=StatusLine() if sys.stderr.isatty() or runtime.needs_obtaining else None)
+    runtime.load(on_status=StatusLine() if sys.stderr.isatty() or runtime.needs_provisioning else None)
     return runtime
 
 

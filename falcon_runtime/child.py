@@ -1,11 +1,58 @@
-"""What the processes that this package starts have in common."""
+"""A module of this package in a process of its own: the engine, and the conversion.
+
+Neither belongs into the process that serves the page: they take its GIL and gigabytes of memory, and what goes wrong in
+native code ends a process. Messages go both ways over a socket as pickled objects; a child ends when its parent has.
+"""
 
 import os
+import signal
+import socket
+import subprocess
+import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import IO
 
 
-def environment(**changes: str) -> dict[str, str]:
-    """This process's environment, with `changes`, in which `python -m falcon_runtime` finds this very package, whatever
-    the working directory."""
+class Child:
+    """The running process of `python -m MODULE SOCKET ARGUMENTS…`, and our end of its socket."""
+
+    def __init__(self, module: str, *arguments: str, stderr: IO[bytes] | None = None, **variables: str):
+        """What it prints goes where ours goes, or to `stderr`; `variables` are added to its environment."""
+        ours, theirs = socket.socketpair()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, str(theirs.fileno()), *arguments],
+            env=subprocess_env(**variables),
+            stdin=subprocess.DEVNULL,
+            stderr=stderr,
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        self.connection = Connection(ours.detach())
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def kill(self) -> None:
+        """Ends it, whatever it is at; its memory is free then."""
+        self._process.kill()  # It has nothing to finish, and may be suspended.
+        self._process.wait()
+
+    def ended(self) -> tuple[int, str]:
+        """Its exit code, and how it ended in words. Waits until it has."""
+        code = self._process.wait()
+        return code, f"signal {-code}, {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def connect(socket: str) -> Connection:
+    """The child's end, of which its first argument is the number. Ctrl-C is for the parent to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return Connection(int(socket))
+
+
+def subprocess_env(**variables: str) -> dict[str, str]:
+    """This process's environment, with `variables`, in which `python -m falcon_runtime` finds this very package,
+    whatever the working directory."""
     paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | changes | {"PYTHONPATH": os.pathsep.join(paths)}
+    return os.environ | variables | {"PYTHONPATH": os.pathsep.join(paths)}

@@ -4,6 +4,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from .catalog import CATALOG, STARTER
 from .errors import ConversionFailed, DownloadFailed
@@ -12,6 +13,8 @@ from .machine import available_memory, memory_bandwidth
 from .manifest import read_manifest
 from .sources import HubRepository
 
+Offer = Literal["all", "converted", "none"]
+"""Which models visitors may switch to: all of the catalogue, those that are converted, or none."""
 READING_SPEED = 238 / 60 * 4 / 3
 """Tokens per second that are written as fast as people read, 5.3: 238 words of English a minute (Brysbaert, "How many
 words do we read per minute?", Journal of Memory and Language 109, 2019), and about four tokens for three words."""
@@ -46,7 +49,7 @@ def plan(model: str | None, models_dir: Path, on_space: bool, offline: bool) -> 
         first, then = converted[-1], None
     else:
         first, then = STARTER.name, recommended.name if recommended else None
-    if then or find_model(first, models_dir).needs_obtaining:
+    if then or find_model(first, models_dir).needs_provisioning:
         _check_writable(models_dir)
     return Plan(first, then, recommended)
 
@@ -88,7 +91,7 @@ def hub_problem(name: str) -> str | None:
 def _asked(model: str, models_dir: Path, offline: bool) -> tuple[str, str | None]:
     """`first` and `then` for a model that is asked for. Errors: as `plan`."""
     found = find_model(model, models_dir)
-    if not found.needs_obtaining:
+    if not found.needs_provisioning:
         read_manifest(found.folder)
     elif found.entry and isinstance(found.entry.source, HubRepository):
         if offline:

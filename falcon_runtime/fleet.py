@@ -102,8 +102,9 @@ class Fleet:
         """Begins to make another model current, and returns at once, with the runtime that is to be: its status tells
         how far it is, to the end and if it fails; `preparing` is for those who did not ask for it.
 
-        The current one answers until the other is loaded. If memory is too short for both, the other is obtained, takes
-        the requests, and is loaded when the last lease of the former has ended. If it cannot be, the former stays.
+        The current one answers until the other is loaded. If memory is too short for both, the other is provisioned,
+        takes the requests, and is loaded when the last lease of the former has ended. If it cannot be, the former
+        stays.
         Errors: UnknownModel; InvalidRequest while another one is being prepared; NotEnoughMemory if there is too little
         even without the current one.
         """

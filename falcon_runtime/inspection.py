@@ -1,9 +1,9 @@
 """What a converted model is, and whether all of it is there."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from .checksum import sha256_of
 from .errors import FalconError
 from .manifest import PROGRAM, Manifest, read_manifest
 from .tokenizer import load_tokenizer
@@ -40,9 +40,8 @@ def inspect(folder: Path) -> Inspection:
     is no telling what it should be."""
     manifest = read_manifest(folder)
     problems = []
-    with (folder / PROGRAM).open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != manifest.program_sha256:
-            problems.append(f"{PROGRAM} was changed: its SHA-256 is not the manifest's. Convert the model again.")
+    if sha256_of(folder / PROGRAM) != manifest.program_sha256:
+        problems.append(f"{PROGRAM} was changed: its SHA-256 is not the manifest's. Convert the model again.")
     try:
         load_tokenizer(folder, manifest)
     except FalconError as error:

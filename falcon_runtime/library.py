@@ -10,6 +10,7 @@ from typing import get_args
 from .catalog import CATALOG, STARTER, CatalogEntry
 from .errors import ConversionFailed, FalconError, UnknownModel
 from .manifest import Manifest, RecipeName, is_converted, is_outdated, read_manifest
+from .replacement import recover
 from .sources import HubRepository, name_of, parse_source
 
 
@@ -29,7 +30,7 @@ class Model:
         return f"{self.entry.title} {self.recipe}" if self.recipe else self.entry.title
 
     @property
-    def needs_obtaining(self) -> bool:
+    def needs_provisioning(self) -> bool:
         """Whether it must be downloaded and converted before it can be loaded: minutes, not seconds."""
         return self.entry is not None and (not is_converted(self.folder) or is_outdated(self.folder))
 
@@ -77,6 +78,7 @@ def find_model(model: str | None, models_dir: Path) -> Model:
 
     None stands for FALCON_MODEL, else the starter model. Errors: UnknownModel.
     """
+    recover(models_dir)
     model = model or os.environ.get("FALCON_MODEL") or STARTER.name
     name, _, recipe = model.partition(":")
     if entry := CATALOG.get(name):
@@ -84,6 +86,7 @@ def find_model(model: str | None, models_dir: Path) -> Model:
             if known.name == model.removesuffix(f":{entry.recipe}"):
                 return known
         raise UnknownModel(f"There is no recipe {recipe!r} of {name}; there are {', '.join(get_args(RecipeName))}.")
+    recover(Path(model).parent)
     folders = [Path(model), models_dir / model, models_dir / model.lower()]
     found = [folder for folder in folders if is_converted(folder)]
     if not found and not _checkpoint(model):
@@ -116,6 +119,7 @@ def converted_models(models_dir: Path) -> list[str]:
     """Names of the folders of the converted models in `models_dir`."""
     if not models_dir.is_dir():
         return []
+    recover(models_dir)
     # Hidden folders are those of conversions that are going on.
     return sorted(folder.name for folder in models_dir.glob("[!.]*") if is_converted(folder))
 

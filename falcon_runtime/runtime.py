@@ -1,9 +1,8 @@
 """FalconRuntime: a model by name or folder, and text out of it, piece by piece.
 
-Thin: it obtains and loads, renders the prompt, hands it to the engine and turns the engine's steps into text.
+Thin: it provisions and loads, renders the prompt, hands it to the engine and turns the engine's steps into text.
 """
 
-import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +21,8 @@ from .engine.client import Engine, StepStream
 from .errors import FalconError, InvalidRequest, RuntimeClosed
 from .library import Model, default_models_dir, find_model
 from .manifest import Backend, Manifest, RecipeName, read_manifest
-from .obtain import obtain
 from .prompt import Message, check_tokens, encode_chat, encode_text, instruction_messages
+from .provision import Provisioning
 from .sampling import SamplingParams
 from .status import Status
 from .stops import Piece, StopTexts
@@ -105,7 +104,7 @@ class Generation:
 
 
 class FalconRuntime:
-    """One model. Making one is instant; the model is obtained (downloaded, converted) and loaded at first use.
+    """One model. Making one is instant; the model is provisioned (downloaded, converted) and loaded at first use.
 
     `model` is a name of the catalogue, alone or with a recipe (`NAME:int8`), or the folder of a converted model (None:
     FALCON_MODEL, else the embedded starter model), `models_dir` where converted models are kept (None:
@@ -134,7 +133,7 @@ class FalconRuntime:
         self._encoder: Encoder | None = None
         self._decoder: Decoder | None = None
         self._transcripts: Transcripts | None = None
-        self._obtaining: subprocess.Popen[str] | None = None
+        self._provisioning: Provisioning | None = None
         self._closed = False
 
     def __enter__(self) -> "FalconRuntime":
@@ -197,9 +196,9 @@ class FalconRuntime:
         return self._engine.restarted_at
 
     @property
-    def needs_obtaining(self) -> bool:
+    def needs_provisioning(self) -> bool:
         """Whether the model must be downloaded and converted before it can be loaded: minutes, not seconds."""
-        return self._model.needs_obtaining
+        return self._model.needs_provisioning
 
     @property
     def status(self) -> Status:
@@ -209,7 +208,7 @@ class FalconRuntime:
         return self._status
 
     def load(self, wait: bool = True, on_status: Callable[[Status], None] | None = None) -> None:
-        """Obtains and loads the model unless that is done. With `wait` False it goes on in the background.
+        """Provisions and loads the model unless that is done. With `wait` False it goes on in the background.
 
         Errors (with `wait`; `status` tells them otherwise): DownloadFailed, ConversionFailed, ModelDamaged,
         TokenizerError, BackendUnavailable.
@@ -287,8 +286,8 @@ class FalconRuntime:
     def close(self) -> None:
         """Ends the engine; running generations end with an error. Nothing can be started afterwards."""
         self._closed = True
-        if self._obtaining:
-            self._obtaining.terminate()
+        if self._provisioning:
+            self._provisioning.stop()
         self._engine.close()
 
     def _start(
@@ -317,9 +316,6 @@ class FalconRuntime:
         assert self._encoder
         return self._manifest, self._encoder
 
-    def _keep_obtaining(self, process: "subprocess.Popen[str]") -> None:
-        self._obtaining = process
-
     def _load_quietly(self, on_status: Callable[[Status], None] | None) -> None:
         with suppress(FalconError):  # `status` tells it; the next request tries again and raises it.
             self._load(on_status)
@@ -337,9 +333,12 @@ class FalconRuntime:
                 return
             try:
                 check_backend(self._backend)
-                if self._model.entry and self.needs_obtaining:
+                if self._model.entry and self.needs_provisioning:
                     check_convertible(self._backend, self._model.title)
-                    obtain(self._model.entry, self._model.folder, report, on_start=self._keep_obtaining)
+                    self._provisioning = Provisioning(self._model.entry, self._model.folder)
+                    if self._closed:
+                        self._provisioning.stop()
+                    self._provisioning.run(report)
                 manifest = read_manifest(self._model.folder)
                 check_backend(self._backend, manifest)
                 if self._before_start:

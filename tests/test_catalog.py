@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from falcon_runtime.catalog import CATALOG, STARTER
-from falcon_runtime.convert.checkpoint import open_checkpoint
 from falcon_runtime.convert.needs import Needs
+from falcon_runtime.convert.opening import open_checkpoint
 from falcon_runtime.errors import UnknownModel
 from falcon_runtime.library import Model, choices, converted_models, find_model
 from falcon_runtime.machine import available_memory, machine_memory

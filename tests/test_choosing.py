@@ -44,7 +44,7 @@ def converted(monkeypatch: pytest.MonkeyPatch, converted: Path, *names: str) -> 
     manifest = Model("", converted).manifest()
     of_others = Model.manifest
     monkeypatch.setattr(Model, "manifest", lambda model: manifest if model.name in names else of_others(model))
-    monkeypatch.setattr(Model, "needs_obtaining", property(lambda model: model.name not in names))
+    monkeypatch.setattr(Model, "needs_provisioning", property(lambda model: model.name not in names))
 
 
 def test_the_largest_that_fits_and_is_quick_enough_is_recommended(machine: Machine, tmp_path: Path) -> None:

@@ -285,7 +285,6 @@ def test_inspect_says_what_a_model_is_and_whether_it_is_whole(call: Call, small_
         (["perplexity", "/nowhere.txt", "--model", "{model}"], "cannot be read"),
         (["perplexity", __file__, "--model", "{model}", "--window", "1"], "at least 2"),
         (["convert", "/nowhere.gguf"], "nowhere.gguf"),
-        (["graphs", "gpt-5"], "The catalogue has no gpt-5"),
         (["inspect", "nothing"], "There is no model 'nothing'"),
     ],
 )

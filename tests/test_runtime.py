@@ -290,18 +290,18 @@ def test_what_a_model_takes_is_known_before_it_is_loaded(small_model: Path, tmp_
     with FalconRuntime(f"{STARTER.name}:int8", tmp_path) as runtime:
         assert runtime.memory_bytes == STARTER.with_recipe("int8").memory_bytes > STARTER.memory_bytes
         assert (runtime.name, runtime.recipe) == (f"{STARTER.name}:int8", "int8")
-        assert runtime.needs_obtaining
+        assert runtime.needs_provisioning
     with FalconRuntime(str(tmp_path)) as runtime:
         assert (runtime.memory_bytes, runtime.recipe) == (0, None)
 
 
-def test_a_catalogue_model_of_an_earlier_converter_is_obtained_again(small_model: Path, tmp_path: Path) -> None:
+def test_a_catalogue_model_of_an_earlier_converter_is_provisioned_again(small_model: Path, tmp_path: Path) -> None:
     manifest = read_manifest(small_model)
     for converter, outdated in ((manifest.converter, False), (manifest.converter - 1, True)):
         folder = tmp_path / STARTER.name
         folder.mkdir(exist_ok=True)
         manifest.model_copy(update={"converter": converter}).save(folder)
-        assert FalconRuntime(STARTER.name, tmp_path).needs_obtaining == outdated
+        assert FalconRuntime(STARTER.name, tmp_path).needs_provisioning == outdated
 
 
 def test_what_comes_before_the_start_may_wait_and_refuse(small_model: Path) -> None:

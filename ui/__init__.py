@@ -5,12 +5,12 @@ from typing import Any
 
 import gradio as gr
 
+from falcon_runtime.choosing import Offer
 from falcon_runtime.fleet import Fleet
 
 from . import api, chat, compare, footer, generate, header, instruct, link, models, theme
 from .controls import Sampling
 from .link import Opening
-from .models import Offer
 
 HERE = Path(__file__).parent
 WAITING_REQUESTS = 64

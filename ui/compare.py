@@ -12,6 +12,7 @@ import gradio as gr
 
 from falcon_runtime import FalconRuntime
 from falcon_runtime.catalog import STARTER
+from falcon_runtime.choosing import Offer
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.manifest import RecipeName
 from falcon_runtime.runtime import Generation
@@ -22,7 +23,6 @@ from .chips import Chips
 from .clearing import Clearing
 from .controls import Sampling
 from .link import Opening
-from .models import Offer
 from .runs import INSTANT, Keep, Runs, Start, submit_with
 from .streaming import Lines, Update, Updates, together, updates
 

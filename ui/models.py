@@ -1,18 +1,17 @@
 """The model menu: what can answer here, what each would take, and the way to make it answer."""
 
 from html import escape
-from typing import Any, Literal
+from typing import Any
 
 import gradio as gr
 
 from falcon_runtime import FalconRuntime
+from falcon_runtime.choosing import Offer
 from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Choice, Fleet
 
 from .runs import INSTANT
 
-Offer = Literal["all", "converted", "none"]
-"""Which models visitors may switch to: all of the catalogue, those that are converted, or none."""
 WATCH_S = 1
 """Seconds between looks at a switch that a visitor began."""
 

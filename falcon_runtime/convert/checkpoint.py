@@ -1,6 +1,5 @@
 """What is read of a checkpoint, whatever its format: configuration, weights one tensor at a time, and tokenizer."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -15,7 +14,6 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from ..architecture import Architecture
 from ..errors import ConversionFailed
 from .end_tokens import known_ends, no_end_after_text
-from .gguf_files import choose_gguf, only_gguf
 from .llama_config import trained_context
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -23,42 +21,14 @@ EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 Shape = tuple[int, ...]
 
 
-def open_checkpoint(path: Path) -> "Checkpoint":
-    """The checkpoint at `path`: a `.gguf` file, a Hugging Face folder with config.json, safetensors and tokenizer, or
-    a folder of GGUF files alone.
-
-    Only headers are read. When it is open it has every tensor of a Llama in its shape. Errors: ConversionFailed.
-    """
-    if path.is_dir():
-        from .hf_checkpoint import Folder, HfCheckpoint
-
-        names = [file.name for file in path.iterdir()]
-        if not only_gguf(names):
-            return HfCheckpoint(Folder(path))
-        path /= choose_gguf(names, str(path))
-    if path.is_file():
-        from .gguf_checkpoint import GgufCheckpoint
-
-        return GgufCheckpoint(path)
-    raise ConversionFailed(f"There is no checkpoint at {path}.")
-
-
 class Checkpoint(ABC):
     """The weights and the tokenizer of a Llama. Tensors bear Hugging Face's names, whatever the file calls them."""
 
     source: str
-    """Name of the file or folder; of what comes from the hub the repository and, after an @, the commit."""
+    """What it is called in errors: the name of the file or folder, or the repository and, after an @, the commit."""
     config: LlamaConfig
     files: list[Path]
     """What holds the weights. Those of a checkpoint on the hub are there once `stream` has reached them."""
-    digests: Mapping[str, str] = {}
-    """SHA-256 of those of `files` for which it is known, being what the download was verified against; by name."""
-    licence = ""
-    """Name, and a link to more, of what comes from the hub."""
-    download_bytes: int = 0
-    """What `stream` still has to download."""
-    download_room: int = 0
-    """The most that this will take on the disk at one time, beyond what is there now."""
     shapes: dict[str, Shape]
     """Of every tensor in them."""
     end_ids: set[int]
@@ -112,12 +82,6 @@ class Checkpoint(ABC):
                     f"The tensor {name} of {self.source} has the shape {list(found)}, and {list(shape)} is what its "
                     "configuration says. Download the checkpoint again."
                 )
-
-    def sha256(self) -> str:
-        """Of the file that holds the weights, in hexadecimal; of several files, in the order of their names, that of
-        their own SHA-256s written one after the other."""
-        digests = [self.digests.get(path.name) or _sha256(path) for path in sorted(self.files)]
-        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def end_tokens(self) -> list[int]:
         """Every token that ends an answer, sorted: the tokenizer's, those that the checkpoint names elsewhere, and what
@@ -174,11 +138,6 @@ class Checkpoint(ABC):
 
     def _stored(self, name: str) -> str:
         return EMBEDDING if name == HEAD and self.config.tie_word_embeddings else name
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tensor_shapes(config: LlamaConfig) -> dict[str, Shape]:

@@ -21,8 +21,9 @@ READABLE = "take the model as F16, BF16, Q8_0, Q4_0 or a K-quant"
 
 
 class GgufCheckpoint(Checkpoint):
-    def __init__(self, path: Path):
-        self.source, self.files = path.name, [path]
+    def __init__(self, path: Path, source: str | None = None):
+        """`source` is what it is called; None: by the file's name."""
+        self.source, self.files = source or path.name, [path]
         self._metadata, tensors = _open(path)
         architecture = self._metadata.get("general.architecture")
         if architecture != "llama":

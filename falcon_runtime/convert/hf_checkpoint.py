@@ -29,9 +29,6 @@ Header = dict[str, tuple[str, Shape]]
 class Folder:
     """A folder with a checkpoint: config.json, safetensors and tokenizer, all of it there."""
 
-    digests: Mapping[str, str] = {}
-    licence = ""
-
     def __init__(self, path: Path):
         self.path, self.source = path, path.resolve().name
 
@@ -52,15 +49,10 @@ class Folder:
         for name in names:
             yield self.path / name
 
-    def room(self, names: list[str]) -> tuple[int, int]:
-        """Bytes that `weights(names)` will download, and the most of them that lie here at one time."""
-        return 0, 0
-
 
 class HfCheckpoint(Checkpoint):
     def __init__(self, folder: Folder):
-        self.source, self.licence, self.digests = folder.source, folder.licence, folder.digests
-        self._folder, self._path = folder, folder.path
+        self.source, self._folder, self._path = folder.source, folder, folder.path
         if not (self._path / "config.json").is_file():
             raise ConversionFailed(f"{folder} has no config.json: it is not a Hugging Face checkpoint.")
         settings = _read_json(self._path / "config.json")
@@ -76,7 +68,6 @@ class HfCheckpoint(Checkpoint):
         self.config = make_config(self.source, settings)
         self.check(self.config)
         self.files = [self._path / shard for shard in shards]
-        self.download_bytes, self.download_room = folder.room(shards)
         self.generation = _read_json(self._path / "generation_config.json")
         named = (settings.get("eos_token_id"), self.generation.get("eos_token_id"))
         ends = [end for ends in named for end in (ends if isinstance(ends, list) else [ends])]

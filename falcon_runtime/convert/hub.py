@@ -23,54 +23,22 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers, silent_tqdm  # type: ignore[attr-defined]
 
+from ..checksum import sha256_of
 from ..errors import DownloadFailed
 from ..sources import HubRepository
-from ..status import Status
-from .checkpoint import Checkpoint
-from .download import Announce, Report
-from .gguf_checkpoint import GgufCheckpoint
-from .gguf_files import check_whole, choose_gguf, gguf_files, listing, only_gguf
-from .hf_checkpoint import INDEX, TOKENIZER_SETTINGS, Folder, Header, HfCheckpoint
-from .needs import Needs
+from ..status import Report, Status
 
-SMALL_FILES = ("config.json", "generation_config.json", "tokenizer*", *TOKENIZER_SETTINGS, INDEX, "LICENSE*")
+SMALL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "model.safetensors.index.json",
+    "LICENSE*",
+)
 TIMEOUT_S = 30
-
-
-def open_hub(
-    hub: HubRepository, title: str, downloads: Path, report: Report, announce: Announce, delete_shards: bool
-) -> Checkpoint:
-    """The checkpoint: its small files are here by then, of the others only the headers are known. A GGUF file is whole.
-
-    Errors: DownloadFailed, ConversionFailed.
-    """
-    repository = Repository(hub, downloads)
-    file = _gguf_file(hub, repository)
-    if file is None:
-        return HfCheckpoint(HubFolder(repository, title, report, delete_shards))
-    folder = HubFolder(repository, title, report, delete=False)
-    source = f"{hub.repository}/{file}@{repository.commit}"
-    if (needs := Needs(*folder.room([file]))).download:
-        announce(needs.describe(title, source, repository.licence))
-        needs.check_room(repository.folder)
-    (path,) = folder.weights([file])
-    checkpoint = GgufCheckpoint(path)
-    checkpoint.source, checkpoint.licence = source, repository.licence
-    checkpoint.digests = {path.name: digest} if (digest := repository.sha256(file)) else {}
-    return checkpoint
-
-
-def _gguf_file(hub: HubRepository, repository: "Repository") -> str | None:
-    """The GGUF file that is meant; None where it is the Hugging Face checkpoint."""
-    if hub.file:
-        if hub.file not in repository.files:
-            there = listing(gguf_files(repository.files), hub.repository)
-            raise DownloadFailed(f"{hub.repository} has no file {hub.file}. {there}")
-        check_whole(hub.file, hub.repository)
-        return hub.file
-    if hub.quantization or only_gguf(repository.files):
-        return choose_gguf(repository.files, hub.repository, hub.quantization)
-    return None
 
 
 class Repository:
@@ -110,12 +78,17 @@ class Repository:
                 continue
         return 0
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the files for which the hub tells it."""
+        return {name: digest for name in self.files if (digest := self.sha256(name))}
+
     def sha256(self, name: str) -> str | None:
         lfs = self.files[name].lfs
         return lfs.sha256 if lfs else None
 
-    def header(self, name: str) -> Header:
-        """Of a safetensors file that need not be here."""
+    def header(self, name: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """The data type and the shape of each tensor in a safetensors file that need not be here."""
         try:
             found = HfApi().parse_safetensors_file_metadata(
                 self._hub.repository, name, revision=self.commit, timeout=TIMEOUT_S
@@ -123,6 +96,12 @@ class Repository:
         except Exception as error:
             raise self._failed(error) from error
         return {tensor: (info.dtype, tuple(info.shape)) for tensor, info in found.tensors.items()}
+
+    def fetch_small_files(self) -> None:
+        """All that a Hugging Face checkpoint has beside its weights."""
+        for name in self.files:
+            if Path(name).name == name and any(fnmatch(name, pattern) for pattern in SMALL_FILES):
+                self.fetch(name, Event())
 
     def fetch(self, name: str, stop: Event) -> Path:
         """The file, downloaded if it is not here; what has arrived of it earlier is taken. `stop` ends it early."""
@@ -159,12 +138,11 @@ class Repository:
 
     def _verify(self, part: Path, name: str) -> None:
         """Against the SHA-256 of a large file, or the name that git has for the content of a small one."""
-        with part.open("rb") as file:
-            if expected := self.sha256(name):
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            else:
-                expected, content = self.files[name].blob_id, file.read()
-                found = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        if expected := self.sha256(name):
+            found = sha256_of(part)
+        else:
+            expected, content = self.files[name].blob_id, part.read_bytes()
+            found = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
         if found != expected:
             part.unlink()
             raise DownloadFailed(
@@ -202,28 +180,15 @@ class Repository:
         return DownloadFailed(reason)
 
 
-class HubFolder(Folder):
-    """A checkpoint whose weights come from the hub as they are needed, one file ahead."""
+class Transfer:
+    """Files of a repository on their way here, one after the other and one ahead."""
 
-    def __init__(self, repository: Repository, title: str, report: Report, delete: bool):
-        """Downloads the small files. `delete` removes every file of weights when it has been read."""
+    def __init__(self, repository: Repository, title: str, report: Report, delete: bool = False):
+        """`delete` removes every file when it has been read."""
         self._repository, self._title, self._report, self._delete = repository, title, report, delete
-        for name in repository.files:
-            if Path(name).name == name and any(fnmatch(name, pattern) for pattern in SMALL_FILES):
-                repository.fetch(name, Event())
-        self.path, self.source, self.licence = repository.folder, str(repository), repository.licence
-        self.digests = {name: digest for name in repository.files if (digest := repository.sha256(name))}
 
-    def __str__(self) -> str:
-        return self.source
-
-    def names(self) -> set[str]:
-        return set(self._repository.files)
-
-    def header(self, name: str) -> Header:
-        return super().header(name) if (self.path / name).exists() else self._repository.header(name)
-
-    def weights(self, names: list[str]) -> Iterator[Path]:
+    def files(self, names: list[str]) -> Iterator[Path]:
+        """The files `names`, each being there until the next one is asked for."""
         stop = Event()
         with ThreadPoolExecutor(1, "download") as thread:
             try:
@@ -239,6 +204,7 @@ class HubFolder(Folder):
                 stop.set()
 
     def room(self, names: list[str]) -> tuple[int, int]:
+        """Bytes that `files(names)` will download, and the most of them that lie here at one time."""
         missing = sorted(self._repository.size(name) - self._repository.arrived(name) for name in names)
         return sum(missing), sum(missing[-2:] if self._delete else missing)
 

@@ -1,12 +1,11 @@
 """What getting, converting and running a model takes, told and checked before gigabytes are on their way."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConversionFailed, DownloadFailed
-from ..recipes import Schemes
-from .checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,11 @@ class Needs:
             "choose another --output."
         )
 
+    def announce(self, title: str, source: str, licence: str, announce: Callable[[str], None]) -> None:
+        """Tells a person what will be downloaded, if anything will."""
+        if self.download:
+            announce(self.describe(title, source, licence))
+
     def describe(self, title: str, source: str, licence: str) -> str:
         """What a person should have read before the download begins, in a few lines."""
         lines = {"source": source, "licence": licence, "download": in_words(self.download)}
@@ -46,13 +50,6 @@ class Needs:
             lines["disk"] = f"{meanwhile} while it is converted, {after} as converted"
             lines["memory"] = f"{in_words(self.memory)} to run"
         return "\n".join([title, *(f"  {name:10}{value}".replace("\n", f"\n{'':12}") for name, value in lines.items())])
-
-
-def needs_of(checkpoint: Checkpoint, schemes: Schemes, context: int, slots: int) -> Needs:
-    """Of converting `checkpoint` so."""
-    program = schemes.bytes(checkpoint.architecture)
-    memory = checkpoint.architecture.memory_bytes(program, context, slots, schemes.cache_bits)
-    return Needs(checkpoint.download_bytes, checkpoint.download_room, program, memory)
 
 
 def in_words(size: int) -> str:

@@ -1,6 +1,5 @@
 """Writing a .pte: the program at once, the weights in any order, each where it belongs."""
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,8 +48,3 @@ class ProgramFile:
                 os.fsync(self._file)
         finally:
             os.close(self._file)
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,21 +1,16 @@
 """The parent's side of the engine: starts the process, hands it requests, and turns its death into an error."""
 
 import logging
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
-from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from ..child import environment
+from ..child import Child
 from ..errors import EngineDied, FalconError, ModelDamaged, RuntimeClosed
 from ..sampling import SamplingParams
 from .messages import Cancel, Compiling, Ready, Submit
@@ -86,7 +81,7 @@ class Engine:
     @property
     def pid(self) -> int | None:
         """The process's id; None before the first start."""
-        return self._process._popen.pid if self._process else None
+        return self._process.pid if self._process else None
 
     def start(self, on_compiling: Callable[[], None] = lambda: None) -> None:
         """Starts the process unless it runs; `on_compiling` is called if the kernels have to be compiled for this
@@ -131,18 +126,10 @@ class EngineProcess:
     """One run of the worker process, from start to death."""
 
     def __init__(self, folder: Path, threads: int | None):
-        ours, theirs = socket.socketpair()
-        env = environment(**ENVIRONMENT)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  ExecuTorch writes notes there; told when it dies.
-        self._popen = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.worker", str(theirs.fileno()), str(folder), str(threads or 0)],
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stderr=self._log,
-            pass_fds=[theirs.fileno()],
-        )
-        theirs.close()
-        self._connection = Connection(ours.detach())
+        arguments = str(folder), str(threads or 0)
+        self._child = Child(f"{__package__}.worker", *arguments, stderr=self._log, **ENVIRONMENT)
+        self.pid = self._child.pid
         self._sending = threading.Lock()
         self._streams: dict[int, StepStream] = {}
         self._numbers = count()
@@ -151,7 +138,7 @@ class EngineProcess:
     def await_ready(self, folder: Path, on_compiling: Callable[[], None]) -> None:
         """Returns when the model is loaded. Errors: those of `Engine.start`."""
         try:
-            while isinstance(answer := self._connection.recv(), Compiling):
+            while isinstance(answer := self._child.connection.recv(), Compiling):
                 on_compiling()
         except (EOFError, OSError):
             answer = ModelDamaged(
@@ -159,7 +146,7 @@ class EngineProcess:
                 "program is damaged: convert the model again."
             )
         if not isinstance(answer, Ready):
-            self._popen.wait()
+            self._child.ended()
             raise answer
         self.alive = True
         threading.Thread(target=self._receive, name="falcon-engine", daemon=True).start()
@@ -175,7 +162,7 @@ class EngineProcess:
     def send(self, message: Any) -> None:
         try:
             with self._sending:
-                self._connection.send(message)
+                self._child.connection.send(message)
         except OSError:
             pass  # The process is gone; the receiving thread tells every stream.
 
@@ -183,13 +170,12 @@ class EngineProcess:
         """Ends the process and every stream; does not wait for a step to end. The process is gone then, its memory
         free."""
         self._stopped = True
-        self._popen.kill()  # It has nothing to finish, and may be suspended.
-        self._popen.wait()
+        self._child.kill()
 
     def _receive(self) -> None:
         try:
             while True:
-                steps: tuple[Step, ...] = self._connection.recv()
+                steps: tuple[Step, ...] = self._child.connection.recv()
                 for step in steps:
                     stream = self._streams[step.request]
                     if step.finish_reason:
@@ -215,11 +201,9 @@ class EngineProcess:
 
     def _death(self) -> str:
         """How the process ended, in words; what it wrote goes to the log."""
-        code = self._popen.wait()
+        code, how = self._child.ended()
         if not self._stopped:
             self._log.seek(0)
             wrote = self._log.read()[-4000:].decode(errors="replace")
             logger.error("the engine ended with code %d; it wrote:\n%s", code, wrote)
-        if code < 0:
-            return f"signal {-code}, {signal.Signals(-code).name}"
-        return f"exit code {code}"
+        return how

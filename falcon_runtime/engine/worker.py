@@ -6,12 +6,12 @@ tuples of `Step`s, out.
 """
 
 import gc
-import signal
 import sys
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from ..child import connect
 from ..errors import FalconError
 from ..manifest import read_manifest
 from .messages import Cancel, Compiling, Ready, Submit
@@ -74,8 +74,7 @@ def pace_of(costs: list[float]) -> Pace:
 
 def main() -> None:
     socket, folder, threads = sys.argv[1:]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes the connection.
-    connection = Connection(int(socket))
+    connection = connect(socket)
     try:
         try:
             manifest = read_manifest(Path(folder))

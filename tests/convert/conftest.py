@@ -1,22 +1,18 @@
 """Checkpoints in GGUF, written as llama.cpp's converter writes them, and what reading one back can be compared with."""
 
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
-import pytest
 import torch
 from gguf import GGMLQuantizationType, GGUFWriter
 from tokenizers import pre_tokenizers
 from transformers import LlamaForCausalLM
 
-from falcon_runtime.architecture import Architecture
 from falcon_runtime.convert.checkpoint import Checkpoint
 from falcon_runtime.convert.graph import TABLES
-from falcon_runtime.convert.traced.graph import TracedGraph
 from falcon_runtime.convert.traced.llama import Llama
 from falcon_runtime.convert.weights import stream
 from falcon_runtime.recipes import Schemes
@@ -81,24 +77,6 @@ def filled(checkpoint: Checkpoint, schemes: Schemes, slots: int, context: int) -
     if schemes.shared:
         write("embed.weight", 0, parameters["head.weight"])
     return model
-
-
-@pytest.fixture(scope="module")
-def traced_once() -> Iterator[None]:
-    """Tracing is most of what a small conversion to floats takes, and gives one graph for all models of a shape."""
-    from falcon_runtime.convert.traced import lower
-
-    trace, graphs = lower.trace, {}
-
-    def traced(architecture: Architecture, schemes: Schemes, report: Callable[[], None]) -> TracedGraph:
-        key = architecture, schemes
-        if key not in graphs:
-            graphs[key] = trace(architecture, schemes, report)
-        return copy.deepcopy(graphs[key])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lower, "trace", traced)
-        yield
 
 
 def byte_vocabulary() -> list[str]:

@@ -13,7 +13,6 @@ import time
 import zipfile
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pytest
 from gguf import GGMLQuantizationType
@@ -21,7 +20,8 @@ from gguf import GGMLQuantizationType
 from falcon_runtime import FalconRuntime, SamplingParams
 from falcon_runtime.catalog import STARTER, Wheel
 from falcon_runtime.convert import convert
-from falcon_runtime.convert.download import from_wheel
+from falcon_runtime.convert.request import Request, read_request
+from falcon_runtime.convert.wheel import from_wheel
 from falcon_runtime.errors import ConversionFailed, DownloadFailed
 from falcon_runtime.manifest import MANIFEST, RecipeName, is_converted, read_manifest
 from falcon_runtime.status import Status
@@ -64,8 +64,8 @@ def test_a_conversion_for_a_reader_that_is_gone_ends(small_checkpoint: Path, tmp
 def test_two_at_once_convert_once(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = []
 
-    def build(order: object, folder: Path, name: str) -> None:
-        built.append(order)
+    def build(request: Request, folder: Path, *rest: object) -> None:
+        built.append(request)
         time.sleep(0.5)
         shutil.copytree(small_model, folder, dirs_exist_ok=True)
         (folder / MANIFEST).write_text(
@@ -89,36 +89,34 @@ def small_gguf(path: Path, **changes: object) -> Path:
     return write_gguf(path, random_llama(**changes))
 
 
-@pytest.mark.usefixtures("traced_once")
 def test_models_have_the_names_of_their_sources(small_checkpoint: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(small_checkpoint, tmp_path / "Llama-3.2-1B-Instruct"))
     (folder / "generation_config.json").write_text('{"do_sample": true, "temperature": 0.6, "top_p": 0.95}')
     other = small_gguf(tmp_path / "Llama-3.1-8B-Instruct" / "Llama-3.1-8B.Q4_K_M.gguf")
     models = tmp_path / "models"
-    first, second = (convert(str(source), models, recipe="fp32", slots=1) for source in (folder, other))
+    first, second = (convert(str(source), models, slots=1) for source in (folder, other))
     assert [first.name, second.name] == ["llama-3.2-1b-instruct", "llama-3.1-8b.q4_k_m"]
     manifest, other_manifest = read_manifest(first), read_manifest(second)
     assert (manifest.name, manifest.title) == ("llama-3.2-1b-instruct", "Llama-3.2-1B-Instruct")
     assert (other_manifest.name, other_manifest.title) == ("llama-3.1-8b.q4_k_m", "Llama-3.1-8B.Q4_K_M")
     assert manifest.sampling == {"temperature": 0.6, "top_p": 0.95}
-    named = read_manifest(convert(str(folder), models, recipe="fp32", slots=1, output=models / "mine"))
+    named = read_manifest(convert(str(folder), models, slots=1, output=models / "mine"))
     assert (named.name, named.title) == ("mine", "mine")
 
 
-@pytest.mark.usefixtures("traced_once")
 def test_a_model_of_another_source_is_not_replaced(small_model: Path, small_checkpoint: Path, tmp_path: Path) -> None:
     output = Path(shutil.copytree(small_model, tmp_path / "models" / "small-llama"))
     other = Path(shutil.copytree(small_checkpoint, tmp_path / "other" / "Small-Llama"))
     for target in (None, output):
         with pytest.raises(ConversionFailed, match=rf"holds a model .* from {small_checkpoint}\..*--output, or remove"):
-            convert(str(other), tmp_path / "models", recipe="fp32", output=target)
+            convert(str(other), tmp_path / "models", output=target)
     assert filecmp.cmpfiles(small_model, output, os.listdir(small_model), shallow=False)[0] == os.listdir(small_model)
-    assert convert(f"{small_checkpoint}/", tmp_path / "models", recipe="fp32", slots=2) == output
+    assert convert(f"{small_checkpoint}/", tmp_path / "models", slots=2) == output
     assert read_manifest(output).slots == 2, "the same source replaces it"
     # What no engine of this version runs, and what is damaged, is no loss.
     for text in (read_manifest(output).model_copy(update={"converter": 1}).model_dump_json(), "{}"):
         (output / MANIFEST).write_text(text)
-        convert(str(other), tmp_path / "models", recipe="fp32", slots=1)
+        convert(str(other), tmp_path / "models", slots=1)
         assert read_manifest(output).source == str(other)
 
 
@@ -132,12 +130,11 @@ def test_a_model_of_another_source_is_not_replaced(small_model: Path, small_chec
     ],
 )
 def test_catalogue_names_are_converted_in_their_recipe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, recipe: RecipeName | None, name: str, expected: str
+    tmp_path: Path, source: str, recipe: RecipeName | None, name: str, expected: str
 ) -> None:
-    orders: list[Any] = []
-    monkeypatch.setattr("falcon_runtime.convert.conversion._build", lambda order, *rest: orders.append(order))
-    assert convert(source, tmp_path, recipe=recipe).name == name
-    assert (orders[0].origin, orders[0].recipe, orders[0].title) == (STARTER.source, expected, STARTER.title)
+    request = read_request(source, tmp_path, recipe)
+    assert (request.source, request.recipe, request.title) == (STARTER.source, expected, STARTER.title)
+    assert request.output == tmp_path / name
 
 
 @pytest.mark.parametrize(
@@ -195,11 +192,11 @@ def test_a_disk_without_room_is_noticed_before_the_work(
 
 def test_what_cannot_be_converted_leaves_the_model_that_was_there(tmp_path: Path) -> None:
     llama = random_llama()
-    output = convert(str(write_gguf(tmp_path / "model.gguf", llama)), tmp_path, recipe="fp32")
+    output = convert(str(write_gguf(tmp_path / "model.gguf", llama)), tmp_path)
     before = {path.name: path.read_bytes() for path in output.iterdir()}
     llama.lm_head.weight.data[-1, -1] = float("nan")  # The last number of the last tensor.
     with pytest.raises(ConversionFailed, match="not finite"):
-        convert(str(write_gguf(tmp_path / "model.gguf", llama)), tmp_path, recipe="fp32", output=output)
+        convert(str(write_gguf(tmp_path / "model.gguf", llama)), tmp_path, output=output)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
     names = {path.name for path in tmp_path.iterdir()} - {".downloads"}
     assert names == {f".{output.name}.lock", "model.gguf", output.name}
@@ -244,7 +241,7 @@ def test_what_does_not_come_in_blocks_is_converted_in_fp32_only(tmp_path: Path) 
 def test_slots_are_as_many_as_fit_the_machine(
     small_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int, slots: int
 ) -> None:
-    monkeypatch.setattr("falcon_runtime.convert.conversion.machine_memory", lambda: memory)
+    monkeypatch.setattr("falcon_runtime.convert.plan.machine_memory", lambda: memory)
     assert read_manifest(convert(str(small_checkpoint), tmp_path)).slots == slots
 
 

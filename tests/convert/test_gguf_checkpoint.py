@@ -14,7 +14,8 @@ from gguf import GGMLQuantizationType, GGUFWriter
 from transformers import AutoTokenizer, LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from falcon_runtime.convert.checkpoint import open_checkpoint, tensor_shapes
+from falcon_runtime.convert.checkpoint import tensor_shapes
+from falcon_runtime.convert.opening import Origin, open_checkpoint
 from falcon_runtime.errors import ConversionFailed
 
 from .conftest import byte_vocabulary, random_llama, write_gguf
@@ -133,7 +134,7 @@ def test_source_hash_end_tokens_and_tokenizer(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "small.gguf", random_llama(), edit=edit)
     checkpoint = open_checkpoint(path)
     assert checkpoint.source == "small.gguf"
-    assert checkpoint.sha256() == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert Origin("small").sha256(checkpoint.files) == hashlib.sha256(path.read_bytes()).hexdigest()
     assert checkpoint.end_tokens() == [257, 258, 259]
     checkpoint.save_tokenizer(tmp_path / "tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "tokenizer")

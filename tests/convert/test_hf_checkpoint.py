@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import processors
 from transformers import AutoTokenizer
 
-from falcon_runtime.convert.checkpoint import open_checkpoint, tensor_shapes
+from falcon_runtime.convert.checkpoint import tensor_shapes
+from falcon_runtime.convert.opening import Origin, open_checkpoint
 from falcon_runtime.errors import ConversionFailed
 
 from ..conftest import small_tokenizer
@@ -59,13 +60,13 @@ def test_shards_in_half_precision(tmp_path: Path) -> None:
         assert found.dtype == torch.float32
         assert torch.equal(found, expected.float())
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    assert checkpoint.sha256() == hashlib.sha256("".join(digests).encode()).hexdigest()
+    assert Origin("model").sha256(checkpoint.files) == hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def test_a_single_file_has_its_own_digest(tmp_path: Path) -> None:
     write_folder(tmp_path)
     digest = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
-    assert open_checkpoint(tmp_path).sha256() == digest
+    assert Origin("model").sha256(open_checkpoint(tmp_path).files) == digest
 
 
 def test_the_stream_is_file_by_file(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from falcon_runtime import FalconRuntime, SamplingParams
-from falcon_runtime.convert.checkpoint import Checkpoint, open_checkpoint
-from falcon_runtime.convert.download import open_source
+from falcon_runtime.convert import convert as convert_here
+from falcon_runtime.convert.checkpoint import Checkpoint
+from falcon_runtime.convert.opening import Opened, Origin, open_checkpoint, open_source
 from falcon_runtime.errors import ConversionFailed, DownloadFailed
 from falcon_runtime.manifest import read_manifest
 from falcon_runtime.sources import HubRepository, parse_source
@@ -67,8 +68,16 @@ def hub(files: Files, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInHub]:
         yield hub
 
 
-def open_hub(folder: Path, repository: HubRepository = REPOSITORY, **options: Any) -> Checkpoint:
-    return open_source(repository, "Small", folder, options.pop("report", lambda status: None), **options)
+def open_hub(folder: Path, repository: HubRepository = REPOSITORY, **options: Any) -> Opened:
+    return open_source(repository, "Small", folder, **options)
+
+
+def hash_of(opened: Opened) -> str:
+    return opened.origin.sha256(opened.checkpoint.files)
+
+
+def local_hash(path: Path) -> str:
+    return Origin("local").sha256(open_checkpoint(path).files)
 
 
 def read_all(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
@@ -90,32 +99,33 @@ def weights_here(folder: Path) -> list[str]:
 def test_weights_come_when_they_are_read(
     hub: StandInHub, files: Files, shards: list[str], sharded: Path, tmp_path: Path
 ) -> None:
-    checkpoint = open_hub(tmp_path)
+    opened = open_hub(tmp_path)
+    checkpoint = opened.checkpoint
     assert weights_here(tmp_path) == [], "everything that can be known before is"
     assert checkpoint.shapes == open_checkpoint(sharded).shapes
-    assert checkpoint.download_bytes == checkpoint.download_room == sum(len(files[name]) for name in shards)
+    assert opened.origin.download_bytes == opened.origin.download_room == sum(len(files[name]) for name in shards)
     names = list(checkpoint.stream())
     assert len(names) == len(set(names))
     assert_whole(read_all(checkpoint))
     assert weights_here(tmp_path) == shards
     assert not hub.sent("pytorch_model.bin")
     assert checkpoint.source == f"{NAME}@{list(hub.commits[NAME])[-1]}"
-    assert checkpoint.sha256() == open_checkpoint(sharded).sha256()
+    assert hash_of(opened) == local_hash(sharded)
     assert checkpoint.tokenizer.encode("Hi") == small_tokenizer().encode("Hi")
 
 
 def test_what_is_here_is_not_downloaded_again(hub: StandInHub, files: Files, shards: list[str], tmp_path: Path) -> None:
     first = open_hub(tmp_path)
-    stream = first.stream()
-    while first._shard_of[next(stream)] != shards[1]:  # type: ignore[attr-defined]
+    stream = first.checkpoint.stream()
+    while first.checkpoint._shard_of[next(stream)] != shards[1]:  # type: ignore[attr-defined]
         pass
     stream.close()
     second = open_hub(tmp_path)
-    assert 0 < second.download_bytes < first.download_bytes
-    assert_whole(read_all(second))
+    assert 0 < second.origin.download_bytes < first.origin.download_bytes
+    assert_whole(read_all(second.checkpoint))
     third = open_hub(tmp_path)
-    assert third.download_bytes == 0
-    assert_whole(read_all(third))
+    assert third.origin.download_bytes == 0
+    assert_whole(read_all(third.checkpoint))
     for name in set(files) - {"pytorch_model.bin", *shards[2:]}:
         assert len(hub.sent(name)) == 1
 
@@ -123,19 +133,20 @@ def test_what_is_here_is_not_downloaded_again(hub: StandInHub, files: Files, sha
 def test_two_shards_at_most_are_on_the_disk(
     hub: StandInHub, files: Files, shards: list[str], sharded: Path, tmp_path: Path
 ) -> None:
-    checkpoint = open_hub(tmp_path, delete_shards=True)
-    assert checkpoint.download_room == sum(sorted(len(files[name]) for name in shards)[-2:])
+    opened = open_hub(tmp_path, delete_shards=True)
+    checkpoint = opened.checkpoint
+    assert opened.origin.download_room == sum(sorted(len(files[name]) for name in shards)[-2:])
     tensors = {}
     for name in checkpoint.stream():
         tensors[name] = checkpoint.tensor(name).clone()
         assert 1 <= len(weights_here(tmp_path)) <= 2
     assert_whole(tensors)
     assert weights_here(tmp_path) == []
-    assert checkpoint.sha256() == open_checkpoint(sharded).sha256()
+    assert hash_of(opened) == local_hash(sharded)
 
 
 def test_the_next_shard_comes_while_one_is_read(hub: StandInHub, shards: list[str], tmp_path: Path) -> None:
-    stream = open_hub(tmp_path).stream()
+    stream = open_hub(tmp_path).checkpoint.stream()
     next(stream)
     deadline = time.monotonic() + 10
     while weights_here(tmp_path) != shards[:2] and time.monotonic() < deadline:
@@ -150,7 +161,7 @@ def test_a_dropped_connection_is_taken_up_where_it_ended(
 ) -> None:
     hub.drops[shards[1]], hub.resets = 2, resets
     statuses: list[Status] = []
-    assert_whole(read_all(open_hub(tmp_path, report=statuses.append)))
+    assert_whole(read_all(open_hub(tmp_path, report=statuses.append).checkpoint))
     first, *later = hub.sent(shards[1])
     assert first.range is None
     starts = [int(str(request.range).removeprefix("bytes=").removesuffix("-")) for request in later]
@@ -165,10 +176,11 @@ def test_a_dropped_connection_is_taken_up_where_it_ended(
 def test_what_a_killed_process_left_is_continued(
     hub: StandInHub, files: Files, shards: list[str], tmp_path: Path
 ) -> None:
-    checkpoint = open_hub(tmp_path)
+    opened = open_hub(tmp_path)
+    checkpoint = opened.checkpoint
     half = len(files[shards[0]]) // 2
     Path(f"{checkpoint.files[0]}.part").write_bytes(files[shards[0]][:half])
-    assert open_hub(tmp_path).download_bytes == checkpoint.download_bytes - half
+    assert open_hub(tmp_path).origin.download_bytes == opened.origin.download_bytes - half
     assert_whole(read_all(checkpoint))
     assert [request.range for request in hub.sent(shards[0])] == [f"bytes={half}-"]
 
@@ -180,10 +192,10 @@ def test_content_that_is_not_what_was_published_is_not_kept(
     name = name.format(shard=shards[0])
     hub.forged.add(name)
     with pytest.raises(DownloadFailed, match=rf"{name} of {NAME}@.* hash is .* try again"):
-        read_all(open_hub(tmp_path))
+        read_all(open_hub(tmp_path).checkpoint)
     assert not list(tmp_path.rglob(name)) + list(tmp_path.rglob(f"{name}.part"))
     hub.forged.clear()
-    assert_whole(read_all(open_hub(tmp_path)))
+    assert_whole(read_all(open_hub(tmp_path).checkpoint))
 
 
 def test_a_gated_repository_asks_for_its_licence(
@@ -194,7 +206,7 @@ def test_a_gated_repository_asks_for_its_licence(
         open_hub(tmp_path)
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     hub.requests.clear()
-    assert_whole(read_all(open_hub(tmp_path)))
+    assert_whole(read_all(open_hub(tmp_path).checkpoint))
     assert {request.token for request in hub.requests} == {"hf_secret", None}
     large = [request for request in hub.requests if request.sent and request.path.endswith(".safetensors")]
     assert {request.token for request in large} == {None}, "the storage is another origin"
@@ -223,9 +235,11 @@ def test_a_pinned_revision_is_what_comes(hub: StandInHub, files: Files, tmp_path
     pinned = list(hub.commits[NAME])[-1]
     config = json.loads(files["config.json"]) | {"rms_norm_eps": 0.5}
     newest = hub.publish(NAME, files | {"config.json": json.dumps(config).encode()})
-    checkpoint = open_hub(tmp_path, HubRepository(NAME, revision=pinned))
+    opened = open_hub(tmp_path, HubRepository(NAME, revision=pinned))
+    checkpoint = opened.checkpoint
     assert (checkpoint.source, checkpoint.config.rms_norm_eps) == (f"{NAME}@{pinned}", 1e-6)
-    checkpoint = open_hub(tmp_path)
+    opened = open_hub(tmp_path)
+    checkpoint = opened.checkpoint
     assert (checkpoint.source, checkpoint.config.rms_norm_eps) == (f"{NAME}@{newest}", 0.5)
 
 
@@ -253,7 +267,7 @@ def test_a_foreign_checkpoint_is_refused_before_its_weights_come(
 
 
 def test_a_disk_that_fills_up(hub: StandInHub, files: Files, shards: list[str], tmp_path: Path) -> None:
-    checkpoint, room = open_hub(tmp_path), 50_000
+    checkpoint, room = open_hub(tmp_path).checkpoint, 50_000
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
     try:
@@ -264,12 +278,12 @@ def test_a_disk_that_fills_up(hub: StandInHub, files: Files, shards: list[str], 
     left = len(files[shards[0]]) - room
     assert f"no room in {checkpoint.files[0].parent} for {left:,} more bytes of {shards[0]}" in str(full.value)
     assert "Make room" in str(full.value)
-    assert_whole(read_all(open_hub(tmp_path)))
+    assert_whole(read_all(open_hub(tmp_path).checkpoint))
     assert hub.sent(shards[0])[-1].range == f"bytes={room}-", "what had arrived was kept"
 
 
 def test_an_end_does_not_wait_for_what_is_on_its_way(hub: StandInHub, shards: list[str], tmp_path: Path) -> None:
-    stream = open_hub(tmp_path).stream()
+    stream = open_hub(tmp_path).checkpoint.stream()
     hub.pause_s = 0.3  # More than two seconds a shard.
     next(stream)
     began = time.monotonic()
@@ -283,10 +297,11 @@ def test_a_single_gguf_file(hub: StandInHub, tmp_path: Path) -> None:
     data = write_gguf(tmp_path / "small-q8_0.gguf", model).read_bytes()
     commit = hub.publish(f"{NAME}-GGUF", {"small-q8_0.gguf": data, "other.gguf": b"GGUF"})
     repository, announced = HubRepository(f"{NAME}-GGUF", file="small-q8_0.gguf"), []
-    checkpoint = open_hub(tmp_path / "downloads", repository, announce=announced.append)
+    opened = open_hub(tmp_path / "downloads", repository, announce=announced.append)
+    checkpoint = opened.checkpoint
     assert torch.equal(read_all(checkpoint)["lm_head.weight"], model.lm_head.weight)
     assert checkpoint.source == f"{NAME}-GGUF/small-q8_0.gguf@{commit}"
-    assert checkpoint.sha256() == open_checkpoint(tmp_path / "small-q8_0.gguf").sha256()
+    assert hash_of(opened) == local_hash(tmp_path / "small-q8_0.gguf")
     assert f"{NAME}-GGUF/small-q8_0.gguf@{commit}" in announced[0]
     open_hub(tmp_path / "downloads", repository, announce=announced.append)
     assert len(announced) == 1, "nothing was to be downloaded"
@@ -308,9 +323,10 @@ def test_a_file_of_a_repository_of_gguf_files(hub: StandInHub, tmp_path: Path, s
     commit = hub.publish(f"{NAME}-GGUF", there | {file: data})
     repository = parse_source(source)
     assert isinstance(repository, HubRepository)
-    checkpoint = open_hub(tmp_path / "downloads", repository)
+    opened = open_hub(tmp_path / "downloads", repository)
+    checkpoint = opened.checkpoint
     assert checkpoint.source == f"{NAME}-GGUF/{file}@{commit}"
-    assert checkpoint.sha256() == hashlib.sha256(data).hexdigest()
+    assert hash_of(opened) == hashlib.sha256(data).hexdigest()
     assert [request.path for request in hub.requests if request.sent and request.path.endswith(".gguf")] == [
         f"/{NAME}-GGUF/resolve/{commit}/{file}"
     ]
@@ -344,7 +360,7 @@ def test_what_there_is_instead(hub: StandInHub, tmp_path: Path, source: str, wor
 
 def test_a_repository_with_both_is_the_checkpoint(hub: StandInHub, files: Files, tmp_path: Path) -> None:
     hub.publish(NAME, files | {"small-Q8_0.gguf": b"GGUF"})
-    assert set(open_hub(tmp_path).shapes) == set(small_llama().state_dict())
+    assert set(open_hub(tmp_path).checkpoint.shapes) == set(small_llama().state_dict())
 
 
 def convert(hub: StandInHub, models: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -359,16 +375,17 @@ def convert(hub: StandInHub, models: Path, *arguments: str, **variables: str) ->
 
 
 def test_a_conversion_from_the_hub(
-    hub: StandInHub, files: Files, shards: list[str], small_model: Path, tmp_path: Path
+    hub: StandInHub, files: Files, shards: list[str], sharded: Path, tmp_path: Path
 ) -> None:
     hub.card, hub.token = {"license": "apache-2.0"}, "hf_secret"
-    done = convert(hub, tmp_path, NAME, "--recipe", "fp32", "--slots", "1", "--delete-shards", HF_TOKEN="hf_secret")
+    done = convert(hub, tmp_path, NAME, "--slots", "1", "--delete-shards", HF_TOKEN="hf_secret")
     assert done.returncode == 0, done.stderr
     model = tmp_path / "small-1.5-llama"
     manifest = read_manifest(model)
     commit = list(hub.commits[NAME])[-1]
     assert manifest.source == f"{NAME}@{commit}"
-    assert (model / "model.pte").read_bytes() == (small_model / "model.pte").read_bytes(), "as from a local folder"
+    local = convert_here(str(sharded), tmp_path, slots=1, output=tmp_path / "local")
+    assert (model / "model.pte").read_bytes() == (local / "model.pte").read_bytes()
     assert weights_here(tmp_path) == []
     for words in (f"{NAME}@{commit}", "apache-2.0", f"https://huggingface.co/{NAME}", "download", "disk", "memory"):
         assert words in done.stderr
@@ -392,14 +409,12 @@ def test_no_download_begins_without_room_for_it(
     source: str,
     licence: str,
 ) -> None:
-    from falcon_runtime.convert import convert
-
     hub.publish("tiiuae/Falcon3-1B-Instruct", files)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=500_000))
     announced: list[str] = []
     with pytest.raises(DownloadFailed, match=r"take [\d.]+ MB, and .* has room for 0.5 MB.*--delete-shards"):
-        convert(source, tmp_path, recipe="fp32", context=64, announce=announced.append)
+        convert_here(source, tmp_path, recipe="fp32", context=64, announce=announced.append)
     (told,) = announced
     assert licence in told
     assert not any(hub.sent(name) for name in shards)

@@ -9,7 +9,7 @@ import pytest
 
 from falcon_runtime.catalog import STARTER
 from falcon_runtime.convert import convert
-from falcon_runtime.convert.checkpoint import open_checkpoint
+from falcon_runtime.convert.opening import open_checkpoint
 from falcon_runtime.convert.packed import packed_graph
 from falcon_runtime.convert.traced.lower import lower
 from falcon_runtime.engine.program import Program

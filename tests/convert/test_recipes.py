@@ -12,7 +12,7 @@ from torch import Tensor
 
 from falcon_runtime.catalog import CATALOG, STARTER
 from falcon_runtime.convert import convert
-from falcon_runtime.convert.checkpoint import open_checkpoint
+from falcon_runtime.convert.opening import open_checkpoint
 from falcon_runtime.convert.quantize import packed, unpacked
 from falcon_runtime.engine.program import Program
 from falcon_runtime.errors import ConversionFailed

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from gguf import GGUFWriter
 
-from falcon_runtime.convert.checkpoint import open_checkpoint
+from falcon_runtime.convert.opening import open_checkpoint
 from falcon_runtime.convert.recommended import recommended_sampling
 from falcon_runtime.sampling import SamplingParams
 

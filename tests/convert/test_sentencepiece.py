@@ -12,8 +12,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from falcon_runtime import FalconRuntime, SamplingParams
 from falcon_runtime.convert import convert
-from falcon_runtime.convert.checkpoint import open_checkpoint
 from falcon_runtime.convert.gguf_tokenizer import build_tokenizer
+from falcon_runtime.convert.opening import open_checkpoint
 from falcon_runtime.errors import ConversionFailed
 
 from ..conftest import small_llama
@@ -170,7 +170,7 @@ def test_a_model_with_nothing_but_a_sentencepiece_model_is_converted_and_writes(
     shutil.copytree(weights, checkpoint)
     (checkpoint / "tokenizer.model").write_bytes(model.serialized_model_proto())
     prompt = "Once upon a time, ان, 你好"
-    with FalconRuntime(str(convert(str(checkpoint), tmp_path / "models", recipe="fp32"))) as runtime:
+    with FalconRuntime(str(convert(str(checkpoint), tmp_path / "models"))) as runtime:
         assert runtime.tokenize(prompt) == model.encode(prompt)
         chunks = list(runtime.generate(prompt, SamplingParams(temperature=0, max_new_tokens=24)))
     assert chunks[-1].stats.prompt_tokens == len(model.encode(prompt)) + 1, "Llama's tokenizers put <s> first"

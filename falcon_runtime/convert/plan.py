@@ -1,0 +1,72 @@
+"""What a conversion will make: decided once, from what is asked for and what the checkpoint is, before any work."""
+
+from dataclasses import dataclass
+
+from ..architecture import MAX_ROWS
+from ..errors import ConversionFailed
+from ..machine import machine_memory
+from ..manifest import RecipeName
+from ..recipes import Schemes, schemes_of
+from .checkpoint import Checkpoint
+from .needs import Needs
+from .opening import Opened
+from .request import Request
+
+MIN_CONTEXT = 16
+DEFAULT_CONTEXT = 2048
+"""For checkpoints that the catalogue does not know, where they have as much: the KV cache is memory."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    title: str
+    recipe: RecipeName
+    schemes: Schemes
+    slots: int
+    context: int
+    needs: Needs
+    licence: str
+    """For people."""
+
+
+def make_plan(request: Request, opened: Opened) -> Plan:
+    """How `opened` will be converted.
+
+    Where nothing else is asked for: the catalogue's recipe and context (else `_fitting_recipe` and at most 2,048
+    tokens), and as many slots as `Architecture.fitting_slots` finds for this machine. Errors: ConversionFailed.
+    """
+    checkpoint, origin, shape = opened.checkpoint, opened.origin, opened.checkpoint.architecture
+    recipe = request.recipe or _fitting_recipe(checkpoint)
+    schemes = schemes_of(recipe, shape, checkpoint.has_offsets)
+    size, context = schemes.bytes(shape), _context(request, checkpoint)
+    slots = request.slots
+    if slots is None:
+        slots = shape.fitting_slots(size, context, machine_memory(), schemes.cache_bits)
+    elif not 1 <= slots <= MAX_ROWS:
+        raise ConversionFailed(f"Slots may be 1 to {MAX_ROWS}, not {slots}.")
+    memory = shape.memory_bytes(size, context, slots, schemes.cache_bits)
+    return Plan(
+        title=request.title,
+        recipe=recipe,
+        schemes=schemes,
+        slots=slots,
+        context=context,
+        needs=Needs(origin.download_bytes, origin.download_room, size, memory),
+        licence=request.entry.terms if request.entry else origin.licence,
+    )
+
+
+def _context(request: Request, checkpoint: Checkpoint) -> int:
+    longest = checkpoint.max_context
+    if request.context is None:
+        return min(longest, request.entry.context if request.entry else DEFAULT_CONTEXT)
+    if not MIN_CONTEXT <= request.context <= longest:
+        raise ConversionFailed(
+            f"The model can have {MIN_CONTEXT} to {longest:,} tokens of context, not {request.context:,}."
+        )
+    return request.context
+
+
+def _fitting_recipe(checkpoint: Checkpoint) -> RecipeName:
+    """int4 for what is in 4 bits already, or is so large that its speed is that of memory; else int8."""
+    return "int4" if checkpoint.in_4_bits or checkpoint.architecture.large else "int8"

@@ -1,0 +1,79 @@
+"""What somebody wants converted: where it is, what it will be called, and where it goes."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+from ..catalog import CATALOG, CatalogEntry
+from ..errors import ConversionFailed
+from ..manifest import MANIFEST, Manifest, RecipeName, is_converted, is_outdated
+from ..sources import HubRepository, Source, described, name_of, parse_source
+
+
+@dataclass(frozen=True)
+class Request:
+    """None stands for what `make_plan` finds best."""
+
+    source: Source
+    output: Path
+    """The model's folder."""
+    title: str
+    entry: CatalogEntry | None = None
+    """The catalogue's, where it knows the model."""
+    recipe: RecipeName | None = None
+    slots: int | None = None
+    context: int | None = None
+
+
+def read_request(
+    source: str,
+    models_dir: Path,
+    recipe: RecipeName | None = None,
+    slots: int | None = None,
+    context: int | None = None,
+    output: Path | None = None,
+) -> Request:
+    """The request of a person who names `source`: a catalogue name, alone or with a recipe, or what `parse_source`
+    reads. A model that goes nowhere else goes below `models_dir`. Errors: ConversionFailed."""
+    name, _, suffix = source.strip().partition(":")
+    entry = CATALOG.get(name) or (None if os.path.exists(source) else CATALOG.get(name.lower()))
+    asked = [choice for choice in (suffix if entry else None, recipe) if choice]
+    for choice in asked:
+        if choice not in get_args(RecipeName):
+            raise ConversionFailed(f"There is no recipe {choice!r}; there are {', '.join(get_args(RecipeName))}.")
+    if entry is None:
+        origin = parse_source(source)
+        name = name_of(origin)
+        title = output.name if output else name
+        return Request(origin, output or models_dir / name.lower(), title, None, recipe, slots, context)
+    if len(set(asked)) > 1:
+        raise ConversionFailed(f"{source} and --recipe {recipe} ask for two recipes: leave one of them out.")
+    chosen = cast(RecipeName, asked[0]) if asked else entry.recipe
+    name = entry.name if chosen == entry.recipe else f"{entry.name}-{chosen}"
+    return Request(entry.source, output or models_dir / name, entry.title, entry, chosen, slots, context)
+
+
+def check_output(output: Path) -> None:
+    """Raises ConversionFailed where `output` is something else than a model, which nothing here may replace."""
+    if output.exists() and not is_converted(output) and any(output.iterdir() if output.is_dir() else [output]):
+        raise ConversionFailed(f"{output} exists and is no converted model. Choose another --output, or remove it.")
+
+
+def check_same_source(source: Source, output: Path) -> None:
+    """Raises ConversionFailed if `output` holds a model of this version that is of another source."""
+    if not is_converted(output) or is_outdated(output):
+        return
+    try:
+        there = Manifest.model_validate_json((output / MANIFEST).read_text()).source
+    except (OSError, ValueError):
+        return  # It is damaged, and its errors say to convert it again.
+    if isinstance(source, HubRepository):  # Of any commit.
+        same = there.startswith((f"{source.repository}@", f"{source.repository}/"))
+    else:
+        same = there == described(source)
+    if not same:
+        raise ConversionFailed(
+            f"{output} holds a model that was converted from {there}. Choose another folder with --output, or remove "
+            "that one."
+        )
