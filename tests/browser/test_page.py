@@ -1,8 +1,8 @@
 """The page as a whole: what all tabs share, how it looks, and what it says when something is wrong."""
 
+from itertools import product
 from pathlib import Path
 
-import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
@@ -133,13 +133,12 @@ def test_model_that_cannot_be_had(open_page: OpenPage, tmp_path: Path) -> None:
         page.close()
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_fits_the_screen_and_everybody(open_page: OpenPage, width: int) -> None:
-    """No tab scrolls sideways, and axe finds nothing serious in it, by day and by night, with an answer and everything
-    unfolded."""
-    page = open_page(width=width)
+def test_fits_the_screen_and_everybody(page: Page) -> None:
+    """No tab scrolls sideways, and axe finds nothing serious in it, on a desk and on a phone, by day and by night, with
+    an answer and everything unfolded."""
     for name in tour(page):
-        for scheme in ("light", "dark"):
+        for width, scheme in product((390, 1280), ("light", "dark")):
+            page.set_viewport_size({"width": width, "height": 900})
             page.emulate_media(color_scheme=scheme)
             expect(page.locator("body.dark")).to_have_count(int(scheme == "dark"))
             page.wait_for_function("document.getAnimations().every(each => each.playState !== 'running')")
@@ -147,7 +146,7 @@ def test_fits_the_screen_and_everybody(open_page: OpenPage, width: int) -> None:
             violations = Axe().run(page).response["violations"]
             serious = [violation for violation in violations if violation["impact"] in ("serious", "critical")]
             said = [(violation["id"], violation["nodes"][0]["html"]) for violation in serious]
-            assert not serious, (name, scheme, said)
+            assert not serious, (name, width, scheme, said)
     for region in ("#generate-text", "#live", "#instruct-answer", ".block.compare-answer"):
         expect(page.locator(region).first).to_have_attribute("aria-live", "polite")
         expect(page.locator(region).first).to_have_attribute("aria-busy", "false")
