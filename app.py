@@ -87,7 +87,7 @@ def serve(fleet: Fleet, models: Plan, options: argparse.Namespace) -> None:
     import ui  # Gradio's import takes seconds, for which no error in the arguments should wait.
 
     host, port, share = options.host, options.port, options.share
-    demo = ui.build(fleet, options.offer, models.recommended and models.recommended.name)
+    demo = ui.build(fleet, options.offer, models.recommended.name if models.recommended else None)
     bypass_proxies("127.0.0.1", "localhost", host)
     try:
         demo.launch(server_name=host, server_port=port, share=share, prevent_thread_lock=True, **ui.launch_options())

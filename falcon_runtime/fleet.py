@@ -12,7 +12,7 @@ from .library import Choice, choices, default_models_dir, find_model
 from .machine import available_memory
 from .manifest import Backend
 from .runtime import FalconRuntime
-from .status import Status
+from .status import Report, Status
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ class Fleet:
         self._backend, self._threads = backend, threads
         # Reentrant, as the garbage collector may end a lease in a thread that holds it.
         self._changed = threading.Condition(threading.RLock())
+        self._newest: dict[str, FalconRuntime] = {}
+        """The last runtime that was made for each model, by name."""
         self._current = self._make(model)
         self._open: dict[FalconRuntime, str | None] = {self._current: model}
         """The runtimes that are not closed, and what each was made with."""
@@ -76,7 +78,7 @@ class Fleet:
     @contextmanager
     def lease(self, name: str | None = None) -> Iterator[FalconRuntime]:
         """The current runtime for one request or, with the name of another model, a second one beside it, which all
-        leases of that name share. It loads at first use.
+        leases of that name share. `ready` loads it.
 
         There is one second model at a time; it is closed `IDLE_S` seconds after its last lease, or when another one is
         wanted. Errors: UnknownModel; NotEnoughMemory, also while another second model is leased; InvalidRequest for the
@@ -94,11 +96,21 @@ class Fleet:
                 self._leases[runtime] -= 1
             self._settle()
 
-    def load(self, on_status: Callable[[Status], None] | None = None) -> None:
-        """Loads the current model. If it cannot be, its status tells why, and the next request tries again."""
-        self._load(self._current, on_status)
+    def ready(self, runtime: FalconRuntime) -> None:
+        """Returns when a leased runtime can answer: loads it, or waits for the switch that does.
 
-    def switch(self, name: str, on_status: Callable[[Status], None] | None = None) -> FalconRuntime:
+        Errors: those of `FalconRuntime.load`.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or runtime is not self._next)
+        runtime.load()
+
+    def load(self, on_status: Report | None = None) -> None:
+        """Loads the current model. If it cannot be, its status tells why, and the next request tries again."""
+        runtime = self._current
+        self._attempt(runtime, lambda: runtime.load(on_status=on_status))
+
+    def switch(self, name: str, on_status: Report | None = None) -> FalconRuntime:
         """Begins to make another model current, and returns at once, with the runtime that is to be: its status tells
         how far it is, to the end and if it fails; `preparing` is for those who did not ask for it.
 
@@ -118,12 +130,16 @@ class Fleet:
             if self._second and self._second.name == name:
                 coming = self._second
             else:
-                coming = self._make(name, before_start=self._make_room)
+                coming = self._make(name)
                 self._check_fits(coming, self._others(coming))
                 self._open[coming] = name
             self._next = coming
         threading.Thread(target=self._prepare, args=(coming, on_status), name="falcon-switch", daemon=True).start()
         return coming
+
+    def decoder(self, name: str) -> Callable[[Sequence[int]], str]:
+        """`FalconRuntime.decode` of a model that has answered here, also when it no longer does."""
+        return lambda tokens: self._newest[name].decode(tokens)
 
     def choices(self) -> list[Choice]:
         """The models that can be switched to: the catalogue's, and the other converted ones in the models folder."""
@@ -139,12 +155,10 @@ class Fleet:
         for runtime in still_open:
             runtime.close()
 
-    def _make(
-        self,
-        name: str | None,
-        before_start: Callable[[FalconRuntime, Callable[[Status], None]], None] | None = None,
-    ) -> FalconRuntime:
-        return FalconRuntime(name, self._models_dir, self._backend, self._threads, before_start)
+    def _make(self, name: str | None) -> FalconRuntime:
+        runtime = FalconRuntime(name, self._models_dir, self._backend, self._threads)
+        self._newest[runtime.name] = runtime
+        return runtime
 
     def _check_open(self) -> None:
         if self._closed:
@@ -205,11 +219,17 @@ class Fleet:
                 f"{included}. Choose a smaller model or another recipe, or end other programs on this machine."
             )
 
-    def _prepare(self, coming: FalconRuntime, on_status: Callable[[Status], None] | None) -> None:
+    def _prepare(self, coming: FalconRuntime, on_status: Report | None) -> None:
         """Loads the runtime of a switch and makes it current."""
         former, loaded = self._open[self._current], False
+
+        def work() -> None:
+            coming.provision(on_status)
+            self._make_room(coming)
+            coming.load(on_status=on_status)
+
         try:
-            loaded = self._load(coming, on_status)
+            loaded = self._attempt(coming, work)
         finally:
             with self._changed:
                 self._next = None
@@ -222,22 +242,23 @@ class Fleet:
                     self._open[self._current] = former
             self._settle()
 
-    def _load(self, runtime: FalconRuntime, on_status: Callable[[Status], None] | None) -> bool:
-        """Whether the runtime could be loaded."""
+    def _attempt(self, runtime: FalconRuntime, work: Callable[[], None]) -> bool:
+        """Whether the runtime could be loaded by `work`."""
         try:
-            runtime.load(on_status=on_status)
+            work()
         except FalconError as error:
+            runtime.report(Status("failed", str(error)))
             if not self._closed:
                 logger.warning("%s could not be prepared: %s", runtime.title, " ".join(str(error).split()))
             return False
         return True
 
-    def _make_room(self, coming: FalconRuntime, report: Callable[[Status], None]) -> None:
+    def _make_room(self, coming: FalconRuntime) -> None:
         """Returns when there is memory for the runtime of a switch, which is about to load; closes for it what must be.
         Errors: NotEnoughMemory."""
         with self._changed:
-            if coming is not self._next:
-                return  # It was loaded before, and its engine starts again.
+            if _takes(coming):
+                return
             idle = [self._second] if self._second and not self._is_held(self._second) else []
             needed = coming.memory_bytes
             if needed <= self._room([]):
@@ -247,7 +268,7 @@ class Fleet:
                 closed = self._others(coming)
                 self._check_fits(coming, closed)
                 self._current = coming
-                report(Status("loading", "Waiting for running answers to end"))
+                coming.report(Status("loading", "Waiting for running answers to end"))
             self._second = None if idle else self._second
         self._settle()
         with self._changed:

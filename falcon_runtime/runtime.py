@@ -24,7 +24,7 @@ from .manifest import Backend, Manifest, RecipeName, read_manifest
 from .prompt import Message, check_tokens, encode_chat, encode_text, instruction_messages
 from .provision import Provisioning
 from .sampling import SamplingParams
-from .status import Status
+from .status import Report, Status
 from .stops import Piece, StopTexts
 from .tokenizer import Decoder, Detokenizer, load_tokenizer
 from .transcripts import Record, Transcripts
@@ -109,8 +109,7 @@ class FalconRuntime:
     `model` is a name of the catalogue, alone or with a recipe (`NAME:int8`), or the folder of a converted model (None:
     FALCON_MODEL, else the embedded starter model), `models_dir` where converted models are kept (None:
     FALCON_MODELS_DIR, else `models` beside the package), `threads` how many the engine uses (None: the CPUs it may
-    use). `before_start` is called when all is there and the engine is about to start, with the runtime and with what
-    takes a status; it may wait, or refuse with a FalconError. Safe to use from several threads.
+    use). Safe to use from several threads.
 
     Errors: UnknownModel; the others come with `load` or the first request.
     """
@@ -121,12 +120,10 @@ class FalconRuntime:
         models_dir: str | Path | None = None,
         backend: Backend = "xnnpack",
         threads: int | None = None,
-        before_start: "Callable[[FalconRuntime, Callable[[Status], None]], None] | None" = None,
     ):
         self._model: Model = find_model(model, Path(models_dir) if models_dir else default_models_dir())
         self._backend: Backend = backend
         self._engine = Engine(self._model.folder, threads)
-        self._before_start = before_start
         self._status = Status()
         self._loading = threading.Lock()
         self._manifest: Manifest | None = None
@@ -207,7 +204,18 @@ class FalconRuntime:
             return Status("idle", "The engine has ended; it starts again with the next request")
         return self._status
 
-    def load(self, wait: bool = True, on_status: Callable[[Status], None] | None = None) -> None:
+    def report(self, status: Status) -> None:
+        """Sets `status`: for what manages several runtimes, and knows what this one waits for."""
+        self._status = status
+
+    def provision(self, on_status: Report | None = None) -> None:
+        """Downloads and converts the model unless it is there. Errors: DownloadFailed, ConversionFailed,
+        BackendUnavailable."""
+        with self._loading:
+            self._check_open()
+            self._guarded(self._provision, on_status)
+
+    def load(self, wait: bool = True, on_status: Report | None = None) -> None:
         """Provisions and loads the model unless that is done. With `wait` False it goes on in the background.
 
         Errors (with `wait`; `status` tells them otherwise): DownloadFailed, ConversionFailed, ModelDamaged,
@@ -316,43 +324,54 @@ class FalconRuntime:
         assert self._encoder
         return self._manifest, self._encoder
 
-    def _load_quietly(self, on_status: Callable[[Status], None] | None) -> None:
+    def _load_quietly(self, on_status: Report | None) -> None:
         with suppress(FalconError):  # `status` tells it; the next request tries again and raises it.
             self._load(on_status)
 
-    def _load(self, on_status: Callable[[Status], None] | None) -> None:
+    def _load(self, on_status: Report | None) -> None:
+        with self._loading:
+            self._check_open()
+            if not (self._manifest and self._engine.alive):
+                self._guarded(self._start_engine, on_status)
+
+    def _guarded(self, work: Callable[[Report], None], on_status: Report | None) -> None:
+        """Does `work`, which reports; its error becomes the status too."""
+
         def report(status: Status) -> None:
-            self._status = status
+            self.report(status)
             if on_status:
                 on_status(status)
 
-        with self._loading:
+        try:
+            work(report)
+        except FalconError as error:
+            report(Status("failed", str(error)))
+            raise
+
+    def _provision(self, report: Report) -> None:
+        check_backend(self._backend)
+        if self._model.entry and self.needs_provisioning:
+            check_convertible(self._backend, self._model.title)
+            self._provisioning = Provisioning(self._model.entry, self._model.folder)
             if self._closed:
-                raise RuntimeClosed("The runtime is closed. Make a new FalconRuntime.")
-            if self._manifest and self._engine.alive:
-                return
-            try:
-                check_backend(self._backend)
-                if self._model.entry and self.needs_provisioning:
-                    check_convertible(self._backend, self._model.title)
-                    self._provisioning = Provisioning(self._model.entry, self._model.folder)
-                    if self._closed:
-                        self._provisioning.stop()
-                    self._provisioning.run(report)
-                manifest = read_manifest(self._model.folder)
-                check_backend(self._backend, manifest)
-                if self._before_start:
-                    self._before_start(self, report)
-                report(Status("loading", f"Loading {self._model.title}"))
-                # Each takes seconds, the engine mostly in its own process.
-                with ThreadPoolExecutor(1, "falcon-engine-start") as starter:
-                    started = starter.submit(self._engine.start, lambda: report(Status("loading", COMPILING)))
-                    self._encoder = self._encoder or Encoder(load_tokenizer(self._model.folder, manifest))
-                    started.result()
-                self._decoder = self._decoder or Decoder(self._encoder.tokenizer)
-                self._transcripts = self._transcripts or Transcripts(self._encoder)
-                self._manifest = manifest
-            except FalconError as error:
-                report(Status("failed", str(error)))
-                raise
-            report(Status("ready", f"{self._model.title} is ready"))
+                self._provisioning.stop()
+            self._provisioning.run(report)
+
+    def _start_engine(self, report: Report) -> None:
+        self._provision(report)
+        manifest = read_manifest(self._model.folder)
+        check_backend(self._backend, manifest)
+        report(Status("loading", f"Loading {self._model.title}"))
+        # Each takes seconds, the engine mostly in its own process.
+        with ThreadPoolExecutor(1, "falcon-engine-start") as starter:
+            started = starter.submit(self._engine.start, lambda: report(Status("loading", COMPILING)))
+            self._encoder = self._encoder or Encoder(load_tokenizer(self._model.folder, manifest))
+            started.result()
+        self._decoder = self._decoder or Decoder(self._encoder.tokenizer)
+        self._transcripts = self._transcripts or Transcripts(self._encoder)
+        self._manifest = manifest
+        report(Status("ready", f"{self._model.title} is ready"))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeClosed("The runtime is closed. Make a new FalconRuntime.")

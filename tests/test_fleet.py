@@ -4,7 +4,7 @@ import shutil
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class World:
     def __init__(self) -> None:
         self.memory = 100 * GB
         self.sizes = defaultdict[str, int](lambda: GB)
-        self.obtained = defaultdict[str, threading.Event](threading.Event)
+        self.provisioned = defaultdict[str, threading.Event](threading.Event)
         """Set for models whose files are there."""
         self.broken: set[str] = set()
         self.runtimes: list[FakeRuntime] = []
@@ -50,10 +50,8 @@ class FakeTimer:
 
 
 class FakeRuntime:
-    def __init__(
-        self, world: World, model: str, models_dir: Path, backend: str, threads: int | None, before_start: Any
-    ):
-        self.world, self.name, self.title, self.before_start = world, model, model.upper(), before_start
+    def __init__(self, world: World, model: str, models_dir: Path, backend: str, threads: int | None):
+        self.world, self.name, self.title = world, model, model.upper()
         self.memory_bytes, self.status, self.closed = world.sizes[model], Status(), False
         self.loading = threading.Lock()
         world.runtimes.append(self)
@@ -61,22 +59,24 @@ class FakeRuntime:
     def report(self, status: Status) -> None:
         self.status = status
 
+    def provision(self, on_status: Callable[[Status], None] | None = None) -> None:
+        if not self.world.provisioned[self.name].is_set():
+            self.status = Status("downloading")
+            if on_status:
+                on_status(self.status)
+            self.world.provisioned[self.name].wait()
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return f"{self.name}{list(tokens)}"
+
     def load(self, on_status: Callable[[Status], None] | None = None) -> None:
         with self.loading:
             if self.status.state == "ready":
                 return
-            self.status = Status("downloading")
-            if on_status:
-                on_status(self.status)
-            self.world.obtained[self.name].wait()
-            try:
-                if self.before_start:
-                    self.before_start(self, self.report)
-                if self.name in self.world.broken:
-                    raise ModelDamaged("It is broken.")
-            except Exception as error:
-                self.status = Status("failed", str(error))
-                raise
+            self.provision(on_status)
+            if self.name in self.world.broken:
+                self.status = Status("failed", "It is broken.")
+                raise ModelDamaged("It is broken.")
             self.status = Status("ready")
             self.world.log.append(f"load {self.name}")
 
@@ -90,7 +90,7 @@ class FakeRuntime:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
-    world.obtained["a"].set()
+    world.provisioned["a"].set()
     monkeypatch.setattr("falcon_runtime.fleet.FalconRuntime", lambda *arguments: FakeRuntime(world, *arguments))
     monkeypatch.setattr("falcon_runtime.fleet.available_memory", world.available)
     return world
@@ -131,7 +131,7 @@ def test_a_switch_goes_on_beside_the_current_one_which_ends_with_its_last_lease(
     with fleet.lease() as lease:
         fleet.switch("b")
         assert states(fleet) == ("a", "b")
-        world.obtained["b"].set()
+        world.provisioned["b"].set()
         until(lambda: states(fleet) == ("b", None))
         with fleet.lease() as other:
             assert other.name == "b"
@@ -141,12 +141,22 @@ def test_a_switch_goes_on_beside_the_current_one_which_ends_with_its_last_lease(
     assert world.log == ["load a", "load b", "close a"]
 
 
+def test_tokens_are_decoded_by_the_model_that_wrote_them(fleet: Fleet, world: World) -> None:
+    """Also after another one has taken over: a run that it began may still be looked at."""
+    decode = fleet.decoder("a")
+    world.provisioned["b"].set()
+    fleet.switch("b")
+    until(lambda: world.log[-1] == "close a")
+    assert fleet.current.name == "b"
+    assert (decode([1]), fleet.decoder("a")([2]), fleet.decoder("b")([3])) == ("a[1]", "a[2]", "b[3]")
+
+
 def test_a_switch_that_fails_leaves_the_current_one(
     fleet: Fleet, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whoever began it can see why, and the log says it; for all others it is as if nothing had been."""
     world.broken.add("b")
-    world.obtained["b"].set()
+    world.provisioned["b"].set()
     coming = fleet.switch("b")
     until(lambda: world.log == ["load a", "close b"])
     assert states(fleet) == ("a", None)
@@ -164,13 +174,13 @@ def test_the_owner_is_told_how_a_model_comes(
 ) -> None:
     told: list[Status] = []
     coming = fleet.switch("b", told.append)
-    world.obtained["b"].set()
+    world.provisioned["b"].set()
     until(lambda: fleet.current is coming)
     assert told == [Status("downloading")]
     assert caplog.messages == []
 
     world.broken.add("c")
-    world.obtained["c"].set()
+    world.provisioned["c"].set()
     with Fleet("c", tmp_path) as other:
         other.load()
         assert other.current.status.state == "failed"
@@ -184,13 +194,13 @@ def test_where_memory_is_short_the_old_one_is_closed_before_the_new_one_loads(fl
     def ask() -> None:
         with fleet.lease() as runtime:
             assert runtime.name == "b"
-            runtime.load()
+            fleet.ready(runtime)
             answered.set()
 
     with fleet.lease():
         fleet.switch("b")
         assert states(fleet) == ("a", "b")
-        world.obtained["b"].set()
+        world.provisioned["b"].set()
         until(lambda: states(fleet) == ("b", None))
         assert fleet.current.status == Status("loading", "Waiting for running answers to end")
         asking = threading.Thread(target=ask)
@@ -210,7 +220,7 @@ def test_where_the_new_one_fails_after_the_old_one_was_closed_the_old_model_come
 ) -> None:
     world.memory, world.sizes["b"] = 3 * GB, 3 * GB
     world.broken.add("b")
-    world.obtained["b"].set()
+    world.provisioned["b"].set()
     fleet.switch("b")
     until(lambda: world.log == ["load a", "close a", "close b"])
     assert states(fleet) == ("a", None)
@@ -233,7 +243,7 @@ def test_what_does_not_fit_at_all_is_refused_at_once(fleet: Fleet, world: World)
 def test_memory_that_others_took_meanwhile_is_not_there(fleet: Fleet, world: World) -> None:
     coming = fleet.switch("b")
     world.memory = GB // 2
-    world.obtained["b"].set()
+    world.provisioned["b"].set()
     until(lambda: coming.status.state == "failed")
     assert "B needs 1.0 GB of memory, and only 0.5 GB are available" in coming.status.message
     assert fleet.current.name == "a"
@@ -248,7 +258,7 @@ def test_one_switch_at_a_time(fleet: Fleet, world: World) -> None:
         pass
     fleet.switch("a")
     assert states(fleet) == ("a", "b")
-    world.obtained["b"].set()
+    world.provisioned["b"].set()
     until(lambda: states(fleet) == ("b", None))
 
 
@@ -270,7 +280,7 @@ def test_a_second_model_is_shared_and_closed_when_it_idles(
         return timers[-1]
 
     monkeypatch.setattr("falcon_runtime.fleet.threading.Timer", timer)
-    world.obtained["b"].set()
+    world.provisioned["b"].set()
     with fleet.lease("b") as one:
         one.load()
         with fleet.lease("b") as other:
@@ -291,7 +301,7 @@ def test_a_second_model_is_shared_and_closed_when_it_idles(
 
 
 def test_there_is_one_second_model_at_a_time(fleet: Fleet, world: World) -> None:
-    world.obtained["b"].set()
+    world.provisioned["b"].set()
     with fleet.lease("b") as second:
         second.load()
         with pytest.raises(NotEnoughMemory, match="B is in use beside A"), fleet.lease("c"):
@@ -304,7 +314,7 @@ def test_there_is_one_second_model_at_a_time(fleet: Fleet, world: World) -> None
 
 
 def test_a_loaded_second_model_is_not_asked_for_memory_again(fleet: Fleet, world: World) -> None:
-    world.obtained["b"].set()
+    world.provisioned["b"].set()
     with fleet.lease("b") as second:
         second.load()
     world.memory = 0
@@ -313,7 +323,7 @@ def test_a_loaded_second_model_is_not_asked_for_memory_again(fleet: Fleet, world
 
 
 def test_the_second_model_may_become_the_first(fleet: Fleet, world: World) -> None:
-    world.obtained["b"].set()
+    world.provisioned["b"].set()
     with fleet.lease("b") as second:
         second.load()
         fleet.switch("b")
@@ -325,7 +335,7 @@ def test_the_second_model_may_become_the_first(fleet: Fleet, world: World) -> No
 
 def test_an_idle_second_model_makes_room_for_a_switch(fleet: Fleet, world: World) -> None:
     for name in "bc":
-        world.obtained[name].set()
+        world.provisioned[name].set()
     with fleet.lease("b") as second:
         second.load()
     world.memory = 2 * GB
@@ -341,7 +351,7 @@ def test_choices_are_those_of_the_models_folder(fleet: Fleet) -> None:
 
 def test_closing_is_final(fleet: Fleet, world: World) -> None:
     world.memory, world.sizes["b"] = 3 * GB, 3 * GB
-    world.obtained["b"].set()
+    world.provisioned["b"].set()
     with fleet.lease():
         fleet.switch("b")
         until(lambda: fleet.current.status.message.startswith("Waiting"))

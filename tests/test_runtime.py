@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate, takewhile
@@ -17,7 +17,7 @@ import pytest
 from falcon_runtime import Chunk, FalconRuntime, SamplingParams
 from falcon_runtime.catalog import STARTER
 from falcon_runtime.encoder import Encoder
-from falcon_runtime.errors import EngineDied, InvalidRequest, NotEnoughMemory, PromptTooLong, RuntimeClosed
+from falcon_runtime.errors import EngineDied, InvalidRequest, PromptTooLong, RuntimeClosed
 from falcon_runtime.manifest import read_manifest
 from falcon_runtime.prompt import encode_chat
 from falcon_runtime.runtime import COMPILING
@@ -302,22 +302,6 @@ def test_a_catalogue_model_of_an_earlier_converter_is_provisioned_again(small_mo
         folder.mkdir(exist_ok=True)
         manifest.model_copy(update={"converter": converter}).save(folder)
         assert FalconRuntime(STARTER.name, tmp_path).needs_provisioning == outdated
-
-
-def test_what_comes_before_the_start_may_wait_and_refuse(small_model: Path) -> None:
-    seen: list[Status] = []
-
-    def refuse(runtime: FalconRuntime, report: Callable[[Status], None]) -> None:
-        report(Status("loading", "Waiting"))
-        seen.append(runtime.status)
-        raise NotEnoughMemory("No room.")
-
-    with FalconRuntime(str(small_model), before_start=refuse) as runtime:
-        with pytest.raises(NotEnoughMemory):
-            runtime.load()
-        assert seen == [Status("loading", "Waiting")]
-        assert runtime.status == Status("failed", "No room.")
-        assert runtime.engine_pid is None
 
 
 @contextmanager

@@ -22,7 +22,8 @@ def build(fleet: Fleet, offer: Offer = "all", recommended: str | None = None) ->
     Visitors may switch to the models of `offer`. `recommended` is the name of the catalogue model that suits the
     machine best.
     """
-    with api.Blocks(title=header.TITLE, analytics_enabled=False, fill_width=True) as demo:
+    demo = api.Blocks(title=header.TITLE, analytics_enabled=False, fill_width=True)
+    with demo:
         opening = Opening(demo)
         answering = header.build(demo, fleet, recommended)
         models.build(fleet, offer, recommended)
@@ -42,7 +43,8 @@ def build(fleet: Fleet, offer: Offer = "all", recommended: str | None = None) ->
         opening.restore(tabs, sampling)
         footer.build(demo, fleet, answering)
         api.build(fleet)
-    return demo.queue(max_size=WAITING_REQUESTS)
+    demo.queue(max_size=WAITING_REQUESTS)
+    return demo
 
 
 def launch_options() -> dict[str, Any]:

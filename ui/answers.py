@@ -199,7 +199,7 @@ def _parser(renderer: type[RendererHTML] = RendererHTML) -> MarkdownIt:
     parser.use(formulas.plugin)
     parser.inline.ruler.at("newline", _newline)
     parser.inline.ruler.at("image", _image)
-    parser.validateLink = lambda url: LINK.fullmatch(url) is not None
+    setattr(parser, "validateLink", lambda url: LINK.fullmatch(url) is not None)  # noqa: B010  (It is a method.)
     for name in ("fence", "code_block"):
         parser.add_render_rule(name, _render_code)
     parser.add_render_rule("code_inline", _render_code_span)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 from gradio.components.api_component import Api
@@ -34,7 +34,8 @@ class Blocks(gr.Blocks):
         parameters = block_fn.inputs
         if not any(isinstance(parameter, Api) for parameter in parameters):
             inputs = [on_scale(block, value) for block, value in zip(parameters, inputs, strict=False)]
-            return await super().preprocess_data(block_fn, inputs, *options, **more)
+            values: list[Any] = await super().preprocess_data(block_fn, inputs, *options, **more)
+            return values
         if len(inputs) > len(parameters):
             raise gr.Error(
                 f"/{block_fn.api_name} takes at most {len(parameters)} values, not {len(inputs)}.",
@@ -106,7 +107,7 @@ def build(fleet: Fleet) -> None:
         )
 
     for endpoint in (generate, chat, instruct):
-        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=CONCURRENT_RUNS)
+        gr.events.api(endpoint, api_name=endpoint.__name__, concurrency_limit=CONCURRENT_RUNS)
 
 
 def texts(fleet: Fleet, call: Call, sampling: Mapping[str, Any]) -> Iterator[str]:
@@ -135,7 +136,7 @@ def with_sampling(function: Endpoint) -> Endpoint:
     """
     fields = [
         inspect.Parameter(
-            name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=field.annotation | None
+            name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=cast(Any, field.annotation) | None
         )
         for name, field in SamplingParams.model_fields.items()
     ]
@@ -162,7 +163,7 @@ def with_sampling(function: Endpoint) -> Endpoint:
                 print_exception=False,
             ) from error
 
-    endpoint.__signature__ = signature
+    setattr(endpoint, "__signature__", signature)  # noqa: B010  (Functions may have one.)
     endpoint.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     endpoint.__doc__ = inspect.cleandoc(function.__doc__ or "") + "".join(
         f"\n    {name}: {field.description} Null: the model's default."

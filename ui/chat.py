@@ -212,9 +212,9 @@ def answer_so_far(conversation: Conversation) -> dict[str, Any]:
 
 def turns(conversation: Conversation, default_system: str) -> list[dict[str, str]]:
     """The shown path in the form of the runtime; its last message is the beginning of the answer."""
-    *path, answer = conversation.path or [None]
-    if answer is None or answer.role != "assistant":
+    if not conversation.path or conversation.path[-1].role != "assistant":
         raise InvalidRequest("There is no message to answer: write one first.")
+    *path, answer = conversation.path
     system = default_system if conversation.system is None else conversation.system
     turns = [{"role": "system", "content": system}] if system.strip() else []
     turns += [{"role": message.role, "content": message.content} for message in path]

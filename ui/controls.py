@@ -67,7 +67,7 @@ class Sampling:
         self._preset.input(choose_preset, [self._preset, self._defaults, *self.components], self.components, **INSTANT)
         reset.click(self.restored, None, self.opened, **INSTANT)
         gr.on(
-            [control.change for control in [self._title, *self.components]],
+            [getattr(control, "change") for control in [self._title, *self.components]],  # noqa: B009  (Gradio adds it.)
             remember,
             self.opened,
             [self._preset, self._note, self.saved],
@@ -140,7 +140,7 @@ def words(name: str, note: str = "", **options: Any) -> dict[str, Any]:
     """A field's label and explanation as options of a component."""
     return {
         "label": name.replace("_", " ").capitalize(),
-        "info": SamplingParams.model_fields[name].description + note,
+        "info": f"{SamplingParams.model_fields[name].description}{note}",
         **options,
     }
 

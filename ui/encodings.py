@@ -121,10 +121,10 @@ def guess(content: bytes) -> str | None:
         score = rarity + max(_likelihood(part, language) for language in languages)
         if score >= UNLIKELY * foreign:
             scores[text] = max(score, scores.get(text, score))
-    best, *others = sorted(scores, key=lambda text: scores[text], reverse=True) or [None]
-    if best is None or (others and scores[best] - scores[others[0]] < SURE):
+    best = sorted(scores, key=lambda text: scores[text], reverse=True)
+    if not best or (len(best) > 1 and scores[best[0]] - scores[best[1]] < SURE):
         return None
-    return best
+    return best[0]
 
 
 def _likelihood(text: str, language: Language) -> float:

@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element, tostring
 
 from latex2mathml.converter import Converter
 from markdown_it import MarkdownIt
+from markdown_it.ruler import RuleOptionsType
 from markdown_it.rules_block import StateBlock
 from markdown_it.rules_inline import StateInline
 from markdown_it.utils import EnvType
@@ -41,7 +42,7 @@ VALUE = re.compile(r"[\w#+ .%-]*")
 def plugin(markdown: MarkdownIt) -> None:
     """Makes `markdown` read formulas. With `live` in its environment, one without an end is shown as its source."""
     markdown.inline.ruler.before("escape", "formula", _inline)
-    interrupts = {"alt": ["paragraph", "blockquote", "list"]}
+    interrupts: RuleOptionsType = {"alt": ["paragraph", "blockquote", "list"]}
     markdown.block.ruler.before("fence", "formula", _block, interrupts)
     markdown.add_render_rule("formula", _render)
 

@@ -98,8 +98,7 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
             return runtime.generate(begun.ids if begun.tokens else begun.beginning, params)
 
         sampling = controls.values(*values) | {"stop": read_stops(stop), "logprobs": tokens.ALTERNATIVES}
-        decode = fleet.current.decode
-        written = begun.text(decode) if begun.tokens else begun.beginning
+        written = begun.text(fleet.decoder(begun.model)) if begun.tokens else begun.beginning
         due, lines = 0.0, Lines()
         sources = [updates(fleet, call, sampling | another_seed(sampling, i)) for i in range(int(count))]
         with closing(together(sources)) as source:
@@ -110,14 +109,14 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
                     update = replace(update, finish_reason=None, error="")
                 shown: Any = gr.skip()
                 if update.logprobs and (now := time.monotonic()) > due and not over:
-                    shown = tokens.view(begun.extended(update, decode))
+                    shown = tokens.view(begun.extended(update, fleet.decoder(update.model)))
                     # Long texts take long to draw: that must not become all that the server does.
                     due = now + max(VIEW_INTERVAL_S, 10 * (time.monotonic() - now))
                 yield written + update.text, shown, rest if over else [], lines.show(update), update
 
     def keep(last: Update, begun: Completion, earlier: list[Snapshot], rest: list[Update]) -> tuple[Any, ...]:
         """Shows a run that is over: its tokens, the way to them, and what else was written."""
-        whole = begun.extended(last, fleet.current.decode)
+        whole = begun.extended(last, fleet.decoder(last.model))
         return whole, show_trail(earlier), tokens.view(whole), show_others(rest)
 
     def choose_token(completion: Completion, event: gr.EventData) -> tuple[str, str]:
@@ -128,7 +127,7 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
 
     def fork(text: str, completion: Completion, earlier: list[Snapshot], event: gr.EventData) -> tuple[Any, ...]:
         """Puts the alternative that was clicked in the place of a token, for a run from there."""
-        forked = completion.forked(event.place, event.id, fleet.current.decode)
+        forked = completion.forked(event.place, event.id, fleet.decoder(completion.model))
         label = forked.tokens[-1].text
         return forked, [*earlier, Snapshot(text, completion, forked, label)], "", ""
 
@@ -137,8 +136,9 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
     ) -> tuple[Any, ...]:
         """Takes another of the completions that were written at once."""
         begun = earlier[-1].begun
-        whole = begun.extended(rest[event.place], fleet.current.decode)
-        written = whole.text(fleet.current.decode)
+        decode = fleet.decoder(rest[event.place].model)
+        whole = begun.extended(rest[event.place], decode)
+        written = whole.text(decode)
         rest = [*rest[: event.place], *rest[event.place + 1 :]]
         return written, whole, [*earlier, Snapshot(text, completion, begun, "")], tokens.view(whole), "", rest
 

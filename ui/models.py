@@ -8,7 +8,8 @@ import gradio as gr
 from falcon_runtime import FalconRuntime
 from falcon_runtime.choosing import Offer
 from falcon_runtime.errors import FalconError
-from falcon_runtime.fleet import Choice, Fleet
+from falcon_runtime.fleet import Fleet
+from falcon_runtime.library import Choice
 
 from .runs import INSTANT
 

@@ -61,7 +61,7 @@ class Runs:
         keep: Keep | None = None,
     ) -> None:
         """Connects each start with `answer`, a generator as made by `streaming.to_page`, and all of them with Stop."""
-        running = [self._wire_start(start, answer, inputs, outputs, keep) for start in starts]
+        running: list[Any] = [self._wire_start(start, answer, inputs, outputs, keep) for start in starts]
         # Gradio waits for the function before it cancels, so that `_settle` knows why there is no more to come.
         self._stop.click(lambda: True, None, self._stopping, cancels=running, **INSTANT)
 
@@ -80,7 +80,7 @@ class Runs:
         begun = gr.on(
             start.triggers, begin, start.inputs, [*start.outputs, self._last, self._stopping, *self._shown()], **INSTANT
         )
-        run = begun.success(
+        run: gr.events.Dependency = begun.success(
             answer,
             inputs,
             [*outputs, self._line, self._last],

@@ -59,7 +59,7 @@ def updates(fleet: Fleet, call: Call, sampling: Mapping[str, Any], model: str | 
     params = SamplingParams(**sampling)
     yield Update()  # Gradio can cancel a generator only once it has yielded.
     with fleet.lease(model) as runtime:
-        yield from _until_ready(runtime)
+        yield from _until_ready(fleet, runtime)
         text, logprobs = "", list[TokenLogprobs]()
         due = 0.0
         with closing(call(runtime, params)) as chunks:
@@ -78,8 +78,8 @@ def updates(fleet: Fleet, call: Call, sampling: Mapping[str, Any], model: str | 
                     due = time.monotonic() + UPDATE_INTERVAL_S
 
 
-def _until_ready(runtime: FalconRuntime) -> Iterator[Update]:
-    """Updates with the model's status until it is loaded. Errors: those of `FalconRuntime.load`.
+def _until_ready(fleet: Fleet, runtime: FalconRuntime) -> Iterator[Update]:
+    """Updates with the model's status until it is loaded. Errors: those of `Fleet.ready`.
 
     The first call for an answer would load it as well, but silently and without a place to be cancelled.
     """
@@ -89,7 +89,7 @@ def _until_ready(runtime: FalconRuntime) -> Iterator[Update]:
 
     def load() -> None:
         try:
-            runtime.load()
+            fleet.ready(runtime)
         except FalconError as error:
             errors.append(error)
 
@@ -107,7 +107,7 @@ def to_page(
     call: Call,
     sampling: Mapping[str, Any],
     show: Callable[[Update], tuple[Any, ...]],
-) -> Iterator[tuple[Any, ...]]:
+) -> Generator[tuple[Any, ...], None, None]:
     """Updates as a tab's outputs: what `show` makes of each, the statistics line, and the update itself.
 
     An error becomes the last update's sentence; the text that had come stays.

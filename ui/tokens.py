@@ -97,8 +97,8 @@ def _with_characters(tokens: Sequence[Token], decode: Decode) -> tuple[Token, ..
         count, text = _next_text(tokens[done : done + CHARACTER_TOKENS + 1], decode)
         done += count
         if groups and _joins(groups[-1][1], text):
-            before, begun = groups.pop()
-            count, text = before + count, begun + text
+            earlier, begun = groups.pop()
+            count, text = earlier + count, begun + text
         groups.append((count, text))
     for count, text in groups:
         group = tokens[len(shown) : len(shown) + count]
