@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from typing import get_args
 
-from falcon_runtime.choosing import Offer, Plan, hub_problem, plan
 from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
-from falcon_runtime.library import Choice, default_models_dir
+from falcon_runtime.models.choosing import Offer, Plan, hub_problem, plan
+from falcon_runtime.models.library import Choice, default_models_dir
 from falcon_runtime.status import Status
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ Any number of folders and files: all are kept loaded, all get the same tokens an
 every round they take turns. Rates are medians in tokens per second: of reading 500 tokens, and of writing 64 greedy
 ones after several lengths of context, those that fit into all. llama.cpp runs with and without flash attention, and for
 each number the faster one counts. A token of its costs an `eval` and an argmax, and one of ours the whole way through
-the engine. Perplexity is that of `falcon_runtime.perplexity`, of the same windows.
+the engine. Perplexity is that of `falcon_runtime.cli.perplexity`, of the same windows.
 
 Nothing else should run meanwhile: llama.cpp's threads spin while they wait for each other, and where something takes
 the core of one of them, all lose most of their speed.
@@ -31,10 +31,10 @@ import llama_cpp
 import numpy as np
 
 from falcon_runtime import FalconRuntime
-from falcon_runtime.bench import CONTEXTS, READ, WRITTEN, Meter
-from falcon_runtime.machine import cpu_name, default_threads
-from falcon_runtime.manifest import Manifest, read_manifest
-from falcon_runtime.perplexity import measure as our_perplexity
+from falcon_runtime.cli.bench import CONTEXTS, READ, WRITTEN, Meter
+from falcon_runtime.cli.perplexity import measure as our_perplexity
+from falcon_runtime.models.manifest import Manifest, read_manifest
+from falcon_runtime.system.machine import cpu_name, default_threads
 
 WINDOW = 256
 

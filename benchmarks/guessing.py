@@ -13,14 +13,14 @@ import sys
 import time
 from pathlib import Path
 
-from falcon_runtime.child import environment
-from falcon_runtime.encoder import Encoder
 from falcon_runtime.engine.client import ENVIRONMENT
-from falcon_runtime.machine import cpu_name, default_threads
-from falcon_runtime.manifest import read_manifest
-from falcon_runtime.prompt import encode_chat
+from falcon_runtime.models.manifest import read_manifest
 from falcon_runtime.sampling import SamplingParams
-from falcon_runtime.tokenizer import load_tokenizer
+from falcon_runtime.system.child import environment
+from falcon_runtime.system.machine import cpu_name, default_threads
+from falcon_runtime.text.encoder import Encoder
+from falcon_runtime.text.prompt import encode_chat
+from falcon_runtime.text.tokenizer import load_tokenizer
 
 TEXT = """In the old town of Harwick there lived a fox named Rolo, who kept a small shop by the harbour. Every morning \
 the fox opened the shutters, swept the floor, and set out three baskets of apples. The fishermen came by after dawn \

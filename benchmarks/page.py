@@ -13,8 +13,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-from falcon_runtime.library import default_models_dir
-from falcon_runtime.machine import cpu_name, default_threads
+from falcon_runtime.models.library import default_models_dir
+from falcon_runtime.system.machine import cpu_name, default_threads
 from tests.browser.actions import open_tab, send, set_sampling
 from tests.browser.conftest import FLAGS
 from tests.served_app import serve

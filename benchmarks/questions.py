@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from falcon_runtime.catalog import EXAMPLES
+from falcon_runtime.models.catalog import EXAMPLES
 
 Check = str | Callable[[str], bool]
 

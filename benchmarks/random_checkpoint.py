@@ -21,10 +21,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import LlamaConfig
 
-from falcon_runtime.architecture import Architecture
-from falcon_runtime.catalog import CATALOG
 from falcon_runtime.convert.checkpoint import tensor_shapes
 from falcon_runtime.convert.hf_checkpoint import INDEX
+from falcon_runtime.models.architecture import Architecture
+from falcon_runtime.models.catalog import CATALOG
 
 FILE_BYTES = 4_900_000_000
 POSITIONS, ROPE_THETA = 32_768, 1000042.0

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import FalconError, InvalidRequest, NotEnoughMemory, RuntimeClosed, UnknownModel
-from .library import Choice, choices, default_models_dir, find_model
-from .machine import available_memory
-from .manifest import Backend
+from .models.library import Choice, choices, default_models_dir, find_model
+from .models.manifest import Backend
 from .runtime import FalconRuntime
 from .status import Report, Status
+from .system.machine import available_memory
 
 logger = logging.getLogger(__name__)
 

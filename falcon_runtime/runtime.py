@@ -12,22 +12,22 @@ from itertools import starmap, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .backends import check_backend, check_convertible
-from .catalog import CatalogEntry
 from .chunk import Chunk, TokenLogprobs
-from .defaults import Defaults, defaults_of
-from .encoder import Encoder
 from .engine.client import Engine, StepStream
 from .errors import FalconError, InvalidRequest, RuntimeClosed
-from .library import Model, default_models_dir, find_model
-from .manifest import Backend, Manifest, RecipeName, read_manifest
-from .prompt import Message, check_tokens, encode_chat, encode_text, instruction_messages
-from .provision import Provisioning
+from .models.backends import check_backend, check_convertible
+from .models.catalog import CatalogEntry
+from .models.defaults import Defaults, defaults_of
+from .models.library import Model, default_models_dir, find_model
+from .models.manifest import Backend, Manifest, RecipeName, read_manifest
+from .models.provision import Provisioning
 from .sampling import SamplingParams
 from .status import Report, Status
-from .stops import Piece, StopTexts
-from .tokenizer import Decoder, Detokenizer, load_tokenizer
-from .transcripts import Record, Transcripts
+from .text.encoder import Encoder
+from .text.prompt import Message, check_tokens, encode_chat, encode_text, instruction_messages
+from .text.stops import Piece, StopTexts
+from .text.tokenizer import Decoder, Detokenizer, load_tokenizer
+from .text.transcripts import Record, Transcripts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

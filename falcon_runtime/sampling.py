@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .chunk import TokenLogprobs
 from .errors import InvalidRequest
-from .text import whole
+from .system.unicode import whole
 
 Array = NDArray[np.float32]
 Ids = NDArray[np.int64]

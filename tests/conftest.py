@@ -12,11 +12,11 @@ from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from falcon_runtime.catalog import STARTER, Wheel
 from falcon_runtime.convert import convert
-from falcon_runtime.library import Model, find_model
-from falcon_runtime.manifest import CONVERTER_VERSION, MANIFEST, is_converted, read_manifest
-from falcon_runtime.provision import Provisioning
+from falcon_runtime.models.catalog import STARTER, Wheel
+from falcon_runtime.models.library import Model, find_model
+from falcon_runtime.models.manifest import CONVERTER_VERSION, MANIFEST, is_converted, read_manifest
+from falcon_runtime.models.provision import Provisioning
 
 from .served_app import ServedApp, serve
 

@@ -17,7 +17,7 @@ from gradio_client import Client
 from gradio_client.client import Job
 from gradio_client.exceptions import AppError
 
-from falcon_runtime.catalog import STARTER
+from falcon_runtime.models.catalog import STARTER
 
 from .served_app import STARTS_WITHIN_S, ServedApp, free_port, serve, slowed, start_app
 

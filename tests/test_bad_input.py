@@ -17,7 +17,7 @@ from falcon_runtime.errors import (
     TokenizerError,
     UnknownModel,
 )
-from falcon_runtime.manifest import CONVERTER_VERSION, MANIFEST, PROGRAM
+from falcon_runtime.models.manifest import CONVERTER_VERSION, MANIFEST, PROGRAM
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from falcon_runtime.bench import CONTEXTS, READ, STREAMS, WRITTEN, Benchmark, Meter, measure
-from falcon_runtime.machine import cpu_name
-from falcon_runtime.manifest import read_manifest
+from falcon_runtime.cli.bench import CONTEXTS, READ, STREAMS, WRITTEN, Benchmark, Meter, measure
+from falcon_runtime.models.manifest import read_manifest
 from falcon_runtime.runtime import FalconRuntime
+from falcon_runtime.system.machine import cpu_name
 
 from .test_cli import run
 

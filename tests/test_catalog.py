@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from falcon_runtime.catalog import CATALOG, STARTER
 from falcon_runtime.convert.needs import Needs
 from falcon_runtime.convert.opening import open_checkpoint
 from falcon_runtime.errors import UnknownModel
-from falcon_runtime.library import Model, choices, converted_models, find_model
-from falcon_runtime.machine import available_memory, machine_memory
-from falcon_runtime.manifest import MANIFEST, read_manifest
-from falcon_runtime.sources import HubRepository
+from falcon_runtime.models.catalog import CATALOG, STARTER
+from falcon_runtime.models.library import Model, choices, converted_models, find_model
+from falcon_runtime.models.manifest import MANIFEST, read_manifest
+from falcon_runtime.models.sources import HubRepository
+from falcon_runtime.system.machine import available_memory, machine_memory
 
 from .conftest import small_llama
 from .convert.conftest import write_gguf
@@ -53,14 +53,14 @@ def test_slots_are_as_many_as_memory_allows(monkeypatch: pytest.MonkeyPatch, nam
 
     # Of the memory, four fifths may be used.
     for memory, slots in ((needed(3) / 0.79, 3), (needed(3) / 0.81, 2), (needed(1) / 0.9, 1), (1 << 40, 8)):
-        monkeypatch.setattr("falcon_runtime.catalog.machine_memory", lambda memory=memory: int(memory))
+        monkeypatch.setattr("falcon_runtime.models.catalog.machine_memory", lambda memory=memory: int(memory))
         assert entry.slots == slots
         assert entry.memory_bytes == needed(slots)
 
 
 def test_the_memory_of_a_container_is_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr("falcon_runtime.machine.MEMORY_LIMIT", limit)
+    monkeypatch.setattr("falcon_runtime.system.machine.MEMORY_LIMIT", limit)
     host = machine_memory()
     assert host > 100_000_000
     for text, memory in (("1000000\n", 1_000_000), ("max\n", host), (f"{2 * host}\n", host)):
@@ -71,8 +71,8 @@ def test_the_memory_of_a_container_is_its_limit(tmp_path: Path, monkeypatch: pyt
 def test_available_memory_is_the_systems_and_within_the_containers_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("falcon_runtime.machine.PROC", tmp_path)
-    monkeypatch.setattr("falcon_runtime.machine.MEMORY_LIMIT", tmp_path / "memory.max")
+    monkeypatch.setattr("falcon_runtime.system.machine.PROC", tmp_path)
+    monkeypatch.setattr("falcon_runtime.system.machine.MEMORY_LIMIT", tmp_path / "memory.max")
     (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    5000 kB\n")
     assert available_memory() == 5_120_000
     (tmp_path / "memory.current").write_text("3000000\n")

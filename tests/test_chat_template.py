@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from falcon_runtime.catalog import STARTER
-from falcon_runtime.encoder import Encoder
 from falcon_runtime.errors import InvalidRequest, PromptTooLong
-from falcon_runtime.prompt import Message, encode_chat, instruction_messages
-from falcon_runtime.transcripts import Transcripts
+from falcon_runtime.models.catalog import STARTER
+from falcon_runtime.text.encoder import Encoder
+from falcon_runtime.text.prompt import Message, encode_chat, instruction_messages
+from falcon_runtime.text.transcripts import Transcripts
 
 from .conftest import CHAT_TEMPLATE
 from .test_encoder import ENCODERS, SPELLED, starter

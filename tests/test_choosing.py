@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from falcon_runtime import choosing
-from falcon_runtime.catalog import CATALOG, STARTER
-from falcon_runtime.choosing import READING_SPEED, Plan
 from falcon_runtime.errors import ConversionFailed, DownloadFailed, ModelDamaged, UnknownModel
-from falcon_runtime.library import Model
-from falcon_runtime.machine import memory_bandwidth
+from falcon_runtime.models import choosing
+from falcon_runtime.models.catalog import CATALOG, STARTER
+from falcon_runtime.models.choosing import READING_SPEED, Plan
+from falcon_runtime.models.library import Model
+from falcon_runtime.system.machine import memory_bandwidth
 
 FALCONS = [entry for entry in CATALOG.values() if entry is not STARTER]
 SMALL, MIDDLE, *_, LARGE = FALCONS

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from falcon_runtime.__main__ import main
-from falcon_runtime.catalog import CATALOG, EXAMPLES
 from falcon_runtime.chunk import Stats
-from falcon_runtime.defaults import Defaults
-from falcon_runtime.notes import StatusLine, note
+from falcon_runtime.cli import main
+from falcon_runtime.cli.notes import StatusLine, note
+from falcon_runtime.cli.terminal import defaults_in_use, summary
+from falcon_runtime.models.catalog import CATALOG, EXAMPLES
+from falcon_runtime.models.defaults import Defaults
 from falcon_runtime.sampling import SamplingParams
 from falcon_runtime.status import Status
-from falcon_runtime.terminal import defaults_in_use, summary
 
 TEXT = "The desert is wide and quiet, and whoever crosses it carries water. " * 12
 
@@ -47,7 +47,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
     def call(*arguments: str, models_dir: Path) -> subprocess.CompletedProcess[str]:
         monkeypatch.setenv("FALCON_MODELS_DIR", str(models_dir))
-        monkeypatch.setattr("falcon_runtime.notes._quiet", False)
+        monkeypatch.setattr("falcon_runtime.cli.notes._quiet", False)
         code = main(list(arguments))
         return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
 
@@ -158,7 +158,7 @@ def test_files_whose_names_are_no_text_are_found(tmp_path: Path) -> None:
 def test_pasted_lines_are_one_message() -> None:
     """On a real terminal, which marks where a paste begins and ends."""
     controller, terminal = os.openpty()
-    program = "from falcon_runtime.terminal import read_messages\nfor text in read_messages(): print(ascii(text))"
+    program = "from falcon_runtime.cli.terminal import read_messages\nfor text in read_messages(): print(ascii(text))"
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         env=os.environ | {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"},
@@ -237,7 +237,7 @@ def test_a_quiet_process_says_nothing_of_its_own_accord(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for quiet in (False, True):
-        monkeypatch.setattr("falcon_runtime.notes._quiet", quiet)
+        monkeypatch.setattr("falcon_runtime.cli.notes._quiet", quiet)
         StatusLine()(Status("converting", "Converting"))
         note("done")
         assert bool(capsys.readouterr().err) != quiet

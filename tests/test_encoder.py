@@ -8,9 +8,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from falcon_runtime.catalog import STARTER
-from falcon_runtime.encoder import Encoder, any_of
-from falcon_runtime.prompt import encode_text
+from falcon_runtime.models.catalog import STARTER
+from falcon_runtime.text.encoder import Encoder, any_of
+from falcon_runtime.text.prompt import encode_text
 
 from .vocabularies import CONTROLS, KINDS, byte_fallback, byte_level, metaspace_first
 

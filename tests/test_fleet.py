@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from falcon_runtime import FalconRuntime, SamplingParams
-from falcon_runtime.catalog import STARTER
 from falcon_runtime.errors import InvalidRequest, ModelDamaged, NotEnoughMemory, RuntimeClosed, UnknownModel
 from falcon_runtime.fleet import IDLE_S, Fleet
+from falcon_runtime.models.catalog import STARTER
 from falcon_runtime.status import Status
 
 GB = 1_000_000_000

@@ -13,14 +13,14 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from falcon_runtime import transcripts as transcripts_module
-from falcon_runtime.catalog import STARTER
 from falcon_runtime.chunk import Stats
-from falcon_runtime.encoder import CLOSE, Encoder
 from falcon_runtime.errors import InvalidRequest, PromptTooLong
-from falcon_runtime.prompt import ChatPrompt, Message, encode_chat
-from falcon_runtime.tokenizer import Detokenizer
-from falcon_runtime.transcripts import MAX_TRANSCRIPTS, Transcripts
+from falcon_runtime.models.catalog import STARTER
+from falcon_runtime.text import transcripts as transcripts_module
+from falcon_runtime.text.encoder import CLOSE, Encoder
+from falcon_runtime.text.prompt import ChatPrompt, Message, encode_chat
+from falcon_runtime.text.tokenizer import Detokenizer
+from falcon_runtime.text.transcripts import MAX_TRANSCRIPTS, Transcripts
 from ui import stats as stats_line
 from ui.streaming import Update
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from falcon_runtime.library import converted_models, find_model
-from falcon_runtime.manifest import MANIFEST
-from falcon_runtime.replacement import lock_of, recover, replacement
+from falcon_runtime.models.library import converted_models, find_model
+from falcon_runtime.models.manifest import MANIFEST
+from falcon_runtime.system.replacement import lock_of, recover, replacement
 
 DIES_BETWEEN = """
 import os, sys
 from pathlib import Path
-from falcon_runtime.replacement import lock_of, replacement
+from falcon_runtime.system.replacement import lock_of, replacement
 
 rename, renamed = os.replace, []
 

@@ -15,14 +15,14 @@ import psutil
 import pytest
 
 from falcon_runtime import Chunk, FalconRuntime, SamplingParams
-from falcon_runtime.catalog import STARTER
-from falcon_runtime.encoder import Encoder
 from falcon_runtime.errors import EngineDied, InvalidRequest, PromptTooLong, RuntimeClosed
-from falcon_runtime.manifest import read_manifest
-from falcon_runtime.prompt import encode_chat
+from falcon_runtime.models.catalog import STARTER
+from falcon_runtime.models.manifest import read_manifest
 from falcon_runtime.runtime import COMPILING
 from falcon_runtime.status import Status
-from falcon_runtime.tokenizer import Detokenizer
+from falcon_runtime.text.encoder import Encoder
+from falcon_runtime.text.prompt import encode_chat
+from falcon_runtime.text.tokenizer import Detokenizer
 
 from .conftest import small_tokenizer
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from falcon_runtime.errors import ConversionFailed
-from falcon_runtime.sources import HubRepository, name_of, parse_source
+from falcon_runtime.models.sources import HubRepository, name_of, parse_source
 
 NAME = "ORG/Name-1.5_b"
 WHOLE = HubRepository(NAME)

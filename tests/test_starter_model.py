@@ -10,10 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from falcon_runtime import FalconRuntime, SamplingParams
-from falcon_runtime.catalog import STARTER
+from falcon_runtime.cli.perplexity import measure
 from falcon_runtime.convert import convert
-from falcon_runtime.manifest import RecipeName, is_converted
-from falcon_runtime.perplexity import measure
+from falcon_runtime.models.catalog import STARTER
+from falcon_runtime.models.manifest import RecipeName, is_converted
 
 TEXT = pydoc_data.topics.topics["exceptions"] + pydoc_data.topics.topics["import"]
 """English prose that every Python has."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from falcon_runtime.stops import Piece, StopTexts
+from falcon_runtime.text.stops import Piece, StopTexts
 
 
 def answer(texts: list[str], stops: list[str]) -> tuple[list[tuple[str, list[int]]], bool]:

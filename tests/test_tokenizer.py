@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from falcon_runtime.tokenizer import Decoder, Detokenizer
+from falcon_runtime.text.tokenizer import Decoder, Detokenizer
 
 from .vocabularies import KINDS, byte_fallback, byte_level
 

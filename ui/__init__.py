@@ -5,8 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from falcon_runtime.choosing import Offer
 from falcon_runtime.fleet import Fleet
+from falcon_runtime.models.choosing import Offer
 
 from . import api, chat, compare, footer, generate, header, instruct, link, models, theme
 from .controls import Sampling

@@ -16,7 +16,7 @@ from falcon_runtime.errors import FalconError, InvalidRequest
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.runtime import Generation
 from falcon_runtime.sampling import SamplingParams
-from falcon_runtime.text import whole
+from falcon_runtime.system.unicode import whole
 
 from .runs import CONCURRENT_RUNS
 from .streaming import Call, updates

@@ -20,7 +20,7 @@ from .controls import Sampling
 from .conversations import Conversation, dump, from_json, load, to_json, to_markdown
 from .link import Opening
 from .runs import INSTANT, Keep, Runs, Start, submit_with
-from .streaming import Update
+from .update import Update
 
 PERSONAS = {
     "The model's own": None,

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, get_args
 import gradio as gr
 
 from falcon_runtime import FalconRuntime
-from falcon_runtime.catalog import STARTER
-from falcon_runtime.choosing import Offer
 from falcon_runtime.fleet import Fleet
-from falcon_runtime.manifest import RecipeName
+from falcon_runtime.models.catalog import STARTER
+from falcon_runtime.models.choosing import Offer
+from falcon_runtime.models.manifest import RecipeName
 from falcon_runtime.runtime import Generation
 from falcon_runtime.sampling import SamplingParams
 
@@ -24,7 +24,8 @@ from .clearing import Clearing
 from .controls import Sampling
 from .link import Opening
 from .runs import INSTANT, Keep, Runs, Start, submit_with
-from .streaming import Lines, Update, Updates, together, updates
+from .streaming import Lines, Updates, together, updates
+from .update import Update
 
 SIDES = ("Left", "Right")
 ALIKE = 0.6

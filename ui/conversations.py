@@ -17,7 +17,7 @@ from uuid import uuid4
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from falcon_runtime.errors import InvalidRequest
-from falcon_runtime.text import whole
+from falcon_runtime.system.unicode import whole
 
 FORMAT, VERSION = "falcon-conversation", 1
 MAX_FILE_BYTES = 500_000

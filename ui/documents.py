@@ -9,7 +9,7 @@ from pypdf import PdfReader
 from pypdf.errors import DependencyError
 
 from falcon_runtime.errors import InvalidRequest
-from falcon_runtime.text import whole
+from falcon_runtime.system.unicode import whole
 
 from . import encodings
 

@@ -21,8 +21,9 @@ from .clearing import Clearing
 from .controls import Sampling
 from .link import Opening
 from .runs import INSTANT, Keep, Runs, Start
-from .streaming import Lines, Update, together, updates
+from .streaming import Lines, together, updates
 from .tokens import Completion
+from .update import Update
 
 MAX_COMPLETIONS = 4
 VIEW_INTERVAL_S = 0.4

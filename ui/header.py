@@ -7,8 +7,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from falcon_runtime.catalog import STARTER
 from falcon_runtime.fleet import Fleet
+from falcon_runtime.models.catalog import STARTER
 from falcon_runtime.runtime import COMPILING
 from falcon_runtime.status import Status
 

@@ -19,7 +19,7 @@ from .clearing import Clearing
 from .controls import Sampling
 from .link import Opening
 from .runs import INSTANT, Keep, Runs, Start, submit_with
-from .streaming import Update
+from .update import Update
 
 TEXT, JSON = "Text", "JSON"
 

@@ -6,10 +6,10 @@ from typing import Any
 import gradio as gr
 
 from falcon_runtime import FalconRuntime
-from falcon_runtime.choosing import Offer
 from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
-from falcon_runtime.library import Choice
+from falcon_runtime.models.choosing import Offer
+from falcon_runtime.models.library import Choice
 
 from .runs import INSTANT
 

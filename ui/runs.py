@@ -9,7 +9,7 @@ import gradio as gr
 from gradio.components import Component
 
 from . import stats
-from .streaming import Update
+from .update import Update
 
 CONCURRENT_RUNS = 8
 """Requests of one kind that reach the engine at a time; it queues them itself and tells each its place."""

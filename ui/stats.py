@@ -1,15 +1,11 @@
 """The statistics line under an answer: what the engine is doing, and its own figures."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from html import escape
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from falcon_runtime.chunk import Stats
+from falcon_runtime.chunk import Stats
 
-    from .streaming import Update
+from .update import Update
 
 FINISHED = {
     "stop": ("done", "Finished"),

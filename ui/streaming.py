@@ -4,51 +4,30 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
 import gradio as gr
 
 from falcon_runtime import FalconRuntime
-from falcon_runtime.chunk import FinishReason, Stats, TokenLogprobs
+from falcon_runtime.chunk import TokenLogprobs
 from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.runtime import Generation
 from falcon_runtime.sampling import SamplingParams
-from falcon_runtime.status import Status
 
 from . import stats
+from .update import Update
 
 UPDATE_INTERVAL_S = 0.03
 """A model faster than a token in this time is shown several at once: eyes lose nothing, the server gains much."""
 LINE_INTERVAL_S = 0.2
 STATUS_INTERVAL_S = 1
 
-Updates = Generator["Update", None, None]
+Updates = Generator[Update, None, None]
 Call = Callable[[FalconRuntime, SamplingParams], Generation]
 """Asks a runtime for an answer."""
-
-
-@dataclass(frozen=True)
-class Update:
-    """What there is to show of one request, at one moment."""
-
-    text: str = ""
-    """All of the answer so far."""
-    stats: Stats | None = None
-    """The engine's figures; None until the engine has the request."""
-    finish_reason: FinishReason | None = None
-    waiting_for: Status | None = None
-    """The model's status while the request waits for it."""
-    error: str = ""
-    """The sentence of the error that ended the request."""
-    model: str = ""
-    """The name of the model that answers."""
-    prompt: tuple[int, ...] = ()
-    """The tokens of the prompt."""
-    logprobs: tuple[TokenLogprobs, ...] = ()
-    """Of all tokens so far, where the parameters ask for them."""
 
 
 def updates(fleet: Fleet, call: Call, sampling: Mapping[str, Any], model: str | None = None) -> Updates:

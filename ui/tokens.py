@@ -1,20 +1,16 @@
 """The tokens view: a completion as the model chose it, token by token, with what it could have chosen instead."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from itertools import pairwise
-from typing import TYPE_CHECKING
 from unicodedata import category
 
 from falcon_runtime.chunk import TokenLogprobs
 
-if TYPE_CHECKING:
-    from .streaming import Update
+from .update import Update
 
 ALTERNATIVES = 10
 """The likeliest tokens at each place that are kept."""
@@ -66,7 +62,7 @@ class Completion:
         """All of it, but for a character at the end that is not whole yet."""
         return self.beginning + decode([token.id for token in self.tokens]).rstrip(HALF)
 
-    def extended(self, update: Update, decode: Decode) -> Completion:
+    def extended(self, update: Update, decode: Decode) -> "Completion":
         """With what a run from here has brought; the same where it is not from here."""
         if not update.logprobs or (self.prompt and len(self.ids) != len(update.prompt)):
             return self
@@ -74,7 +70,7 @@ class Completion:
         tokens = _with_characters((*self.tokens, *new), decode)
         return replace(self, prompt=self.prompt or update.prompt, tokens=tokens, model=update.model)
 
-    def forked(self, place: int, id: int, decode: Decode) -> Completion:
+    def forked(self, place: int, id: int, decode: Decode) -> "Completion":
         """The completion up to `place`, where token `id` comes instead, one of the alternatives there."""
         kept, there = self.tokens[:place], self.tokens[place]
         text, probability = next((text, share) for other, text, share in there.alternatives if other == id)

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from ..architecture import Architecture
 from ..errors import ConversionFailed
+from ..models.architecture import Architecture
 from .end_tokens import known_ends, no_end_after_text
 from .llama_config import trained_context
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from ..errors import ConversionFailed
-from ..manifest import RecipeName, is_converted
-from ..replacement import lock_of, replacement
+from ..models.manifest import RecipeName, is_converted
 from ..status import Report
+from ..system.replacement import lock_of, replacement
 from .opening import Announce, open_source
 from .request import Request, check_output, check_same_source, read_request
 

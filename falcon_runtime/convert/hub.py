@@ -23,10 +23,10 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers, silent_tqdm  # type: ignore[attr-defined]
 
-from ..checksum import sha256_of
 from ..errors import DownloadFailed
-from ..sources import HubRepository
+from ..models.sources import HubRepository
 from ..status import Report, Status
+from ..system.checksum import sha256_of
 
 SMALL_FILES = (
     "config.json",

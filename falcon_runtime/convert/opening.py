@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..checksum import sha256_of
 from ..errors import ConversionFailed, DownloadFailed
-from ..sources import HubRepository, Source, Wheel, described
+from ..models.sources import HubRepository, Source, Wheel, described
 from ..status import Report, Status
+from ..system.checksum import sha256_of
 from .gguf_files import check_whole, choose_gguf, gguf_files, listing, only_gguf
 from .needs import Needs
 

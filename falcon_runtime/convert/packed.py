@@ -34,8 +34,8 @@ from executorch.exir.schema import (
 from executorch.exir.tensor import ALIGNMENT
 from torch.utils._pytree import tree_structure, treespec_dumps
 
-from ..architecture import MAX_ROWS, MAX_TOKENS, Architecture, cache_tokens
-from ..recipes import LayerSchemes, Scheme, Schemes
+from ..models.architecture import MAX_ROWS, MAX_TOKENS, Architecture, cache_tokens
+from ..models.recipes import LayerSchemes, Scheme, Schemes
 from .graph import ACTIVATION_ARENA, CACHE_ARENA, TABLES, Graph, Stored, Weight, allocation
 
 OPERATORS = (

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from ..architecture import MAX_ROWS
 from ..errors import ConversionFailed
-from ..machine import machine_memory
-from ..manifest import RecipeName
-from ..recipes import Schemes, schemes_of
+from ..models.architecture import MAX_ROWS
+from ..models.manifest import RecipeName
+from ..models.recipes import Schemes, schemes_of
+from ..system.machine import machine_memory
 from .checkpoint import Checkpoint
 from .needs import Needs
 from .opening import Opened

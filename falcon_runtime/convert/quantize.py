@@ -7,7 +7,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from ..recipes import BLOCK, QUADS, TILE, Scheme
+from ..models.recipes import BLOCK, QUADS, TILE, Scheme
 
 DIVISORS = -8.0, -9.0, -7.0
 """Of the number farthest from zero in a block of 4 bits: scales to begin with, the best of which is taken. -8 gives

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
 
-from ..catalog import CATALOG, CatalogEntry
 from ..errors import ConversionFailed
-from ..manifest import MANIFEST, Manifest, RecipeName, is_converted, is_outdated
-from ..sources import HubRepository, Source, described, name_of, parse_source
+from ..models.catalog import CATALOG, CatalogEntry
+from ..models.manifest import MANIFEST, Manifest, RecipeName, is_converted, is_outdated
+from ..models.sources import HubRepository, Source, described, name_of, parse_source
 
 
 @dataclass(frozen=True)

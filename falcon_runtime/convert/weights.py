@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConversionFailed
-from ..recipes import FP32, TILE, Scheme, Schemes
+from ..models.recipes import FP32, TILE, Scheme, Schemes
 from .checkpoint import EMBEDDING, HEAD, Checkpoint, tensor_shapes
 from .quantize import packed
 

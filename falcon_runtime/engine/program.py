@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelDamaged
-from ..machine import default_threads
-from ..manifest import PROGRAM, Manifest
-from ..recipes import PACKED
+from ..models.manifest import PROGRAM, Manifest
+from ..models.recipes import PACKED
+from ..system.machine import default_threads
 from .kernels import KERNELS, Announce, Heads, abi, abi_check
 
 Logits = NDArray[np.float32]

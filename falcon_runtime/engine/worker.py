@@ -11,9 +11,9 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from ..child import connect
 from ..errors import FalconError
-from ..manifest import read_manifest
+from ..models.manifest import read_manifest
+from ..system.child import connect
 from .messages import Cancel, Compiling, Ready, Submit
 from .program import ForwardProgram, Program
 from .request import Request

@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from falcon_runtime.library import default_models_dir
+from falcon_runtime.models.library import default_models_dir
 from tests.served_app import serve
 
 from .actions import choose_preset, open_tab, send, set_sampling

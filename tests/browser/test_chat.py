@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from falcon_runtime.catalog import STARTER
+from falcon_runtime.models.catalog import STARTER
 
 from .actions import (
     EXAMPLE,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from playwright.sync_api import Locator, Page, expect
 
-from falcon_runtime.catalog import STARTER
+from falcon_runtime.models.catalog import STARTER
 from tests.served_app import serve
 
 from .actions import OVER, open_tab, press, set_sampling

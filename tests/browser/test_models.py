@@ -5,7 +5,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from falcon_runtime.catalog import CATALOG, STARTER
+from falcon_runtime.models.catalog import CATALOG, STARTER
 
 from .. import hub
 from ..served_app import serve

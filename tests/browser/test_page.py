@@ -6,7 +6,7 @@ from pathlib import Path
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from falcon_runtime.catalog import STARTER
+from falcon_runtime.models.catalog import STARTER
 from tests.served_app import serve
 
 from .actions import (

@@ -15,7 +15,7 @@ from falcon_runtime.convert.checkpoint import Checkpoint
 from falcon_runtime.convert.graph import TABLES
 from falcon_runtime.convert.traced.llama import Llama
 from falcon_runtime.convert.weights import stream
-from falcon_runtime.recipes import Schemes
+from falcon_runtime.models.recipes import Schemes
 
 from ..conftest import small_llama
 

@@ -18,12 +18,12 @@ import pytest
 from gguf import GGMLQuantizationType
 
 from falcon_runtime import FalconRuntime, SamplingParams
-from falcon_runtime.catalog import STARTER, Wheel
 from falcon_runtime.convert import convert
 from falcon_runtime.convert.request import Request, read_request
 from falcon_runtime.convert.wheel import from_wheel
 from falcon_runtime.errors import ConversionFailed, DownloadFailed
-from falcon_runtime.manifest import MANIFEST, RecipeName, is_converted, read_manifest
+from falcon_runtime.models.catalog import STARTER, Wheel
+from falcon_runtime.models.manifest import MANIFEST, RecipeName, is_converted, read_manifest
 from falcon_runtime.status import Status
 
 from .conftest import random_llama, write_gguf

@@ -20,8 +20,8 @@ from falcon_runtime.convert import convert as convert_here
 from falcon_runtime.convert.checkpoint import Checkpoint
 from falcon_runtime.convert.opening import Opened, Origin, open_checkpoint, open_source
 from falcon_runtime.errors import ConversionFailed, DownloadFailed
-from falcon_runtime.manifest import read_manifest
-from falcon_runtime.sources import HubRepository, parse_source
+from falcon_runtime.models.manifest import read_manifest
+from falcon_runtime.models.sources import HubRepository, parse_source
 from falcon_runtime.status import Status
 
 from ..conftest import small_llama, small_tokenizer

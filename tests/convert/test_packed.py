@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from falcon_runtime.catalog import STARTER
 from falcon_runtime.convert import convert
 from falcon_runtime.convert.opening import open_checkpoint
 from falcon_runtime.convert.packed import packed_graph
 from falcon_runtime.convert.traced.lower import lower
 from falcon_runtime.engine.program import Program
-from falcon_runtime.manifest import PROGRAM, RecipeName, read_manifest
-from falcon_runtime.recipes import schemes_of
+from falcon_runtime.models.catalog import STARTER
+from falcon_runtime.models.manifest import PROGRAM, RecipeName, read_manifest
+from falcon_runtime.models.recipes import schemes_of
 
 from ..conftest import small_llama, small_tokenizer
 from .conftest import filled

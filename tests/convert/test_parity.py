@@ -13,7 +13,7 @@ from falcon_runtime.convert import convert
 from falcon_runtime.engine.program import Program
 from falcon_runtime.engine.request import Request
 from falcon_runtime.engine.scheduler import Pace, Scheduler
-from falcon_runtime.manifest import RecipeName, read_manifest
+from falcon_runtime.models.manifest import RecipeName, read_manifest
 from falcon_runtime.sampling import SamplingParams
 
 from ..conftest import small_llama, small_tokenizer

@@ -10,14 +10,14 @@ import torch
 from gguf import GGMLQuantizationType
 from torch import Tensor
 
-from falcon_runtime.catalog import CATALOG, STARTER
 from falcon_runtime.convert import convert
 from falcon_runtime.convert.opening import open_checkpoint
 from falcon_runtime.convert.quantize import packed, unpacked
 from falcon_runtime.engine.program import Program
 from falcon_runtime.errors import ConversionFailed
-from falcon_runtime.manifest import RecipeName, read_manifest
-from falcon_runtime.recipes import FP32, INT4, INT4_OFFSET, INT8, PACKED, Scheme, schemes_of
+from falcon_runtime.models.catalog import CATALOG, STARTER
+from falcon_runtime.models.manifest import RecipeName, read_manifest
+from falcon_runtime.models.recipes import FP32, INT4, INT4_OFFSET, INT8, PACKED, Scheme, schemes_of
 
 from .conftest import filled, random_llama, write_gguf
 

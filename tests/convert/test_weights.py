@@ -12,8 +12,8 @@ from falcon_runtime.convert.opening import open_checkpoint
 from falcon_runtime.convert.quantize import packed
 from falcon_runtime.convert.traced.llama import Llama
 from falcon_runtime.errors import ConversionFailed
-from falcon_runtime.manifest import RecipeName
-from falcon_runtime.recipes import schemes_of
+from falcon_runtime.models.manifest import RecipeName
+from falcon_runtime.models.recipes import schemes_of
 
 from .conftest import filled, random_llama, write_gguf
 

@@ -17,8 +17,8 @@ from falcon_runtime.engine.kernels.instruction_sets import Products, available_p
 from falcon_runtime.engine.kernels.rounding import FACTORS, rounding, top_of
 from falcon_runtime.engine.kernels.tile import make_tile
 from falcon_runtime.engine.program import Program
-from falcon_runtime.manifest import read_manifest
-from falcon_runtime.recipes import BLOCK, INT4, PACKED, TILE, Scheme
+from falcon_runtime.models.manifest import read_manifest
+from falcon_runtime.models.recipes import BLOCK, INT4, PACKED, TILE, Scheme
 
 from ..convert.conftest import random_llama, write_gguf
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from falcon_runtime.catalog import CATALOG, STARTER
+from falcon_runtime.models.catalog import CATALOG, STARTER
 from falcon_runtime.status import Status
 from ui import header
 

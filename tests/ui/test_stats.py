@@ -4,7 +4,7 @@ import pytest
 
 from falcon_runtime.chunk import FinishReason, Stats
 from ui import stats
-from ui.streaming import Update
+from ui.update import Update
 
 
 def ended(reason: FinishReason | None, prompt: int = 10, generated: int = 20, context: int = 100) -> Update:

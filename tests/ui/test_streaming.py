@@ -7,7 +7,8 @@ from contextlib import closing
 from falcon_runtime.chunk import Stats
 from falcon_runtime.errors import InvalidRequest
 from ui import stats
-from ui.streaming import Update, Updates, together
+from ui.streaming import Updates, together
+from ui.update import Update
 
 
 def writing(*texts: str, error: str = "", gate: threading.Event | None = None) -> Updates:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from falcon_runtime.catalog import STARTER
 from falcon_runtime.chunk import TokenLogprobs
-from falcon_runtime.manifest import read_manifest
-from falcon_runtime.tokenizer import Decoder, load_tokenizer
+from falcon_runtime.models.catalog import STARTER
+from falcon_runtime.models.manifest import read_manifest
+from falcon_runtime.text.tokenizer import Decoder, load_tokenizer
 from ui import tokens
-from ui.streaming import Update
 from ui.tokens import Completion
+from ui.update import Update
 
 WORDS = {1: "Once", 2: " upon", 3: " a", 4: " <b>", 5: "\n", 6: " time", 9: ""}
 

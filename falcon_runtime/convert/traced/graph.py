@@ -12,7 +12,7 @@ from executorch.exir.schema import ExecutionPlan, IntList, OptionalTensorList, S
 from executorch.exir.schema import Tensor as TensorValue
 from executorch.exir.tensor import ALIGNMENT
 
-from ...architecture import cache_tokens
+from ...models.architecture import cache_tokens
 from ..graph import CACHE_ARENA, TABLES, Graph, Weight, allocation
 
 Lists = IntList | TensorList | OptionalTensorList

@@ -7,8 +7,8 @@ projection, gate and up another, RoPE is one multiplication by tables, the KV ca
 import torch
 from torch import Tensor, nn
 
-from ...architecture import Architecture
-from ...recipes import LayerSchemes, Schemes
+from ...models.architecture import Architecture
+from ...models.recipes import LayerSchemes, Schemes
 from .modules import RMSNorm, make_embedding, make_linear
 
 

@@ -13,8 +13,8 @@ from executorch.exir.passes.sym_shape_eval_pass import ConstraintBasedSymShapeEv
 from executorch.exir.program import ExecutorchProgramManager
 from executorch.exir.tensor import ALIGNMENT
 
-from ...architecture import MAX_ROWS, MAX_TOKENS, Architecture
-from ...recipes import Schemes
+from ...models.architecture import MAX_ROWS, MAX_TOKENS, Architecture
+from ...models.recipes import Schemes
 from ..graph import Graph, Stored, Weight
 from .graph import TracedGraph, key_of, rekey
 from .llama import Llama

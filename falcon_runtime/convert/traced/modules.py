@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...recipes import FP32, Scheme
+from ...models.recipes import FP32, Scheme
 from . import operators  # noqa: F401  (registers torch.ops.falcon.*)
 
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...recipes import BLOCK, PACKED
+from ...models.recipes import BLOCK, PACKED
 from ..quantize import unpacked
 
 LIBRARY = torch.library.Library("falcon", "DEF")  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...recipes import BLOCK, Scheme
+from ...models.recipes import BLOCK, Scheme
 from . import abi, attention, embedding, linear
 from .attention import Heads as Heads
 from .compiled import addresses

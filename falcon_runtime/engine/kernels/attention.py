@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numba import carray, cfunc, njit
 
-from ...architecture import MAX_TOKENS
+from ...models.architecture import MAX_TOKENS
 from .abi import (
     HALF,
     MAX_THREADS,

@@ -12,7 +12,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ...architecture import CACHE_BLOCK
+from ...models.architecture import CACHE_BLOCK
 from .vectors import FLOAT, LANES, LONG, Code
 
 KEYS = CACHE_BLOCK

@@ -22,6 +22,8 @@ import llvmlite.binding as llvm
 from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 
+from ...system.folders import user_cache
+
 Library = tuple[str, bytes]
 """The name of a C function in its library, and the object code of that."""
 PACKAGES = ("numba", "llvmlite", "numpy", "executorch")
@@ -49,10 +51,8 @@ def addresses(
 
 
 def folder() -> Path:
-    """Where they are kept. XDG_CACHE_HOME is the usual variable for it. Without that and a home folder, nowhere."""
-    home = os.path.expanduser("~")
-    cache_home = os.environ.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home != "~" else os.devnull)
-    return Path(cache_home) / "falcon-runtime" / "kernels"
+    """Where they are kept."""
+    return user_cache() / "kernels"
 
 
 def _library(function: Any) -> Library:
@@ -104,6 +104,7 @@ def _surroundings() -> str:
     processor = cpu_target.target_context.codegen().magic_tuple()
     versions = [sys.version, *(f"{package} {version(package)}" for package in PACKAGES)]
     here = Path(__file__).parent
-    sources = [*sorted(here.glob("*.py")), *(here.parents[1] / name for name in ("recipes.py", "architecture.py"))]
+    models = here.parents[1] / "models"
+    sources = [*sorted(here.glob("*.py")), models / "recipes.py", models / "architecture.py"]
     digests = [hashlib.sha256(source.read_bytes()).hexdigest() for source in sources]
     return "\n".join([*map(str, processor), *versions, *digests])

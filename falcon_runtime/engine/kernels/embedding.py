@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import carray, cfunc, njit
 
-from ...recipes import BLOCK, TILE
+from ...models.recipes import BLOCK, TILE
 from .abi import data_of, fail, pointer, set_rows, size_of, tensor_at
 from .arithmetic import F, from_half
 from .linear import MAX_SCHEMES, SCHEME, scheme_of, workspace_at

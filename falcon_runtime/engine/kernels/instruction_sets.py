@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 from llvmlite import ir
 from numba.core.registry import cpu_target
 
-from ...recipes import TILE
+from ...models.recipes import TILE
 from .vectors import BYTE, INT, INTS, SHORT, Code
 
 BYTES, SHORTS = ir.VectorType(BYTE, 4 * TILE), ir.VectorType(SHORT, 4 * TILE)

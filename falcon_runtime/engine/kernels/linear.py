@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numba import carray, cfunc, njit
 
-from ...architecture import MAX_TOKENS
-from ...recipes import BLOCK, TILE, Scheme
+from ...models.architecture import MAX_TOKENS
+from ...models.recipes import BLOCK, TILE, Scheme
 from .abi import (
     MAX_THREADS,
     bool_at,

@@ -6,7 +6,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ...recipes import BLOCK
+from ...models.recipes import BLOCK
 from .vectors import BYTE, FLOAT, FLOATS, INT, INTS, LANES, LONG, Code
 
 FACTORS = 8

@@ -12,7 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ...recipes import BLOCK, QUADS, TILE, Scheme
+from ...models.recipes import BLOCK, QUADS, TILE, Scheme
 from .instruction_sets import BYTES, PAIRS, Products, dot
 from .rounding import FACTORS
 from .vectors import FLOAT, FLOATS, INT, INTS, LONG, Code

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..errors import ConversionFailed, DownloadFailed
+from ..system.machine import available_memory, memory_bandwidth
 from .catalog import CATALOG, STARTER
-from .errors import ConversionFailed, DownloadFailed
 from .library import Choice, choices, find_model
-from .machine import available_memory, memory_bandwidth
 from .manifest import read_manifest
 from .sources import HubRepository
 

@@ -5,7 +5,8 @@ import sys
 import time
 import warnings
 
-from .status import Status
+from ..status import Status
+from ..system.unicode import whole
 
 _quiet = False
 
@@ -24,6 +25,11 @@ def note(text: str) -> None:
     """Shows some lines, above a status that is rewritten."""
     if not _quiet:
         print(("\r\033[K" if sys.stderr.isatty() else "") + text, file=sys.stderr, flush=True)
+
+
+def print_error(error: Exception) -> None:
+    start = "\r\033[K" if sys.stderr.isatty() else ""  # Over a status that is rewritten.
+    print(f"{start}error: {whole(str(error))}", file=sys.stderr)
 
 
 class StatusLine:

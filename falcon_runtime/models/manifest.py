@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ..errors import ModelDamaged, UnknownModel
 from .architecture import Architecture
-from .errors import ModelDamaged, UnknownModel
 
 MANIFEST = "manifest.json"
 PROGRAM = "model.pte"

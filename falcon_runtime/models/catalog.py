@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from ..system.machine import machine_memory
 from .architecture import Architecture
-from .machine import machine_memory
 from .manifest import RecipeName
 from .recipes import Schemes, schemes_of
 from .sources import HubRepository, Wheel

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
-from .chunk import FinishReason, Stats
-from .defaults import Defaults
+from ..chunk import FinishReason, Stats
+from ..models.defaults import Defaults
+from ..runtime import Generation
+from ..sampling import SamplingParams
+from ..system.unicode import whole
 from .notes import note
-from .runtime import Generation
-from .sampling import SamplingParams
-from .text import whole
 
 
 def read_messages() -> Iterator[str]:

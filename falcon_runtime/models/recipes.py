@@ -3,8 +3,8 @@
 from dataclasses import dataclass, fields
 from math import prod
 
+from ..errors import ConversionFailed
 from .architecture import Architecture
-from .errors import ConversionFailed
 from .manifest import RecipeName
 
 TILE, BLOCK = 16, 32

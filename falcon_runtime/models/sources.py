@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from .errors import ConversionFailed
+from ..errors import ConversionFailed
 
 FORMS = (
     "Name a .gguf file, a folder with config.json, safetensors and tokenizer, or a model of the Hugging Face hub: "

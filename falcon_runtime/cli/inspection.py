@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from .checksum import sha256_of
-from .errors import FalconError
-from .manifest import PROGRAM, Manifest, read_manifest
-from .tokenizer import load_tokenizer
+from ..errors import FalconError
+from ..models.manifest import PROGRAM, Manifest, read_manifest
+from ..system.checksum import sha256_of
+from ..text.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True)

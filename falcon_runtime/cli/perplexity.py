@@ -4,8 +4,8 @@ import math
 import time
 from dataclasses import dataclass
 
-from .errors import InvalidRequest
-from .runtime import FalconRuntime
+from ..errors import InvalidRequest
+from ..runtime import FalconRuntime
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from ..errors import ConversionFailed, FalconError
+from ..status import Status
+from ..system.child import Child
 from .catalog import CatalogEntry
-from .child import Child
-from .errors import ConversionFailed, FalconError
-from .status import Status
 
 
 class Provisioning:
@@ -21,7 +21,7 @@ class Provisioning:
         """Returns when the model is there. Errors: DownloadFailed, ConversionFailed."""
         report(Status("downloading", f"Downloading {self._entry.title}"))
         arguments = self._entry.name, self._entry.recipe, str(self._folder)
-        self._child = Child(f"{__package__}.convert.worker", *arguments)
+        self._child = Child("falcon_runtime.convert.worker", *arguments)
         if self._stopped:
             self._child.kill()
         try:

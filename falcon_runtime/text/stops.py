@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .chunk import TokenLogprobs
+from ..chunk import TokenLogprobs
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tokenizers import AddedToken, Tokenizer
 
-from .text import whole
+from ..system.unicode import whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

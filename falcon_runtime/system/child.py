@@ -54,5 +54,5 @@ def connect(socket: str) -> Connection:
 def subprocess_env(**variables: str) -> dict[str, str]:
     """This process's environment, with `variables`, in which `python -m falcon_runtime` finds this very package,
     whatever the working directory."""
-    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | variables | {"PYTHONPATH": os.pathsep.join(paths)}

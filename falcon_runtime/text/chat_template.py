@@ -5,8 +5,8 @@ import secrets
 from collections.abc import Callable, Iterable
 from itertools import groupby
 
+from ..errors import InvalidRequest
 from .encoder import CLOSE, OPEN, Encoder
-from .errors import InvalidRequest
 
 Turns = list[dict[str, str]]
 """Messages with nothing but a role and a text."""

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from ..sampling import SamplingParams
 from .catalog import EXAMPLES, CatalogEntry, Examples
 from .manifest import Manifest
-from .sampling import SamplingParams
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from ..errors import ConversionFailed, FalconError, UnknownModel
+from ..system.folders import user_cache
+from ..system.replacement import recover
 from .catalog import CATALOG, STARTER, CatalogEntry
-from .errors import ConversionFailed, FalconError, UnknownModel
 from .manifest import Manifest, RecipeName, is_converted, is_outdated, read_manifest
-from .replacement import recover
 from .sources import HubRepository, name_of, parse_source
 
 
@@ -67,9 +68,12 @@ class Choice:
 
 
 def default_models_dir() -> Path:
-    """Where converted models are kept: FALCON_MODELS_DIR, else `models` beside the package."""
-    configured = os.environ.get("FALCON_MODELS_DIR")
-    return Path(configured) if configured else Path(__file__).parents[1] / "models"
+    """Where converted models are kept: FALCON_MODELS_DIR, else the folder `models` of a checkout, else, where the
+    package is installed, the user's cache folder."""
+    if configured := os.environ.get("FALCON_MODELS_DIR"):
+        return Path(configured)
+    checkout = Path(__file__).parents[2]
+    return checkout / "models" if (checkout / "pyproject.toml").is_file() else user_cache() / "models"
 
 
 def find_model(model: str | None, models_dir: Path) -> Model:
@@ -96,7 +100,7 @@ def find_model(model: str | None, models_dir: Path) -> Model:
     if checkpoint := _checkpoint(model):
         raise UnknownModel(
             f"{model} is not converted yet, or under another name. Convert it first: "
-            f"python -m {__package__} convert {shlex.quote(model)}. Then it is called {checkpoint}."
+            f"python -m falcon_runtime convert {shlex.quote(model)}. Then it is called {checkpoint}."
         )
     raise UnknownModel(
         f"There is no model {model!r}. Give the folder of a converted model, or a name: "

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import get_args
 
-from .errors import BackendUnavailable
+from ..errors import BackendUnavailable
 from .manifest import Backend, Manifest
 
 QNN_LIBRARY = "libQnnHtp.so"

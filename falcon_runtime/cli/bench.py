@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from .library import default_models_dir, find_model
-from .machine import cpu_name, default_threads, proc_value
-from .manifest import Backend, Manifest, read_manifest
-from .runtime import FalconRuntime
-from .sampling import SamplingParams
-from .status import Status
+from ..models.library import default_models_dir, find_model
+from ..models.manifest import Backend, Manifest, read_manifest
+from ..runtime import FalconRuntime
+from ..sampling import SamplingParams
+from ..status import Status
+from ..system.machine import cpu_name, default_threads, proc_value
 
 READ = 500
 """Tokens of the prompt whose reading is measured, where the context holds them."""

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import InvalidRequest, PromptTooLong
+from ..system.unicode import whole
 from .chat_template import Turns, render
 from .encoder import Encoder
-from .errors import InvalidRequest, PromptTooLong
-from .text import whole
 from .transcripts import Transcripts
 
 Message = Mapping[str, Any]

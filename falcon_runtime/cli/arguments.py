@@ -1,0 +1,117 @@
+"""The arguments of every command, and what they mean."""
+
+import argparse
+from pathlib import Path
+from typing import Any, get_args
+
+from .. import __doc__ as DESCRIPTION
+from ..models.architecture import SLOTS
+from ..models.manifest import Backend, RecipeName
+from ..sampling import SamplingParams
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The flags, and the name of the `command`."""
+    return _parser().parse_args(arguments)
+
+
+def sampling_params(options: argparse.Namespace) -> SamplingParams:
+    given = {name: value for name in SamplingParams.model_fields if (value := getattr(options, name)) is not None}
+    if "logit_bias" in given:
+        given["logit_bias"] = dict(given["logit_bias"])
+    return SamplingParams(**given)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="falcon", description=DESCRIPTION)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    notes = _note_flags()
+
+    def command(name: str, description: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=description, description=description, parents=[*parents, notes])
+        added.set_defaults(command=name)
+        return added
+
+    model, sampling = _model_flags(), _sampling_flags()
+    added = command("generate", "Continue a text.", model, sampling)
+    added.add_argument("prompt")
+    added.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    added = command("chat", "Talk with the model; in a pipe, each line is a message.", model, sampling)
+    added.add_argument("--system", help="the system prompt; empty: none (default: the model's)")
+    command("models", "List the catalogue and what is converted.")
+    added = command("inspect", "Say what a converted model is, and whether all of it is there.")
+    added.add_argument("model", nargs="?", help="a name, or the folder of a converted model")
+    added.add_argument("--json", action="store_true", help="print one JSON object")
+    added = command("convert", "Convert a checkpoint into a model folder.")
+    added.add_argument(
+        "source",
+        help="a catalogue name, a .gguf file, a Hugging Face folder, or a model of the hub: ORG/NAME, ORG/NAME:Q4_K_M, "
+        "ORG/NAME/FILE.gguf, each with @REVISION if wanted, or the address of its page",
+    )
+    added.add_argument("--recipe", choices=get_args(RecipeName))
+    added.add_argument(
+        "--slots",
+        type=int,
+        help=f"sequences that the model keeps at once (default: up to {SLOTS}, as this machine's memory allows)",
+    )
+    added.add_argument("--context", type=int, help="tokens of prompt and answer together")
+    added.add_argument("--output", type=Path, help="the model's folder")
+    added.add_argument(
+        "--delete-shards", action="store_true", help="remove what a hub sends, file by file, as it is converted"
+    )
+    added.add_argument("--json", action="store_true", help="print progress and result as JSON lines")
+    added = command("perplexity", "Measure a model's perplexity on a text.", model)
+    added.add_argument("file", type=Path)
+    added.add_argument("--window", type=int, default=256, help="tokens that are scored together")
+    added.add_argument("--max-windows", type=int, help="stop after so many windows")
+    added.add_argument("--json", action="store_true", help="print one JSON object")
+    added = command("bench", "Measure a model's speed and memory on this machine.", model)
+    added.add_argument("--rounds", type=int, default=3, help="the median of so many is told")
+    added.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _note_flags() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(add_help=False)
+    either = flags.add_mutually_exclusive_group()
+    either.add_argument("--quiet", action="store_true", help="print results and errors, and nothing else")
+    either.add_argument("--verbose", action="store_true", help="print what libraries log too, and where errors arise")
+    return flags
+
+
+def _model_flags() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(add_help=False)
+    flags.add_argument("--model", help="a catalogue name, or the folder of a converted model")
+    flags.add_argument("--backend", choices=get_args(Backend), default="xnnpack")
+    flags.add_argument("--threads", type=int, help="default: the CPUs that may be used")
+    return flags
+
+
+def _sampling_flags() -> argparse.ArgumentParser:
+    """One flag for each sampling parameter, described by the parameter itself."""
+    flags = argparse.ArgumentParser(add_help=False)
+    for name, field in SamplingParams.model_fields.items():
+        # One that is empty has no name.
+        default = f" (default: the model's, else {field.default})" if field.default not in (None, (), {}) else ""
+        description = f"{field.description}{default}".replace("%", "%%")
+        flag = f"--{name.replace('_', '-')}"
+        if field.annotation is bool:
+            flags.add_argument(flag, action=argparse.BooleanOptionalAction, help=description)
+        elif name == "stop":
+            flags.add_argument(flag, action="append", metavar="TEXT", help=description)
+        elif name == "logit_bias":
+            flags.add_argument(flag, action="append", type=_bias, metavar="ID=BIAS", help=description)
+        else:
+            # `int | None` is an optional int.
+            kind: Any = next(a for a in get_args(field.annotation) or [field.annotation] if a is not type(None))
+            flags.add_argument(flag, type=kind, metavar=kind.__name__.upper(), help=description)
+    return flags
+
+
+def _bias(text: str) -> tuple[str, str]:
+    """The two sides of ID=BIAS; whether they are numbers, `SamplingParams` says."""
+    token, equals, bias = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form ID=BIAS")
+    return token, bias

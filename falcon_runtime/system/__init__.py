@@ -1,0 +1,1 @@
+"""What everything stands on: the machine, its processes and its files."""
