@@ -45,6 +45,17 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
+    options = build_parser().parse_args()
+    # No stranger may make this machine download gigabytes.
+    private = options.host in ("127.0.0.1", "localhost", "::1") and not options.share
+    options.offer = options.offer or ("all" if private else "converted")
+    if options.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # For the processes that this one starts.
+        options.offer = "converted" if options.offer == "all" else options.offer
+    return options
+
+
+def build_parser() -> argparse.ArgumentParser:
     """Flags win over the variables that Gradio, the hub's client and Spaces set."""
     env = os.environ.get
     parser = argparse.ArgumentParser(description=__doc__)
@@ -65,14 +76,7 @@ def parse_arguments() -> argparse.Namespace:
         help="download nothing from the model hub, and offer nothing that is there",
     )
     parser.add_argument("--backend", default="xnnpack", help="ExecuTorch backend that the model was lowered for")
-    options = parser.parse_args()
-    # No stranger may make this machine download gigabytes.
-    private = options.host in ("127.0.0.1", "localhost", "::1") and not options.share
-    options.offer = options.offer or ("all" if private else "converted")
-    if options.offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # For the processes that this one starts.
-        options.offer = "converted" if options.offer == "all" else options.offer
-    return options
+    return parser
 
 
 def port(text: str) -> int:

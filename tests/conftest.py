@@ -1,5 +1,6 @@
 """Fixtures for all tests: the converted starter model, built once and kept in the user's cache, and small models."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -12,11 +13,14 @@ from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+import falcon_runtime
 from falcon_runtime.convert import convert
-from falcon_runtime.models.catalog import STARTER, Wheel
+from falcon_runtime.models.catalog import STARTER
 from falcon_runtime.models.library import Model, find_model
-from falcon_runtime.models.manifest import CONVERTER_VERSION, MANIFEST, is_converted, read_manifest
+from falcon_runtime.models.manifest import MANIFEST, is_converted, read_manifest
 from falcon_runtime.models.provision import Provisioning
+from falcon_runtime.models.sources import Wheel
+from falcon_runtime.system.folders import user_cache
 
 from .served_app import ServedApp, serve
 
@@ -25,7 +29,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
-FOLDERS = ("browser", "tests", "convert", "engine", "ui")
+FOLDERS = ("browser", "tests", "convert", "cli", "engine", "text", "models", "ui", "system")
 """Those whose files take longest come first, so that no process is left with a long file when the other is done."""
 
 
@@ -43,11 +47,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def models_cache() -> Path:
-    """A models folder in the user's cache, for this source and converter: what is in it is as good as made now."""
-    assert isinstance(STARTER.source, Wheel)
-    key = f"{STARTER.source.member_sha256[:12]}-v{CONVERTER_VERSION}-executorch{version('executorch')}"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "falcon-runtime-tests" / key
+    """A models folder in the user's cache, for this converter: what is in it is as good as made now. What is downloaded
+    serves all of them."""
+    package = Path(falcon_runtime.__file__).parent
+    sources = [*(package / "convert").rglob("*.py"), *(package / "models").glob("*.py")]
+    digest = hashlib.sha256(version("executorch").encode())
+    for source in sorted(sources):
+        digest.update(source.read_bytes())
+    kept = user_cache().with_name("falcon-runtime-tests")
+    cache, downloads = kept / digest.hexdigest()[:16], kept / "downloads"
+    with FileLock(ensured(kept) / ".lock"):
+        if not cache.exists():
+            ensured(downloads)
+            ensured(cache).joinpath(".downloads").symlink_to(downloads)
+    return cache
+
+
+def ensured(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The arguments of every command, and what they mean."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,10 +10,13 @@ from ..models.architecture import SLOTS
 from ..models.manifest import Backend, RecipeName
 from ..sampling import SamplingParams
 
+Command = Callable[..., argparse.ArgumentParser]
+"""Adds a command: its name, its description, and parsers whose flags it has too."""
+
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The flags, and the name of the `command`."""
-    return _parser().parse_args(arguments)
+    return build_parser().parse_args(arguments)
 
 
 def sampling_params(options: argparse.Namespace) -> SamplingParams:
@@ -22,23 +26,30 @@ def sampling_params(options: argparse.Namespace) -> SamplingParams:
     return SamplingParams(**given)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="falcon", description=DESCRIPTION)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     notes = _note_flags()
 
     def command(name: str, description: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=description, description=description, parents=[*parents, notes])
-        added.set_defaults(command=name)
-        return added
+        return commands.add_parser(name, help=description, description=description, parents=[*parents, notes])
 
+    _add_answering(command)
+    _add_models(command)
+    _add_measuring(command)
+    return parser
+
+
+def _add_answering(command: Command) -> None:
     model, sampling = _model_flags(), _sampling_flags()
     added = command("generate", "Continue a text.", model, sampling)
     added.add_argument("prompt")
     added.add_argument("--json", action="store_true", help="print one JSON object at the end")
     added = command("chat", "Talk with the model; in a pipe, each line is a message.", model, sampling)
     added.add_argument("--system", help="the system prompt; empty: none (default: the model's)")
+
+
+def _add_models(command: Command) -> None:
     command("models", "List the catalogue and what is converted.")
     added = command("inspect", "Say what a converted model is, and whether all of it is there.")
     added.add_argument("model", nargs="?", help="a name, or the folder of a converted model")
@@ -49,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a catalogue name, a .gguf file, a Hugging Face folder, or a model of the hub: ORG/NAME, ORG/NAME:Q4_K_M, "
         "ORG/NAME/FILE.gguf, each with @REVISION if wanted, or the address of its page",
     )
-    added.add_argument("--recipe", choices=get_args(RecipeName))
+    added.add_argument("--recipe", choices=get_args(RecipeName), help="how the weights are stored")
     added.add_argument(
         "--slots",
         type=int,
@@ -61,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
         "--delete-shards", action="store_true", help="remove what a hub sends, file by file, as it is converted"
     )
     added.add_argument("--json", action="store_true", help="print progress and result as JSON lines")
+
+
+def _add_measuring(command: Command) -> None:
+    model = _model_flags()
     added = command("perplexity", "Measure a model's perplexity on a text.", model)
     added.add_argument("file", type=Path)
     added.add_argument("--window", type=int, default=256, help="tokens that are scored together")
@@ -69,7 +84,6 @@ def _parser() -> argparse.ArgumentParser:
     added = command("bench", "Measure a model's speed and memory on this machine.", model)
     added.add_argument("--rounds", type=int, default=3, help="the median of so many is told")
     added.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser
 
 
 def _note_flags() -> argparse.ArgumentParser:

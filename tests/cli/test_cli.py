@@ -29,7 +29,7 @@ def run(*arguments: str, models_dir: Path, input: str = "") -> subprocess.Comple
     return subprocess.run(
         [sys.executable, "-m", "falcon_runtime", *arguments],
         env=os.environ | {"FALCON_MODELS_DIR": str(models_dir)},
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         input=input,
         capture_output=True,
         text=True,
@@ -127,7 +127,7 @@ def run_bytes(*arguments: str | bytes, models_dir: Path, input: bytes = b"") -> 
     return subprocess.run(
         [sys.executable, "-m", "falcon_runtime", *arguments],
         env=os.environ | {"FALCON_MODELS_DIR": str(models_dir), "PYTHONIOENCODING": "utf-8"},
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         input=input,
         capture_output=True,
         timeout=600,
@@ -162,7 +162,7 @@ def test_pasted_lines_are_one_message() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         env=os.environ | {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"},
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,

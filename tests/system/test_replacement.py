@@ -75,7 +75,7 @@ def test_a_rename_that_fails_leaves_the_earlier_one(model: Path, monkeypatch: py
 
 @pytest.mark.parametrize("by", ["its name", "the list", "its folder", "the next replacement"])
 def test_a_process_that_dies_between_the_renames_loses_nothing(model: Path, by: str) -> None:
-    died = subprocess.run([sys.executable, "-c", DIES_BETWEEN, str(model)], cwd=Path(__file__).parents[1])
+    died = subprocess.run([sys.executable, "-c", DIES_BETWEEN, str(model)], cwd=Path(__file__).parents[2])
     assert died.returncode == 9
     assert not model.exists(), "the process was to end at the worst moment"
     if by == "its name":

@@ -1,0 +1,101 @@
+"""Writes the tables of the README that the code knows better: `python docs/tables.py`.
+
+Each stands between `<!-- NAME -->` and `<!-- end of NAME -->`.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+import app  # noqa: E402
+from falcon_runtime import SamplingParams  # noqa: E402
+from falcon_runtime.cli import arguments  # noqa: E402
+from falcon_runtime.models.catalog import CATALOG, STARTER  # noqa: E402
+from falcon_runtime.models.sources import Wheel  # noqa: E402
+
+README = ROOT / "README.md"
+
+
+def models() -> str:
+    rows = [
+        (
+            f"`{entry.name}`" + " (default)" * (entry is STARTER),
+            f"{entry.parameters / 1e9:.2f} B",
+            entry.recipe,
+            f"{entry.download_bytes / 1e9:.1f} GB",
+            f"{entry.program_bytes / 1e9:.1f} GB",
+            f"the wheel `{entry.source.requirement}`" if isinstance(entry.source, Wheel) else f"`{entry.source}`",
+            f"[{entry.licence}]({entry.licence_url})",
+        )
+        for entry in CATALOG.values()
+    ]
+    return table(["name", "parameters", "recipe", "download", "converted", "source", "licence"], rows)
+
+
+def commands() -> str:
+    parser = arguments.build_parser()
+    (found,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    rows = [(f"`falcon {choice.dest}`", choice.help or "", own_flags(found, choice.dest)) for choice in choices(found)]
+    return table(["command", "what it does", "arguments of its own"], rows)
+
+
+def choices(found: argparse.Action) -> Iterable[argparse.Action]:
+    return found._choices_actions  # type: ignore[attr-defined, no-any-return]
+
+
+def own_flags(found: argparse.Action, name: str) -> str:
+    """The arguments that no group of commands shares."""
+    shared = {"help", "quiet", "verbose", "model", "backend", "threads", *SamplingParams.model_fields}
+    actions = found.choices[name]._actions  # type: ignore[index, call-overload]
+    return " ".join(f"`{flag(action)}`" for action in actions if action.dest not in shared or not action.option_strings)
+
+
+def flag(action: argparse.Action) -> str:
+    if not action.option_strings:
+        return action.dest.upper() if action.nargs != "?" else f"[{action.dest.upper()}]"
+    value = "\\|".join(map(str, action.choices)) if action.choices else action.dest.upper()
+    return action.option_strings[0] + (f" {value}" if action.nargs != 0 else "")
+
+
+def app_flags() -> str:
+    actions = [action for action in app.build_parser()._actions if action.dest != "help"]
+    return table(["flag", "what it says"], [(f"`{flag(action)}`", action.help or "") for action in actions])
+
+
+def sampling() -> str:
+    rows = [
+        (f"`{name}`", field.description or "", "" if field.default in (None, (), {}) else f"{field.get_default()}")
+        for name, field in SamplingParams.model_fields.items()
+    ]
+    return table(["parameter", "what it does", "default"], rows)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "models": models,
+    "commands": commands,
+    "flags of the app": app_flags,
+    "sampling": sampling,
+}
+
+
+def filled(text: str) -> str:
+    """`text` with its tables as the code has them now."""
+    for name, make in TABLES.items():
+        pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+        assert pattern.search(text), f"There is no place for {name}."
+        text = pattern.sub(lambda match, make=make: f"{match[1]}{make()}\n{match[2]}", text)  # type: ignore[misc]
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text()))
