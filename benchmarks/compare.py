@@ -1,4 +1,4 @@
-"""Converted models and llama.cpp side by side: bytes, perplexity, and how fast they read and write.
+"""Converted models and llama.cpp side by side: bytes, perplexity, and how fast they prefill and decode.
 
     pip install -r requirements-bench.txt      (builds llama.cpp: a compiler and a quarter of an hour)
     python -m benchmarks.compare MODEL_FOLDER FILE.gguf [--rounds 5] [--threads 2] [--streams 8]
@@ -31,7 +31,7 @@ import llama_cpp
 import numpy as np
 
 from falcon_runtime import FalconRuntime
-from falcon_runtime.cli.bench import CONTEXTS, READ, WRITTEN, Meter
+from falcon_runtime.cli.bench import CONTEXTS, DECODED, PREFILLED, Meter
 from falcon_runtime.cli.perplexity import measure as our_perplexity
 from falcon_runtime.models.manifest import Manifest, read_manifest
 from falcon_runtime.system.machine import cpu_name, default_threads
@@ -83,10 +83,10 @@ class LlamaCpp:
         )  # fmt: skip
         self._prompts = prompts
         room = min(context, llama_cpp.llama_model_n_ctx_train(self._llama.model))
-        self.contexts = [tokens for tokens in CONTEXTS if tokens + WRITTEN <= room]
+        self.contexts = [tokens for tokens in CONTEXTS if tokens + DECODED <= room]
 
     def prefill(self) -> float:
-        prompt = self._prompts(READ)
+        prompt = self._prompts(PREFILLED)
         self._llama.n_tokens = 0  # What `reset` does.
         began = time.perf_counter()
         self._llama.eval(prompt)
@@ -102,10 +102,10 @@ class LlamaCpp:
         self._llama.eval(prompt[self._llama.n_tokens :])
         token = self._likeliest()
         began = time.perf_counter()
-        for _ in range(WRITTEN):
+        for _ in range(DECODED):
             self._llama.eval([token])
             token = self._likeliest()
-        return WRITTEN / (time.perf_counter() - began)
+        return DECODED / (time.perf_counter() - began)
 
     def _likeliest(self) -> int:
         logits = llama_cpp.llama_get_logits_ith(self._llama.ctx, -1)
@@ -225,7 +225,7 @@ def ratios(result: Comparison) -> Row:
 def table(result: Comparison) -> str:
     """Markdown."""
     contexts = list(result.rows[0].decode)
-    head = ["", "MB", "perplexity", f"read {READ}", *(f"write after {tokens:,}" for tokens in contexts)]
+    head = ["", "MB", "perplexity", f"prefill {PREFILLED}", *(f"decode after {tokens:,}" for tokens in contexts)]
     head += ["peak RSS, MB", f"{result.streams} at once / 1"]
     lines = [head, ["---"] * len(head)]
     for row in result.rows:
@@ -277,7 +277,7 @@ def plot(result: Comparison, path: Path) -> None:
         )
     axes.set(ylim=(0, top), xlim=(0, contexts[-1]), xticks=contexts)
     axes.set_xlabel("tokens of context", color=ink)
-    axes.set_title(f"tokens written per second, {result.threads} threads of {result.machine}", loc="left", color=ink,
+    axes.set_title(f"tokens decoded per second, {result.threads} threads of {result.machine}", loc="left", color=ink,
                    fontsize=11)  # fmt: skip
     axes.tick_params(colors=ink, length=0, pad=7)
     axes.grid(axis="y", color=faint)

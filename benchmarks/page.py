@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def measure(page: Page, messages: int) -> tuple[int, float]:
-    """Updates that are seen while an answer is written behind so many messages, and how many a second."""
+    """Updates that are seen while an answer is written after so many messages, and how many a second."""
     open_tab(page, "Chat")
     if messages:
         turns = [

@@ -27,7 +27,7 @@ class Stats:
     time_to_first_token_s: float | None = None
     """From the request's arrival in the engine, waiting included."""
     drafted_tokens: int = 0
-    """Tokens that were guessed and verified in the same forward as the one before them."""
+    """Tokens that were drafted and verified in the same forward as the one before them."""
     accepted_tokens: int = 0
     """How many of them were right: so many forwards were saved."""
     queue_position: int = 0
@@ -57,7 +57,7 @@ class Chunk:
     text: str
     """What is new; empty while the prompt is read, and while a character or a stop string is still incomplete."""
     token_ids: tuple[int, ...]
-    """The new tokens, those whose text is held back not yet; several where guesses were right."""
+    """The new tokens, those whose text is held back not yet; several where drafts were accepted."""
     finish_reason: FinishReason | None
     """None until the last chunk."""
     stats: Stats

@@ -70,7 +70,7 @@ class Generation:
         if self._over:
             raise StopIteration
         step = next(self._steps)
-        # One token after the other, so that several at once, where guesses were right, end like the same ones alone.
+        # One token after the other, so that several at once, where drafts were accepted, end like the same ones alone.
         passed = [self._stops.add(piece) for piece in starmap(self._piece, zip_longest(step.token_ids, step.logprobs))]
         finish = step.finish_reason
         if self._stops.met:
@@ -146,6 +146,11 @@ class FalconRuntime:
     @property
     def title(self) -> str:
         return self._model.title
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """What the converted model says of itself; None until it is loaded."""
+        return self._manifest
 
     @property
     def description(self) -> str:
@@ -276,7 +281,7 @@ class FalconRuntime:
         return encoder(text)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens as it stands behind other text, so that a first one keeps its space. Special tokens have
+        """The text of tokens as it stands after other text, so that a first one keeps its space. Special tokens have
         none; bytes that are no whole character give U+FFFD. Needs no engine once the model was loaded."""
         if not self._decoder:
             self._load(None)

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 from filelock import FileLock
@@ -31,6 +32,11 @@ CHAT_TEMPLATE = (
 
 FOLDERS = ("browser", "tests", "convert", "cli", "engine", "text", "models", "ui", "system")
 """Those whose files take longest come first, so that no process is left with a long file when the other is done."""
+
+
+# The same examples everywhere: what fails here fails there.
+hypothesis.settings.register_profile("reproducible", derandomize=True)
+hypothesis.settings.load_profile("reproducible")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

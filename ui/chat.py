@@ -24,7 +24,7 @@ from .update import Update
 
 PERSONAS = {
     "The model's own": None,
-    "Nobody in particular": "",
+    "No persona": "",
     "A patient teacher": "You are a patient teacher. Explain in simple words, with one example.",
     "A brief expert": "You are an expert. Answer in one or two sentences.",
     "A pirate": "You are a pirate. Talk like one.",
@@ -187,7 +187,7 @@ def build(fleet: Fleet, sampling: Sampling, page_opening: Opening) -> None:
 
 
 def asked(conversation: Conversation, event: gr.EventData, opening: str) -> Conversation:
-    """The conversation with what the visitor asked last, and behind it the answer to go on with."""
+    """The conversation with what the visitor asked last, and after it the answer to go on with."""
     question = conversation.last_question
     match event.do:
         case "ask":

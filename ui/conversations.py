@@ -97,7 +97,7 @@ class Conversation(Checked):
         raise InvalidRequest("This message is no longer in the conversation. Reload the page.")
 
     def add(self, role: Role, content: str) -> Conversation:
-        """With a message behind the current one, which becomes current."""
+        """With a message after the current one, which becomes current."""
         return self._with_new(self.current, role, content)
 
     def revise(self, id: int, content: str) -> Conversation:
@@ -219,7 +219,7 @@ def _escaped(line: str) -> str:
 
 
 def shortened(text: str, length: int = TITLE_LENGTH) -> str:
-    """The text on one line, cut behind a word if it is longer than `length` characters."""
+    """The text on one line, cut after a word if it is longer than `length` characters."""
     line = " ".join(text.split())
     if len(line) <= length:
         return line

@@ -146,7 +146,7 @@ def _likelihood(text: str, language: Language) -> float:
 
 
 def _neighbours(before: str, c: str, script: str) -> float:
-    """How much less likely a character is behind the one before it."""
+    """How much less likely a character is after the one before it."""
     if script in EAST_ASIAN:
         return -3 if before.isascii() and before.isalpha() else 0
     if not (c.isalpha() or unicodedata.combining(c)):

@@ -105,7 +105,7 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
         with closing(together(sources)) as source:
             for latest in source:
                 over = all(update.finish_reason or update.error for update in latest)
-                update, *rest = sorted(latest, key=likeliness, reverse=True) if over else latest
+                update, *rest = sorted(latest, key=mean_logprob, reverse=True) if over else latest
                 if not over:  # Of several, the one that is shown may have ended before the others.
                     update = replace(update, finish_reason=None, error="")
                 shown: Any = gr.skip()
@@ -231,7 +231,7 @@ def show_trail(earlier: Sequence[Snapshot]) -> str:
 def show_others(rest: Sequence[Update]) -> str:
     """The other completions as HTML, the likeliest first."""
     items = "".join(
-        f'<li><button type="button" data-place="{i}"><span class="share">{likeliness(update):.2f}</span>'
+        f'<li><button type="button" data-place="{i}"><span class="share">{mean_logprob(update):.2f}</span>'
         f"{escape(update.text.strip()[:300])}</button></li>"
         for i, update in enumerate(rest)
         if update.text
@@ -239,7 +239,7 @@ def show_others(rest: Sequence[Update]) -> str:
     return f"<p>Also written, with the mean log-probability of a token:</p><ol>{items}</ol>" if items else ""
 
 
-def likeliness(update: Update) -> float:
+def mean_logprob(update: Update) -> float:
     """The mean log-probability of the answer's tokens, in nats."""
     return sum(token.logprob for token in update.logprobs) / len(update.logprobs) if update.logprobs else -float("inf")
 

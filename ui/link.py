@@ -1,6 +1,6 @@
 """How the page opens: as a link says, which holds prompt and settings, or as this tab of the browser was left.
 
-A link's prompt and settings stand behind its #, which browsers send to no server.
+A link's prompt and settings stand after its #, which browsers send to no server.
 """
 
 import json
@@ -19,7 +19,7 @@ TABS = ("generate", "chat", "instruct", "compare")
 
 
 class Opening:
-    """The moment in which a visitor opens the page: what stands behind the link's #, and what the browser kept."""
+    """The moment in which a visitor opens the page: what stands after the link's #, and what the browser kept."""
 
     def __init__(self, demo: gr.Blocks) -> None:
         # Beside the tabs: what is in a tab that was never opened takes no part in the page.

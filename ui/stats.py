@@ -82,11 +82,11 @@ def _figures(stats: Stats | None) -> list[str]:
         return []
     cached = f", {_number(stats.cached_tokens)} cached" if stats.cached_tokens else ""
     so_far = f"{_number(stats.prefilled_tokens)} of " if stats.prefilled_tokens < stats.prompt_tokens else ""
-    figures = [f"Read {so_far}{_number(stats.prompt_tokens)} tokens{cached}{_rate(stats.prefill_tokens_per_second)}"]
+    figures = [f"Prefill {so_far}{_number(stats.prompt_tokens)} tokens{cached}{_rate(stats.prefill_tokens_per_second)}"]
     if stats.generated_tokens:
-        figures.append(f"Wrote {_number(stats.generated_tokens)}{_rate(stats.decode_tokens_per_second)}")
+        figures.append(f"Decode {_number(stats.generated_tokens)}{_rate(stats.decode_tokens_per_second)}")
     if stats.drafted_tokens:
-        figures.append(f"Guessed {_number(stats.accepted_tokens)} of {_number(stats.drafted_tokens)} right")
+        figures.append(f"Drafted {_number(stats.drafted_tokens)}, accepted {_number(stats.accepted_tokens)}")
     if stats.time_to_first_token_s is not None:
         figures.append(f"First token {_number(stats.time_to_first_token_s, 2)} s")
     return figures

@@ -39,7 +39,7 @@ class Token:
     forced: bool = False
     """Whether the visitor chose it."""
     shown: str | None = None
-    """What is shown of it: its text, or the character that it begins and the tokens behind it end; None for these."""
+    """What is shown of it: its text, or the character that it begins and the tokens after it end; None for these."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ def _with_characters(tokens: Sequence[Token], decode: Decode) -> tuple[Token, ..
         group = tokens[len(shown) : len(shown) + count]
         for i, token in enumerate(group):
             before = [other.id for other in group[:i]]
-            shown.append(replace(_behind(before, token, decode), shown=None if i else text))
+            shown.append(replace(_after(before, token, decode), shown=None if i else text))
     return tuple(shown)
 
 
-def _behind(before: list[int], token: Token, decode: Decode) -> Token:
+def _after(before: list[int], token: Token, decode: Decode) -> Token:
     """The token, where those of its alternatives that are part of a character are what they make with those before."""
 
     def whole(id: int, text: str) -> str:
@@ -224,7 +224,7 @@ def _legend() -> str:
     steps = "".join(
         f'<span class="p{i}">{low:.0%} to {high:.0%}</span>' for i, (high, low) in enumerate(pairwise(bounds))
     )
-    return f'<p class="legend">Likeliness {steps}</p>'
+    return f'<p class="legend">Probability {steps}</p>'
 
 
 def _plot(bits: Sequence[float], summary: str) -> str:

@@ -1,4 +1,4 @@
-"""What a model does on this machine: loading, reading, writing, and the memory that it takes.
+"""What a model does on this machine: loading, prefill, decode, and the memory that it takes.
 
 Rates are in tokens per second and the engine's own (`Stats`), so they leave out this process, except that of several
 streams together, which is taken here.
@@ -11,19 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from ..models.library import default_models_dir, find_model
-from ..models.manifest import Backend, Manifest, read_manifest
+from ..models.manifest import Backend, Manifest
 from ..runtime import FalconRuntime
 from ..sampling import SamplingParams
 from ..status import Status
 from ..system.machine import cpu_name, default_threads, proc_value
 
-READ = 500
-"""Tokens of the prompt whose reading is measured, where the context holds them."""
-WRITTEN = 64
-"""Tokens of every answer whose writing is measured."""
+PREFILLED = 500
+"""Tokens of the prompt whose prefill is measured, where the context holds them."""
+DECODED = 64
+"""Tokens of every answer whose decode is measured."""
 CONTEXTS = (16, 512, 1024, 1900, 4000)
-"""Tokens after which answers are written, where they fit the context."""
+"""Tokens after which answers are decoded, where they fit the context."""
 STREAMS = (1, 2, 4, 8)
 
 TEXT = """The river comes down from the hills in the north and runs past the old town to the sea . In the spring the
@@ -64,12 +63,12 @@ class Benchmark:
             "program": f"{self.program_bytes / 1e6:7,.0f} MB",
             "KV cache": f"{self.kv_cache_bytes / 1e6:7,.0f} MB",
             "peak RSS": f"{self.peak_rss_bytes / 1e6:7,.0f} MB" if self.peak_rss_bytes else "unknown",
-            "read": f"{self.prefill_tokens_per_second:7.1f} tok/s, {self.prefill_tokens} tokens",
+            "prefill": f"{self.prefill_tokens_per_second:7.1f} tok/s, {self.prefill_tokens} tokens",
         }
         for tokens, rate in self.decode_tokens_per_second.items():
-            figures[f"write after {tokens:,}"] = f"{rate:7.1f} tok/s"
+            figures[f"decode after {tokens:,}"] = f"{rate:7.1f} tok/s"
         for count, rate in self.streams_tokens_per_second.items():
-            figures[f"write {count} at once"] = f"{rate:7.1f} tok/s together"
+            figures[f"decode {count} at once"] = f"{rate:7.1f} tok/s together"
         return "\n".join(
             [
                 f"{self.model}, {self.recipe}, {self.context:,} tokens of context in {slots}",
@@ -100,7 +99,8 @@ def measure(
     with FalconRuntime(model, backend=backend, threads=threads) as runtime:
         runtime.load(on_status=report)
         load_s = time.perf_counter() - began
-        manifest = read_manifest(find_model(model, default_models_dir()).folder)
+        manifest = runtime.manifest
+        assert manifest
         meter = Meter(runtime, manifest)
 
         def median(what: str, rate: Callable[[], float]) -> float:
@@ -117,33 +117,32 @@ def measure(
             load_s=load_s,
             program_bytes=manifest.program_bytes,
             kv_cache_bytes=manifest.shape.kv_cache_bytes(manifest.context, manifest.slots, manifest.cache_bits),
-            prefill_tokens=len(runtime.tokenize(meter.prompt(READ))),
-            prefill_tokens_per_second=median("how fast a prompt is read", meter.prefill),
+            prefill_tokens=len(runtime.tokenize(meter.prompt(PREFILLED))),
+            prefill_tokens_per_second=median("prefill", meter.prefill),
             decode_tokens_per_second={
-                tokens: median(f"how fast an answer is written after {tokens:,} tokens", partial(meter.decode, tokens))
+                tokens: median(f"decode after {tokens:,} tokens", partial(meter.decode, tokens))
                 for tokens in meter.contexts
             },
             streams_tokens_per_second={
-                count: median(f"how fast answers are written, {count} at once", partial(meter.streams, count))
-                for count in STREAMS
+                count: median(f"decode, {count} at once", partial(meter.streams, count)) for count in STREAMS
             },
             peak_rss_bytes=meter.peak_rss_bytes(),  # Last: arguments are evaluated in this order.
         )
 
 
 class Meter:
-    """Takes one measurement at a time on a loaded model. Answers are greedy, of `WRITTEN` tokens."""
+    """Takes one measurement at a time on a loaded model. Answers are greedy, of `DECODED` tokens."""
 
     def __init__(self, runtime: FalconRuntime, manifest: Manifest):
         self.runtime = runtime
-        self.contexts = [tokens for tokens in CONTEXTS if tokens + WRITTEN <= manifest.context]
+        self.contexts = [tokens for tokens in CONTEXTS if tokens + DECODED <= manifest.context]
         """Of `CONTEXTS`, what the model holds."""
         self._longest = manifest.context - 1
         # An answer must not end before it is measured. And it takes no token that stands in the text already, so that
-        # the engine, which looks there, has nothing to guess: a forward for each token, whatever the text.
+        # the engine, which looks there, has nothing to draft: a forward for each token, whatever the text.
         self.answer = SamplingParams(
             temperature=0,
-            max_new_tokens=WRITTEN,
+            max_new_tokens=DECODED,
             logit_bias=dict.fromkeys(manifest.end_tokens, -100),
             repetition_penalty=5,
             stop_on_repetition=False,
@@ -162,20 +161,20 @@ class Meter:
         return " ".join(words[: bisect_right(range(1, len(words) + 1), limit, key=length)])
 
     def prefill(self) -> float:
-        """Rate at which a prompt of `READ` tokens is read."""
+        """Rate at which a prompt of `PREFILLED` tokens is prefilled."""
         # With a seed nothing is taken from the KV cache.
         params = SamplingParams(temperature=0, max_new_tokens=1, seed=0)
-        *_, last = self.runtime.generate(self.prompt(READ), params)
+        *_, last = self.runtime.generate(self.prompt(PREFILLED), params)
         return last.stats.prefill_tokens_per_second or 0.0
 
     def decode(self, tokens: int) -> float:
-        """Rate at which an answer to a prompt of `tokens` is written. What the cache has of the prompt is not read
+        """Rate at which an answer to a prompt of `tokens` is decoded. What the cache has of the prompt is not prefilled
         again: asked for in ascending order, long contexts are cheap."""
         *_, last = self.runtime.generate(self.prompt(tokens), self.answer)
         return last.stats.decode_tokens_per_second or 0.0
 
     def streams(self, count: int) -> float:
-        """Rate at which `count` answers to short prompts are written together, from the first token on."""
+        """Rate at which `count` answers to short prompts are decoded together, from the first token on."""
         prompt = self.prompt(CONTEXTS[0])
         # They run in the engine from here on, whether anyone is reading or not.
         generations = [self.runtime.generate(f"{i} {prompt}", self.answer) for i in range(count)]

@@ -56,12 +56,12 @@ def print_answer(generation: Generation) -> str:
 
 
 def summary(stats: Stats, finish: FinishReason | None) -> str:
-    reading, writing = stats.prefill_tokens_per_second or 0, stats.decode_tokens_per_second or 0
-    guesses = f", {stats.accepted_tokens} of {stats.drafted_tokens} guesses right" if stats.drafted_tokens else ""
+    prefill, decode = stats.prefill_tokens_per_second or 0, stats.decode_tokens_per_second or 0
+    drafts = f", {stats.drafted_tokens} drafted and {stats.accepted_tokens} accepted" if stats.drafted_tokens else ""
     dropped = f", oldest messages left out: {stats.dropped_messages}" if stats.dropped_messages else ""
     return (
-        f"read {stats.prompt_tokens} tokens ({stats.cached_tokens} cached) at {reading:.0f}/s, "
-        f"wrote {stats.generated_tokens} at {writing:.0f}/s{guesses}{dropped}{ending(stats, finish)}"
+        f"prefill {stats.prompt_tokens} tokens ({stats.cached_tokens} cached) at {prefill:.0f}/s, "
+        f"decode {stats.generated_tokens} at {decode:.0f}/s{drafts}{dropped}{ending(stats, finish)}"
     )
 
 

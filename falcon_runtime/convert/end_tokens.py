@@ -44,7 +44,7 @@ def known_ends(tokenizer: PreTrainedTokenizerFast) -> set[int]:
 
 
 def no_end_after_text(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """`tokenizer`, changed so that it puts nothing behind a text: models that were trained on whole texts are often
+    """`tokenizer`, changed so that it puts nothing after a text: models that were trained on whole texts are often
     saved with one that puts the end token there, after which a model starts with something else."""
     text = tokenizer.encode("a", add_special_tokens=False)
     whole = tokenizer.encode("a")

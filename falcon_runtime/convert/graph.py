@@ -144,7 +144,7 @@ class _Segments:
 
 
 def _head(program: Program, segments_size: int) -> tuple[bytes, int]:
-    """What a file with this program begins with, and the offset of the segments behind it."""
+    """What a file with this program begins with, and the offset of the segments after it."""
     flatbuffer = _program_to_flatbuffer(program)
     header_size = aligned_size(_ExtendedHeader.EXPECTED_LENGTH, flatbuffer.max_alignment)
     program_size = header_size + len(flatbuffer.data)

@@ -5,7 +5,7 @@ there is nothing for an exporter to find out: no model is built, nothing is trac
 than two.
 
 Activations live in one arena. The residual stream alternates between two places, since no operator may overwrite what
-it reads; everything else is needed by the next instruction or two only, and shares the space behind them.
+it reads; everything else is needed by the next instruction or two only, and shares the space after them.
 """
 
 from math import prod
@@ -94,13 +94,13 @@ class _Writer:
     def _layer(self, name: str, schemes: LayerSchemes, x: int, even: int, odd: int, scratch: int) -> int:
         """Attention takes the residual stream from one place to the other, and the MLP takes it back."""
         hidden, shapes = self._architecture.hidden, self._architecture.linear
-        behind_qkv = scratch + _room(MAX_TOKENS, shapes["qkv"][0])
+        after_qkv = scratch + _room(MAX_TOKENS, shapes["qkv"][0])
         qkv, out, gate_up, down = (
             self._packed(name + part, getattr(schemes, part), *shape) for part, shape in shapes.items()
         )
         y = self._normed(x, name + "attention_norm", qkv, scratch, MAX_TOKENS, shapes["qkv"][0])
         arguments = [y, self._positions, self._sequences, *self._tables, self._cache()]
-        y = self._call("falcon::attention", arguments, behind_qkv, MAX_TOKENS, shapes["out"][1])
+        y = self._call("falcon::attention", arguments, after_qkv, MAX_TOKENS, shapes["out"][1])
         x = self._call("falcon::linear_add", [y, out, x], odd, MAX_TOKENS, hidden)
         y = self._normed(x, name + "mlp_norm", gate_up, scratch, MAX_TOKENS, shapes["gate_up"][0])
         return self._call("falcon::gated_linear_add", [y, down, x], even, MAX_TOKENS, hidden)

@@ -30,7 +30,7 @@ class Request:
     def __init__(
         self, id: int, tokens: Sequence[int], params: SamplingParams | None, proposer: Proposer | None = None
     ) -> None:
-        """`params` is None for a request that only scores its prompt. `proposer` guesses ahead; None: prompt lookup."""
+        """`params` is None for a request that only scores its prompt. `proposer` drafts tokens; None: prompt lookup."""
         self.id, self.tokens, self.params = id, list(tokens), params
         self.prompt_length = len(self.tokens)
         self.sampler: Sampler | None = None
@@ -52,11 +52,11 @@ class Request:
 
     @property
     def decodes(self) -> bool:
-        """Whether all of it but the last token has been read, so that each forward brings tokens."""
+        """Whether all of it but the last token has been prefilled, so that each forward brings tokens."""
         return self.params is not None and self.filled == len(self.tokens) - 1
 
     @property
-    def unread(self) -> int:
+    def to_prefill(self) -> int:
         return len(self.tokens) - self.filled
 
     @property
@@ -77,14 +77,14 @@ class Request:
             self._first_token, self._first_tokens = self._last_token, count
 
     def stats(self, context: int, queue_position: int = 0) -> Stats:
-        read = min(self.filled, self.prompt_length) - self.cached
-        reading = (self._first_token or time.perf_counter()) - self._started
+        prefilled = min(self.filled, self.prompt_length) - self.cached
+        seconds = (self._first_token or time.perf_counter()) - self._started
         after_first, writing = self.generated - self._first_tokens, self._last_token - (self._first_token or 0.0)
         return Stats(
             prompt_tokens=self.prompt_length,
             cached_tokens=self.cached,
             prefilled_tokens=min(self.filled, self.prompt_length),
-            prefill_tokens_per_second=read / reading if self._started and read > 0 else None,
+            prefill_tokens_per_second=prefilled / seconds if self._started and prefilled > 0 else None,
             generated_tokens=self.generated,
             decode_tokens_per_second=after_first / writing if after_first > 0 else None,
             time_to_first_token_s=self._first_token - self._arrived if self._first_token else None,

@@ -1,8 +1,8 @@
 """The scheduler: many requests, one program.
 
 The program keeps SLOTS sequences. A request takes a free slot, if possible one whose cached tokens begin as it does,
-and reads only the rest, in slices; every forward carries the next slice, or the next token and some guesses, of every
-running request. Each step yields one `Step` per request that moved.
+and prefills only the rest, in chunks; every forward carries the next chunk, or the next token and some drafted ones, of
+every running request. Each step yields one `Step` per request that moved.
 """
 
 from collections import deque
@@ -14,13 +14,13 @@ import numpy as np
 from ..chunk import FinishReason
 from .program import ForwardProgram, Logits
 from .request import Request, Step
-from .speculation import MAX_GUESSES, Draft, allot
+from .speculation import MAX_DRAFTED, Draft, allot
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How much of prompts one forward reads: small enough that a cancelled request stops soon, and that running answers
-    do not stutter."""
+    """How much of prompts one forward prefills: small enough that a cancelled request stops soon, and that running
+    answers do not stutter."""
 
     alone: int
     """Tokens while no answer is written."""
@@ -32,8 +32,8 @@ class Pace:
 class Slot:
     cached: list[int] = field(default_factory=list)
     """The tokens whose keys and values are in the cache."""
-    last_slice: int = 0
-    """Where the last slice of the latest prompt began."""
+    last_chunk: int = 0
+    """Where the last chunk of the latest prompt began."""
     last_used: int = 0
     """How many requests had been admitted before its latest."""
     request: Request | None = None
@@ -54,7 +54,7 @@ class Part:
 
 class Scheduler:
     """Runs requests on a program. `end_tokens` end an answer; `costs[r - 1]` is the time of a forward of r rows, in any
-    unit, by which it decides how far to guess."""
+    unit, by which it decides how much to draft."""
 
     def __init__(
         self, program: ForwardProgram, end_tokens: tuple[int, ...], pace: Pace, costs: Sequence[float] = (1.0,)
@@ -67,7 +67,7 @@ class Scheduler:
         self._admitted = 0
         # Every slot can have its share of both limits at any time; of tokens, prompts get half at least.
         self._rows = program.max_rows // program.slots
-        self._guesses = min(MAX_GUESSES, self._rows - 1, program.max_tokens // (2 * program.slots) - 1)
+        self._drafted = min(MAX_DRAFTED, self._rows - 1, program.max_tokens // (2 * program.slots) - 1)
 
     @property
     def busy(self) -> bool:
@@ -80,7 +80,7 @@ class Scheduler:
         return self._waits(request, len(self.waiting) - 1)
 
     def cancel(self, request_id: int) -> Step | None:
-        """Ends a request now; its slot keeps what it has read. None where the request is over already."""
+        """Ends a request now; its slot keeps what it has prefilled. None where the request is over already."""
         for request in self.waiting:
             if request.id == request_id:
                 self.waiting.remove(request)
@@ -131,12 +131,12 @@ class Scheduler:
         return admitted
 
     def _price(self, slot: Slot, request: Request) -> tuple[float, int]:
-        """What taking this slot costs: tokens to read now, and tokens to read again should the slot's last visitor come
-        back, which is taken to be half as likely with every round of requests since."""
+        """What taking this slot costs: tokens to prefill now, and tokens to prefill again should the slot's last
+        visitor come back, which is taken to be half as likely with every round of requests since."""
         common = common_prefix(slot.cached, request.tokens)
         age = (self._admitted - slot.last_used) / len(self.slots)
-        read = len(request.tokens) - (common if request.reuses_cache else 0)
-        return read + (len(slot.cached) - common) * 0.5 ** (1 + age), slot.last_used
+        new = len(request.tokens) - (common if request.reuses_cache else 0)
+        return new + (len(slot.cached) - common) * 0.5 ** (1 + age), slot.last_used
 
     def _reusable(self, slot: Slot, request: Request) -> int:
         """How many of the slot's cached tokens serve the request."""
@@ -144,21 +144,21 @@ class Scheduler:
             return 0
         reusable = common_prefix(slot.cached, request.tokens)
         if reusable < len(request.tokens):
-            # The last token is always read, since its logits are what the answer starts from.
+            # The last token is always prefilled, since its logits are what the answer starts from.
             return min(reusable, len(request.tokens) - 1)
-        # A prompt again, say for another try. Its last slice is read as it was before: the same rows computed in other
-        # company differ in their last bits, and the likeliest answer should not depend on that.
-        return min(slot.last_slice, len(request.tokens) - 1)
+        # A prompt again, say for another try. Its last chunk is prefilled as it was before: the same rows computed in
+        # other company differ in their last bits, and the likeliest answer should not depend on that.
+        return min(slot.last_chunk, len(request.tokens) - 1)
 
     def _parts(self) -> list[Part]:
         """What each slot adds to the next forward."""
         running = [slot.request for slot in self.slots if slot.request]
         decoding = [request for request in running if request.decodes]
-        reading = [request for request in running if not request.decodes]
-        reads = self._reads(reading, self.pace.beside if decoding else self.pace.alone)
-        rows = len(decoding) + sum(reads.values())
+        prefilling = [request for request in running if not request.decodes]
+        chunks = self._chunks(prefilling, self.pace.beside if decoding else self.pace.alone)
+        rows = len(decoding) + sum(chunks.values())
         drafts = [self._draft(request) for request in decoding]
-        guesses = {
+        kept = {
             request: draft.first(count)
             for request, draft, count in zip(
                 decoding, drafts, allot(drafts, self.costs, rows, len(decoding)), strict=True
@@ -169,65 +169,66 @@ class Scheduler:
             request = slot.request
             if request is None:
                 parts.append(Part(slot, [], 0, range(0)))
-            elif request in guesses:
-                draft = guesses[request]
+            elif request in kept:
+                draft = kept[request]
                 new = [request.tokens[-1], *draft.tokens]
                 parts.append(Part(slot, new, request.filled, range(len(new)), draft))
             else:
-                new = request.tokens[request.filled : request.filled + reads[request]]
+                new = request.tokens[request.filled : request.filled + chunks[request]]
                 last = request.filled + len(new) == len(request.tokens)
                 wanted = range(len(new)) if request.params is None else range(len(new) - last, len(new))
                 parts.append(Part(slot, new, request.filled, wanted))
         return parts
 
-    def _reads(self, reading: list[Request], budget: int) -> dict[Request, int]:
-        """How many tokens of each prompt to read: equal shares, of which short prompts leave what they do not need."""
-        budget = min(budget, self.program.max_tokens - len(self.slots) * (1 + self._guesses))
-        reads = {}
+    def _chunks(self, prefilling: list[Request], budget: int) -> dict[Request, int]:
+        """How many tokens of each prompt to prefill: equal shares, of which short prompts leave what they do not
+        need."""
+        budget = min(budget, self.program.max_tokens - len(self.slots) * (1 + self._drafted))
+        chunks = {}
         for left, request in zip(
-            range(len(reading), 0, -1), sorted(reading, key=lambda request: request.unread), strict=True
+            range(len(prefilling), 0, -1), sorted(prefilling, key=lambda request: request.to_prefill), strict=True
         ):
-            share = max(1, min(request.unread, budget // left))
+            share = max(1, min(request.to_prefill, budget // left))
             if request.params is None:
                 share = min(share, self._rows)
-            reads[request] = share
+            chunks[request] = share
             budget -= share
-        return reads
+        return chunks
 
     def _draft(self, request: Request) -> Draft:
         assert request.params
-        # The last token of all is never fed, so it may be a guess but needs no room in the cache.
+        # The last token of all is never fed, so it may be drafted but needs no room in the cache.
         room = min(
             request.params.max_new_tokens - request.generated - 1, self.program.context - len(request.tokens) - 1
         )
-        return request.proposer.propose(request.tokens, max(0, min(self._guesses, room)))
+        return request.proposer.propose(request.tokens, max(0, min(self._drafted, room)))
 
     def _advance(self, part: Part, request: Request, logits: Logits) -> Step:
-        """What a forward's logits mean for one request: more of the prompt read, scores, or tokens."""
+        """What a forward's logits mean for one request: more of the prompt prefilled, scores, or tokens."""
         if request.sampler is None or not len(logits):
             self._fill(part, len(part.tokens))
             return self._score(part, request, logits) if request.params is None else self._step(request)
         assert request.params
         if not request.generated:
-            part.slot.last_slice = part.start
-        read = len(part.tokens) - len(part.draft.tokens)
+            part.slot.last_chunk = part.start
+        given = len(part.tokens) - len(part.draft.tokens)
         tokens, logprobs = list[int](), []
         finish: FinishReason | None = None
-        for row, guess in zip(logits, [*part.draft.tokens, None], strict=True):
+        for row, drafted in zip(logits, [*part.draft.tokens, None], strict=True):
             sampled = request.sampler.sample(row)
             tokens.append(sampled.token)
             if sampled.logprobs:
                 logprobs.append(sampled.logprobs)
             request.tokens.append(sampled.token)
             finish = self._finish(request, sampled.token)
-            if finish or sampled.token != guess:
+            if finish or sampled.token != drafted:
                 break
-        self._fill(part, read + len(tokens) - 1)
+        self._fill(part, given + len(tokens) - 1)
         request.took(len(tokens))
-        right = sum(token == guess for token, guess in zip(tokens, part.draft.tokens, strict=False))
+        accepted = sum(token == drafted for token, drafted in zip(tokens, part.draft.tokens, strict=False))
         request.drafted += len(part.draft.tokens)
-        request.accepted += right
-        request.proposer.learn(part.draft, right)
+        request.accepted += accepted
+        request.proposer.learn(part.draft, accepted)
         if finish:
             part.slot.request = None
         return Step(request.id, tuple(tokens), finish, request.stats(self.program.context), tuple(logprobs))
@@ -252,7 +253,7 @@ class Scheduler:
     def _score(self, part: Part, request: Request, logits: Logits) -> Step:
         targets = request.tokens[part.start + 1 : request.filled + 1]
         request.scores += log_probabilities(logits[: len(targets)], targets)
-        if request.unread:
+        if request.to_prefill:
             return self._step(request)
         part.slot.request = None
         return Step(request.id, (), "length", request.stats(self.program.context), scores=tuple(request.scores))

@@ -21,8 +21,8 @@ from .scheduler import Pace, Scheduler
 from .speculation import interpolate
 
 ALONE, ALONE_S = (128, 64, 32), 0.7
-"""Tokens of a prompt that are read at a time while no answer is written: as many as take at most so many seconds, which
-is what somebody waits who stops it; and no fewer than the last, which would be slower."""
+"""Tokens of a prompt that are prefilled at a time while no answer is written: as many as take at most so many seconds,
+which is what somebody waits who stops it; and no fewer than the last, which would be slower."""
 BESIDE, BESIDE_S = (32, 16, 8), 0.05
 """The same while one is written, and stands still for so long."""
 
@@ -63,7 +63,7 @@ def measure_costs(program: ForwardProgram) -> list[float]:
 
 
 def pace_of(costs: list[float]) -> Pace:
-    """How to read prompts with a model whose forwards of 1, 2, 3, ... rows take `costs` seconds."""
+    """How to prefill prompts with a model whose forwards of 1, 2, 3, ... rows take `costs` seconds."""
 
     def most(counts: tuple[int, ...], seconds: float) -> int:
         times = {count: costs[min(count, len(costs)) - 1] * max(1, count / len(costs)) for count in counts}

@@ -66,7 +66,7 @@ class Encoder:
         probe = self._backend.encode("a")
         put_before = takewhile(lambda pair: pair[1], zip(probe.ids, probe.special_tokens_mask, strict=True))
         self.prefix = [id for id, _ in put_before]
-        """The ids that the tokenizer puts before a text, BOS as a rule. What it puts behind one is left out: a text
+        """The ids that the tokenizer puts before a text, BOS as a rule. What it puts after one is left out: a text
         that is to be continued has no end."""
 
     def __call__(self, text: str) -> list[int]:
@@ -74,7 +74,7 @@ class Encoder:
         text = whole(text)
         ids = self._encode(text)
         if sum(map(self._seal_ids.__contains__, ids)) != text.count(self.seal_mark):
-            # Some normalizers ("▁" before each text) hide added tokens that stand directly behind others.
+            # Some normalizers ("▁" before each text) hide added tokens that stand directly after others.
             ids = [id for part in self._sealed.split(text) for id in self._encode(part)]
         originals = self._originals
         if made := self._in_vocabulary.intersection(ids):

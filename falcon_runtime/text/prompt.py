@@ -23,7 +23,7 @@ MAX_CHARACTERS = 1_000_000
 def encode_text(encoder: Encoder, text: str, context: int) -> list[int]:
     """Tokens of a text that is to be continued, with the special tokens that the tokenizer puts before a text.
 
-    Errors: InvalidRequest; PromptTooLong unless a new token fits behind them into `context`.
+    Errors: InvalidRequest; PromptTooLong unless a new token fits after them into `context`.
     """
     if not text:
         raise InvalidRequest("The prompt is empty. Write the beginning of the text that the model should continue.")
@@ -35,7 +35,7 @@ def encode_text(encoder: Encoder, text: str, context: int) -> list[int]:
 
 def check_tokens(tokens: Sequence[int], vocabulary: int, context: int) -> list[int]:
     """Token ids, special ones included, as the prompt that they are. Errors: InvalidRequest unless the model, which has
-    `vocabulary` tokens, knows each of them; PromptTooLong unless a new token fits behind them into `context`."""
+    `vocabulary` tokens, knows each of them; PromptTooLong unless a new token fits after them into `context`."""
     if not tokens:
         raise InvalidRequest("The prompt is empty. Give at least one token.")
     _check_length(tokens, context)
@@ -128,7 +128,7 @@ def _fit(encoder: Encoder, turns: Turns, context: int, room: int) -> tuple[Turns
     def dropped(cut: int) -> int:
         return len(tokens) - len(_encode(encoder, _from(turns, cut))[1])
 
-    # Were just the excess dropped, each turn would drop another one and everything behind it be read again. In steps
+    # Were just the excess dropped, each turn would drop another one and everything after it be read again. In steps
     # of a quarter of the context, the prompt begins the same until the conversation has grown by that much.
     step = max(1, context // 4)
     for wanted in (-(-excess // step) * step, excess):

@@ -44,7 +44,7 @@ class StopTexts:
         return self._pass(len(self._text) - _partial_stop(self._text, self._stops) if end is None else end)
 
     def rest(self) -> tuple[str, list[Piece]]:
-        """What is still held back when the answer has ended: it passes, unless it lies behind a stop text."""
+        """What is still held back when the answer has ended: it passes, unless it lies after a stop text."""
         if self.met:
             return "", []
         text, pieces = self._text, [piece for _, piece in self._pieces]

@@ -42,7 +42,7 @@ def load_tokenizer(folder: Path, manifest: Manifest) -> "PreTrainedTokenizerBase
 
 
 class Decoder:
-    """Token ids to text as it stands behind other text: a first token keeps its space. Special tokens have no text, nor
+    """Token ids to text as it stands after other text: a first token keeps its space. Special tokens have no text, nor
     have ids that the tokenizer does not know; bytes that are no whole character give U+FFFD."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase"):

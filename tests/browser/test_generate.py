@@ -40,7 +40,7 @@ def test_continues_in_place(page: Page) -> None:
     first = generate(page, "Once upon a time")
     assert first.startswith("Once upon a time")
     assert len(first) > len("Once upon a time")
-    expect(page.get_by_role("tabpanel")).to_contain_text(re.compile(r"Read \d+ tokens.*Wrote 16 at .* tok/s"))
+    expect(page.get_by_role("tabpanel")).to_contain_text(re.compile(r"Prefill \d+ tokens.*Decode 16 at .* tok/s"))
     expect(page.locator(".gauge").first).to_have_attribute("aria-label", re.compile(r"read.*16 written"))
 
     edited = first + " But then"

@@ -72,7 +72,7 @@ def test_what_is_typed_beyond_a_scale_is_its_end(page: Page) -> None:
     set_sampling(page, "Max new tokens", 0)
     set_sampling(page, "Temperature", 7)
     generate(page, "Once upon a time")
-    expect(page.get_by_role("tabpanel")).to_contain_text("Wrote 1 ")
+    expect(page.get_by_role("tabpanel")).to_contain_text("Decode 1 ")
     expect(sampling(page, "Temperature")).to_have_value("2")
     expect(page.locator(".toast-wrap")).to_have_text("")
 

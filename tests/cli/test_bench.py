@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from falcon_runtime.cli.bench import CONTEXTS, READ, STREAMS, WRITTEN, Benchmark, Meter, measure
+from falcon_runtime.cli.bench import CONTEXTS, DECODED, PREFILLED, STREAMS, Benchmark, Meter, measure
 from falcon_runtime.models.manifest import read_manifest
 from falcon_runtime.runtime import FalconRuntime
 from falcon_runtime.system.machine import cpu_name
@@ -41,7 +41,7 @@ def test_no_token_that_ends_an_answer_is_chosen(small_model: Path) -> None:
             meter = Meter(runtime, manifest)
             answers.append([t for chunk in runtime.generate("once", meter.answer) for t in chunk.token_ids])
             manifest = manifest.model_copy(update={"end_tokens": tuple(set(answers[0]))})
-    assert len(answers[0]) == len(answers[1]) == WRITTEN
+    assert len(answers[0]) == len(answers[1]) == DECODED
     assert not set(answers[0]) & set(answers[1])
 
 
@@ -50,9 +50,9 @@ def test_prompts_have_the_wanted_length_and_begin_alike(small_model: Path) -> No
         meter = Meter(runtime, read_manifest(small_model))
         short, long = meter.prompt(16), meter.prompt(200)
         assert long.startswith(short)
-        for text, wanted in ((short, 16), (long, 200), (meter.prompt(READ), 255)):  # The context is 256.
+        for text, wanted in ((short, 16), (long, 200), (meter.prompt(PREFILLED), 255)):  # The context is 256.
             assert wanted - 10 < len(runtime.tokenize(text)) <= wanted
-        assert meter.contexts == [tokens for tokens in CONTEXTS if tokens + WRITTEN <= 256]
+        assert meter.contexts == [tokens for tokens in CONTEXTS if tokens + DECODED <= 256]
 
 
 def test_a_prompt_is_read_afresh_each_time(small_model: Path) -> None:

@@ -84,9 +84,9 @@ def test_generate_reports_logprobs_where_asked_for(call: Call, small_model: Path
 
 def test_the_summary_tells_what_there_is_to_tell() -> None:
     stats = Stats(prompt_tokens=9, generated_tokens=80, drafted_tokens=52, accepted_tokens=34, dropped_messages=2)
-    assert summary(stats, "stop").endswith("wrote 80 at 0/s, 34 of 52 guesses right, oldest messages left out: 2")
-    assert summary(Stats(prompt_tokens=9, generated_tokens=8), "stop").endswith("wrote 8 at 0/s")
-    assert summary(Stats(prompt_tokens=9, generated_tokens=8), None).endswith("wrote 8 at 0/s")
+    assert summary(stats, "stop").endswith("decode 80 at 0/s, 52 drafted and 34 accepted, oldest messages left out: 2")
+    assert summary(Stats(prompt_tokens=9, generated_tokens=8), "stop").endswith("decode 8 at 0/s")
+    assert summary(Stats(prompt_tokens=9, generated_tokens=8), None).endswith("decode 8 at 0/s")
 
 
 def test_the_summary_tells_why_an_answer_ended_early_and_what_helps() -> None:
@@ -112,7 +112,7 @@ def test_generate_streams_the_prompt_and_what_follows(call: Call, small_model: P
     streamed = run(*arguments, models_dir=small_model.parent)
     result = json.loads(call(*arguments, "--json", models_dir=small_model.parent).stdout)
     assert streamed.stdout == "Once upon" + result["text"] + "\n"
-    assert "wrote 9 at" in streamed.stderr
+    assert "decode 9 at" in streamed.stderr
 
 
 def test_chat_answers_each_line(small_model: Path) -> None:
@@ -142,7 +142,7 @@ def test_bytes_that_are_no_text_become_replacement_characters(small_model: Path)
     done = run_bytes("chat", *flags, "--system", b"\xff", models_dir=small_model.parent, input=b"\xe9\nHi\n")
     assert done.returncode == 0, done.stderr
     # A token for each of U+FFFD's three bytes, in the system prompt and in the message; then the second message.
-    assert b"[read 9 tokens" in done.stderr
+    assert b"[prefill 9 tokens" in done.stderr
     assert done.stderr.count(b"[read ") == 2
 
 

@@ -117,7 +117,7 @@ def test_the_slot_with_the_longest_common_prefix_is_taken() -> None:
     assert tokens_of(steps) == alone([9, 8, 7, 5], 5)
 
 
-def test_a_prompt_again_reads_its_last_slice_as_before() -> None:
+def test_a_prompt_again_prefills_its_last_chunk_as_before() -> None:
     program = FakeProgram()
     scheduler = Scheduler(program, (END,), Pace(4, 4))
     prompt = list(range(11))

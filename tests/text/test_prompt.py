@@ -441,7 +441,7 @@ def test_the_page_says_what_was_left_out_and_which_limit_ended_an_answer() -> No
     assert "left out" not in stats_line.line(Update(stats=replace(stats, dropped_messages=0)))
 
 
-def test_the_page_says_how_many_guesses_were_right() -> None:
+def test_the_page_says_how_many_drafted_tokens_were_accepted() -> None:
     stats = Stats(prompt_tokens=20, prefilled_tokens=20, generated_tokens=56, drafted_tokens=52, accepted_tokens=34)
-    assert "Guessed <b>34</b> of <b>52</b> right" in stats_line.line(Update(stats=stats))
-    assert "Guessed" not in stats_line.line(Update(stats=replace(stats, drafted_tokens=0, accepted_tokens=0)))
+    assert "Drafted <b>52</b>, accepted <b>34</b>" in stats_line.line(Update(stats=stats))
+    assert "Drafted" not in stats_line.line(Update(stats=replace(stats, drafted_tokens=0, accepted_tokens=0)))

@@ -137,23 +137,23 @@ def test_pieces_of_any_tokens_with_byte_fallback_join_to_the_text(kind: str, tok
     tokenizer = TOKENIZERS[kind]
     ended = [*tokens, *tokenizer.encode("a", add_special_tokens=False)]
     text = shown(tokenizer, [], ended)
-    behind = in_utf8(tokenizer, ended).decode("utf-8", "replace")
-    assert text == behind.removeprefix(" ")
+    after = in_utf8(tokenizer, ended).decode("utf-8", "replace")
+    assert text == after.removeprefix(" ")
     if "\N{REPLACEMENT CHARACTER}" not in text:
         assert text == tokenizer.decode(ended, skip_special_tokens=True)
-    assert Decoder(tokenizer)(ended) == behind
+    assert Decoder(tokenizer)(ended) == after
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in BYTE_LEVEL])
 @settings(deadline=None)
 @given(prompt=IDS, tokens=IDS)
-def test_pieces_behind_any_prompt_go_on_from_it(kind: str, prompt: list[int], tokens: list[int]) -> None:
+def test_pieces_after_any_prompt_go_on_from_it(kind: str, prompt: list[int], tokens: list[int]) -> None:
     tokenizer = TOKENIZERS[kind]
     utf8 = codecs.getincrementaldecoder("utf-8")("replace")
     before = utf8.decode(in_utf8(tokenizer, prompt))
-    behind = utf8.decode(in_utf8(tokenizer, tokens))
     first = not before and not utf8.getstate()[0] and not in_utf8(tokenizer, prompt)
-    assert shown(tokenizer, prompt, tokens) == (behind.removeprefix(" ") if first else behind)
+    after = utf8.decode(in_utf8(tokenizer, tokens))
+    assert shown(tokenizer, prompt, tokens) == (after.removeprefix(" ") if first else after)
 
 
 def test_what_byte_fallback_spells_wrongly() -> None:

@@ -1,6 +1,6 @@
 """The modules that hold a weight: as floats, for ExecuTorch's own kernels (XNNPACK), or packed, for ours.
 
-Both kinds of linear are used with what stands before and behind them in a Llama, since ours do that on the way: a norm,
+Both kinds of linear are used with what stands before and after them in a Llama, since ours do that on the way: a norm,
 SwiGLU's gate, the addition to the residual stream.
 """
 

@@ -32,7 +32,7 @@ from .graph import Lists, TracedGraph, key_of, rekey
 from .memory import plan_memory
 
 REPEATABLE = 3
-"""Equal layers in a row that are needed for repeating one: it, the one before it, and one behind it."""
+"""Equal layers in a row that are needed for repeating one: it, the one before it, and one after it."""
 LAYER = re.compile(r"layers\.(\d+)\.")
 
 Kind = TypeVar("Kind")
@@ -60,7 +60,7 @@ def stacked(graph: TracedGraph, layers: Sequence[str]) -> TracedGraph:
 
 
 def _repeat(graph: TracedGraph, layer: int, times: int) -> None:
-    """Inserts `times` copies of the layer `layer`, whose neighbours are of its kind, behind it."""
+    """Inserts `times` copies of the layer `layer`, whose neighbours are of its kind, after it."""
     plan = graph.plan
     instructions: list[Instruction] = plan.chains[0].instructions
     begins = _begins(graph)
@@ -69,8 +69,8 @@ def _repeat(graph: TracedGraph, layer: int, times: int) -> None:
     earlier, original = (_arguments(graph, part) for part in (before, period))
     assert len(earlier) == len(original)
     weights = _weights(graph, period, original)
-    behind = [name for name in graph.weights if name not in weights and _number(name) > layer]
-    graph.rename({name: _shifted(name, times) for name in behind})
+    after = [name for name in graph.weights if name not in weights and _number(name) > layer]
+    graph.rename({name: _shifted(name, times) for name in after})
     from_before = {value: place for place, value in reversed(list(enumerate(earlier)))}
 
     previous, copies = original, list[Instruction]()

@@ -1,6 +1,6 @@
-"""What guessing ahead gains and costs: the same answers with it and without, in turns.
+"""What drafting gains and costs: the same answers with it and without, in turns.
 
-    python -m benchmarks.guessing MODEL_FOLDER [--rounds 5] [--threads 2]
+    python -m benchmarks.drafting MODEL_FOLDER [--rounds 5] [--threads 2]
 
 Some of the questions make the model repeat what it was given, others leave it nothing to copy.
 """
@@ -60,7 +60,7 @@ def main() -> None:
     costs = measure_costs(program)
 
     def answer(tokens: list[int], costs: list[float]) -> tuple[float, list[int], int, int]:
-        """Tokens per second after the first, the tokens, and how many were guessed and right."""
+        """Tokens per second after the first, the tokens, and how many were drafted and accepted."""
         scheduler = Scheduler(program, manifest.end_tokens, pace_of(costs), costs)
         scheduler.submit(Request(0, tokens, PARAMS))
         steps = []
@@ -71,19 +71,19 @@ def main() -> None:
         last, stats = steps[-1][0], steps[-1][1].stats
         return (len(written) - 1) / (last - first), written, stats.drafted_tokens, stats.accepted_tokens
 
-    print("| | tokens | without | with guesses | gain | guessed | right | same tokens |")
+    print("| | tokens | without | drafting | gain | drafted | accepted | same tokens |")
     print("|---" * 8 + "|")
     for name, question in QUESTIONS.items():
         tokens = encode_chat(encoder, [{"role": "user", "content": question}], manifest.context, 1).tokens
-        plain, guessing = [], []
+        plain, drafting = [], []
         for _ in range(options.rounds):
             plain.append(answer(tokens, [1.0]))
-            guessing.append(answer(tokens, costs))
-        rates = [statistics.median(run[0] for run in runs) for runs in (plain, guessing)]
-        _, written, guessed, right = guessing[0]
+            drafting.append(answer(tokens, costs))
+        rates = [statistics.median(run[0] for run in runs) for runs in (plain, drafting)]
+        _, written, drafted, accepted = drafting[0]
         same = next((i for i, (a, b) in enumerate(zip(plain[0][1], written, strict=False)) if a != b), len(written))
-        print(f"| {name} | {len(written)} | {rates[0]:.0f} | {rates[1]:.0f} | {rates[1] / rates[0]:.2f} | {guessed} | "
-              f"{right} | {same} |", flush=True)  # fmt: skip
+        print(f"| {name} | {len(written)} | {rates[0]:.0f} | {rates[1]:.0f} | {rates[1] / rates[0]:.2f} | {drafted} | "
+              f"{accepted} | {same} |", flush=True)  # fmt: skip
     print(f"\n{cpu_name()}, {options.threads} threads, medians of {options.rounds} rounds")
 
 
