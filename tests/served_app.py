@@ -44,7 +44,7 @@ class ServedApp:
 
 @contextmanager
 def slowed(engine: psutil.Process) -> Iterator[None]:
-    """Lets the engine run for a tenth of the time only: on any processor an answer takes longer than what is done in
+    """Lets the engine run for a fifth of the time only: on any processor an answer takes longer than what is done in
     the midst of it."""
     over = threading.Event()
 
@@ -52,7 +52,7 @@ def slowed(engine: psutil.Process) -> Iterator[None]:
         with suppress(psutil.NoSuchProcess):
             while not over.wait(RUNS_S):
                 engine.suspend()
-                over.wait(9 * RUNS_S)
+                over.wait(4 * RUNS_S)
                 engine.resume()
 
     thread = threading.Thread(target=slow)
