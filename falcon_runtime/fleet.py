@@ -188,7 +188,7 @@ class Fleet:
             raise InvalidRequest(f"{self._next.title} is being prepared. Ask it again when that is done.")
         if second and self._is_held(second):
             raise NotEnoughMemory(
-                f"{second.title} is in use beside {self._current.title}, and one model at a time can be. Ask again "
+                f"{second.title} is in use beside {self._current.title}, and only one other model can be. Ask again "
                 "when its answers have ended."
             )
         runtime = self._make(name)

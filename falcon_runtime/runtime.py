@@ -32,7 +32,7 @@ from .text.transcripts import Record, Transcripts
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-COMPILING = "Compiling the engine for this processor, which is done once"
+COMPILING = "Compiling the engine for this processor, once"
 
 
 class Generation:

@@ -46,20 +46,20 @@ class SamplingParams(BaseModel):
         0.0, ge=0, le=1, description="Leave out tokens less likely than this share of the likeliest one's probability."
     )
     repetition_penalty: float = Field(
-        1.0, gt=0, le=5, description="Above 1, tokens that stand in the text already become less likely."
+        1.0, gt=0, le=5, description="Above 1, tokens that are already in the text become less likely."
     )
     presence_penalty: float = Field(
-        0.0, ge=-2, le=2, description="Above 0, tokens that stand in the answer already become less likely."
+        0.0, ge=-2, le=2, description="Above 0, tokens that are already in the answer become less likely."
     )
     frequency_penalty: float = Field(
-        0.0, ge=-2, le=2, description="Above 0, tokens become less likely each time that they stand in the answer."
+        0.0, ge=-2, le=2, description="Above 0, tokens become less likely each time they appear in the answer."
     )
     stop: tuple[str, ...] = Field((), max_length=16, description="Texts that end the answer; they are not part of it.")
     seed: int | None = Field(
         None,
         ge=0,
         lt=2**63,
-        description="The same seed gives the same text for the same prompt; without one, each answer is another.",
+        description="The same seed gives the same text for the same prompt; without a seed, every answer is different.",
     )
     logit_bias: dict[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=-100, le=100)]] = Field(
         {}, description="What to add to the logits of tokens, by token id: -100 bans a token, 100 forces it."
@@ -68,7 +68,7 @@ class SamplingParams(BaseModel):
         None,
         ge=0,
         le=20,
-        description="Report each token's log-probability, and those of so many of the likeliest tokens at its place.",
+        description="Report each token's log-probability, and those of this many of the likeliest tokens in its place.",
     )
     stop_on_repetition: bool = Field(True, description="End an answer that repeats the same words again and again.")
 

@@ -242,7 +242,7 @@ def check_tree(messages: Sequence[Message], current: int | None) -> None:
 
 
 def _damaged(problem: str) -> InvalidRequest:
-    return InvalidRequest(f"The conversation is damaged: {problem}. Export it again, or mend the file.")
+    return InvalidRequest(f"The conversation is damaged: {problem}. Export it again, or repair the file.")
 
 
 def _below(messages: Sequence[Message], id: int | None) -> set[int | None]:
@@ -288,7 +288,7 @@ def _turns(data: list[Any]) -> Iterator[tuple[Any, Any]]:
     for message in data:
         if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
             raise InvalidRequest(
-                f"Each message in the file must have a role and a content; {message!r:.100} has not. Mend the file."
+                f"Each message in the file must have a role and a content; {message!r:.100} has not. Repair the file."
             )
         yield message["role"], message["content"]
 

@@ -64,7 +64,7 @@ def _decode(content: bytes, name: str) -> str:
     if marked or CONTROL.search(content.decode("latin-1")):
         raise InvalidRequest(f"{name} is not a text file, whatever its name says. Save it as UTF-8 text, or as PDF.")
     if (text := encodings.guess(content)) is None:
-        raise InvalidRequest(f"The encoding of {name} cannot be told for sure. Save it as UTF-8 text first.")
+        raise InvalidRequest(f"The encoding of {name} cannot be determined. Save it as UTF-8 text first.")
     return text
 
 

@@ -210,7 +210,7 @@ def _followed(node: Any, root: Any, parts: Iterator[int], depth: int = 0) -> Any
     copy = {}
     for key, value in node.items():
         if key in ENDLESS and (isinstance(value, str) or key != "pattern"):  # A field may be called pattern.
-            raise InvalidRequest(f"The schema uses {key}, which could take for ever to check. Leave it out.")
+            raise InvalidRequest(f"The schema uses {key}, which could take forever to check. Leave it out.")
         if key not in IDENTITY or not isinstance(value, str):
             copy[key] = _followed(value, root, parts, depth + 1)
     if isinstance(reference := node.get("$ref"), str):

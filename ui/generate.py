@@ -8,6 +8,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 import gradio as gr
+from gradio.components import Component
 
 from falcon_runtime import FalconRuntime
 from falcon_runtime.errors import InvalidRequest
@@ -40,6 +41,60 @@ element.addEventListener('keydown', event => {
 """Tells the server which of an HTML component's buttons was clicked, or pressed with a key."""
 
 
+class Prepared(NamedTuple):
+    """What a run goes on from, and what is taken away for it."""
+
+    completion: Completion
+    earlier: "list[Snapshot]"
+    others: str = ""
+    alternatives: str = ""
+
+
+class Progress(NamedTuple):
+    """A run, at one moment."""
+
+    text: str
+    tokens: Any
+    candidates: list[Update]
+    """What else was written, when the run is over."""
+    line: Any
+    last: Update
+
+
+class Kept(NamedTuple):
+    """A run that is over."""
+
+    completion: Completion
+    trail: str
+    tokens: str
+    others: str
+
+
+class Taken(NamedTuple):
+    """Another of the completions that were written at once."""
+
+    text: str
+    completion: Completion
+    earlier: "list[Snapshot]"
+    tokens: str
+    others: str
+    candidates: list[Update]
+
+
+class Shown(NamedTuple):
+    """All of the tab."""
+
+    text: str
+    completion: Completion
+    earlier: "list[Snapshot]"
+    label: str
+    """Of the start button."""
+    trail: str
+    tokens: str
+    alternatives: str = ""
+    others: str = ""
+
+
 class Snapshot(NamedTuple):
     """What there was before a run."""
 
@@ -53,55 +108,98 @@ class Snapshot(NamedTuple):
 
 def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
     """Lays the tab out and connects its events."""
-    gr.Markdown(
-        "Write a beginning; the model goes on from its last word. Edit, and let it continue. Shift + Enter generates.",
-        elem_classes="hint",
-    )
-    beginnings = Chips(lambda: fleet.current.defaults.examples.generate, opening)
-    text = gr.Textbox("", label="Text", placeholder="Once upon a time…", lines=8, max_lines=24, elem_id="generate-text")
-    line = gr.HTML(stats.IDLE)
-    with gr.Row(elem_classes="actions"):
-        start = gr.Button("Generate", variant="primary", elem_id="generate-start", elem_classes="continue")
-        stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run")
-        retry = gr.Button("Retry")
-        undo = gr.Button("Undo")
-        clearing = Clearing()
-        share = gr.Button("Link")
-    linked = gr.HTML("")
-    with gr.Accordion("For engineers", open=False):
-        engineering = [
-            gr.Textbox(**controls.words("stop", " One per line; \\n means a line break.", value=""), lines=2),
-            gr.Textbox(
-                **controls.words("logit_bias", " One per line, such as: 2413 = 5, or ' castle' = -100.", value=""),
-                lines=2,
-            ),
-            gr.Slider(
-                1,
-                MAX_COMPLETIONS,
-                value=1,
-                step=1,
-                label="Completions",
-                info="Write so many at once and keep the one that the model finds likeliest; the others can be chosen.",
-            ),
-        ]
-    others = gr.HTML("", elem_id="completions", js_on_load=CLICKS)
-    with gr.Accordion("Tokens", elem_id="tokens"):
-        trail = gr.HTML("", elem_id="trail", js_on_load=CLICKS)
-        view = gr.HTML(tokens.EMPTY, elem_id="token-view", js_on_load=CLICKS)
-        alternatives = gr.HTML("", elem_id="alternatives", js_on_load=CLICKS)
-    completion, earlier, candidates = gr.State(Completion()), gr.State([]), gr.State([])
+    tab = GenerateTab(fleet, opening)
+    tab.connect_runs(sampling)
+    tab.connect_tokens()
+    tab.connect_clearing()
+    link.wire(tab.share, tab.linked, "generate", {"text": tab.text}, sampling)
+    opening.fill("generate", {"text": tab.text})
 
-    def answer(begun: Completion, stop: str, bias: str, count: int, *values: Any) -> Iterator[tuple[Any, ...]]:
+
+class GenerateTab:
+    """The components of the tab, and the functions that their events call."""
+
+    def __init__(self, fleet: Fleet, opening: Opening) -> None:
+        self._fleet = fleet
+        gr.Markdown(
+            "Write a beginning; the model goes on from its last word. Edit, and let it continue. Shift + Enter "
+            "generates.",
+            elem_classes="hint",
+        )
+        self.beginnings = Chips(lambda: fleet.current.defaults.examples.generate, opening)
+        self.text = gr.Textbox(
+            "", label="Text", placeholder="Once upon a time…", lines=8, max_lines=24, elem_id="generate-text"
+        )
+        self.line = gr.HTML(stats.IDLE)
+        with gr.Row(elem_classes="actions"):
+            self.start = gr.Button("Generate", variant="primary", elem_id="generate-start", elem_classes="continue")
+            self.stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run")
+            self.retry = gr.Button("Retry")
+            self.undo = gr.Button("Undo")
+            self.clearing = Clearing()
+            self.share = gr.Button("Link")
+        self.linked = gr.HTML("")
+        with gr.Accordion("For engineers", open=False):
+            self.engineering = engineers_controls()
+        self.others = gr.HTML("", elem_id="completions", js_on_load=CLICKS)
+        with gr.Accordion("Tokens", elem_id="tokens"):
+            self.trail = gr.HTML("", elem_id="trail", js_on_load=CLICKS)
+            self.view = gr.HTML(tokens.EMPTY, elem_id="token-view", js_on_load=CLICKS)
+            self.alternatives = gr.HTML("", elem_id="alternatives", js_on_load=CLICKS)
+        self.completion, self.earlier, self.candidates = gr.State(Completion()), gr.State([]), gr.State([])
+        self.shown = [self.text, self.completion, self.earlier, self.start, self.trail, self.view, self.alternatives]
+        self.shown.append(self.others)
+        """The components of `Shown`."""
+
+    def connect_runs(self, sampling: Sampling) -> None:
+        now = [self.text, self.completion, self.earlier]
+        prepared = [self.completion, self.earlier, self.others, self.alternatives]
+        locked = [self.text, self.retry, self.undo, *self.clearing.buttons, *self.beginnings.buttons]
+        Runs(self.start, self.stop, self.line, locked=locked, again="Continue").wire(
+            self._answer,
+            [self.completion, *self.engineering, *sampling.components],
+            [self.text, self.view, self.candidates],
+            [
+                Start([self.start.click, self.text.submit], begin, now, prepared),
+                Start([self.retry.click], begin_again, now, prepared),
+                Start([self.alternatives.click], self._fork, now, prepared),
+            ],
+            Keep(
+                self._keep,
+                [self.completion, self.earlier, self.candidates],
+                [self.completion, self.trail, self.view, self.others],
+            ),
+        )
+
+    def connect_tokens(self) -> None:
+        now = [self.text, self.completion, self.earlier]
+        self.view.click(choose_token, self.completion, [self.view, self.alternatives], **INSTANT)
+        self.others.click(
+            self._use_other, [*now, self.candidates], [*now, self.view, self.others, self.candidates], **INSTANT
+        )
+        self.undo.click(undo_run, now, self.shown, **INSTANT)
+        self.trail.click(walk_back, now, self.shown, **INSTANT)
+
+    def connect_clearing(self) -> None:
+        self.clearing.wire(
+            [*self.shown, self.line, self.candidates],
+            [*show_page("", Completion(), []), stats.IDLE, []],
+            [self.text],
+            [self.start.click, self.text.submit, *self.beginnings.clicks],
+        )
+        self.beginnings.click(lambda beginning: show_page(beginning, Completion(), []), [], self.shown)
+
+    def _answer(self, begun: Completion, stop: str, bias: str, count: int, *values: Any) -> Iterator[Progress]:
         def call(runtime: FalconRuntime, params: SamplingParams) -> Generation:
             if begun.tokens and begun.model != runtime.name:
-                raise InvalidRequest("These tokens are another model's, which was in use before. Generate again first.")
+                raise InvalidRequest("These tokens are from the model that was in use before. Generate again first.")
             params = SamplingParams(**params.model_dump() | {"logit_bias": read_bias(bias, runtime)})
             return runtime.generate(begun.ids if begun.tokens else begun.beginning, params)
 
         sampling = controls.values(*values) | {"stop": read_stops(stop), "logprobs": tokens.ALTERNATIVES}
-        written = begun.text(fleet.decoder(begun.model)) if begun.tokens else begun.beginning
+        written = begun.text(self._fleet.decoder(begun.model)) if begun.tokens else begun.beginning
         due, lines = 0.0, Lines()
-        sources = [updates(fleet, call, sampling | another_seed(sampling, i)) for i in range(int(count))]
+        sources = [updates(self._fleet, call, sampling | another_seed(sampling, i)) for i in range(int(count))]
         with closing(together(sources)) as source:
             for latest in source:
                 over = all(update.finish_reason or update.error for update in latest)
@@ -110,112 +208,97 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
                     update = replace(update, finish_reason=None, error="")
                 shown: Any = gr.skip()
                 if update.logprobs and (now := time.monotonic()) > due and not over:
-                    shown = tokens.view(begun.extended(update, fleet.decoder(update.model)))
+                    shown = tokens.view(begun.extended(update, self._fleet.decoder(update.model)))
                     # Long texts take long to draw: that must not become all that the server does.
                     due = now + max(VIEW_INTERVAL_S, 10 * (time.monotonic() - now))
-                yield written + update.text, shown, rest if over else [], lines.show(update), update
+                yield Progress(written + update.text, shown, rest if over else [], lines.show(update), update)
 
-    def keep(last: Update, begun: Completion, earlier: list[Snapshot], rest: list[Update]) -> tuple[Any, ...]:
+    def _keep(self, last: Update, begun: Completion, earlier: list[Snapshot], rest: list[Update]) -> Kept:
         """Shows a run that is over: its tokens, the way to them, and what else was written."""
-        whole = begun.extended(last, fleet.decoder(last.model))
-        return whole, show_trail(earlier), tokens.view(whole), show_others(rest)
+        whole = begun.extended(last, self._fleet.decoder(last.model))
+        return Kept(whole, show_trail(earlier), tokens.view(whole), show_others(rest))
 
-    def choose_token(completion: Completion, event: gr.EventData) -> tuple[str, str]:
-        """Shows what could have come instead of the token that was clicked."""
-        if event.place >= len(completion.tokens):  # It is still being written.
-            return gr.skip(), gr.skip()
-        return tokens.view(completion, event.place), tokens.alternatives(completion, event.place)
-
-    def fork(text: str, completion: Completion, earlier: list[Snapshot], event: gr.EventData) -> tuple[Any, ...]:
+    def _fork(self, text: str, completion: Completion, earlier: list[Snapshot], event: gr.EventData) -> Prepared:
         """Puts the alternative that was clicked in the place of a token, for a run from there."""
-        forked = completion.forked(event.place, event.id, fleet.decoder(completion.model))
-        label = forked.tokens[-1].text
-        return forked, [*earlier, Snapshot(text, completion, forked, label)], "", ""
+        forked = completion.forked(event.place, event.id, self._fleet.decoder(completion.model))
+        return Prepared(forked, [*earlier, Snapshot(text, completion, forked, forked.tokens[-1].text)])
 
-    def use_other(
-        text: str, completion: Completion, earlier: list[Snapshot], rest: list[Update], event: gr.EventData
-    ) -> tuple[Any, ...]:
+    def _use_other(
+        self,
+        text: str,
+        completion: Completion,
+        earlier: list[Snapshot],
+        rest: list[Update],
+        event: gr.EventData,
+    ) -> Taken:
         """Takes another of the completions that were written at once."""
-        begun = earlier[-1].begun
-        decode = fleet.decoder(rest[event.place].model)
+        begun, decode = earlier[-1].begun, self._fleet.decoder(rest[event.place].model)
         whole = begun.extended(rest[event.place], decode)
-        written = whole.text(decode)
-        rest = [*rest[: event.place], *rest[event.place + 1 :]]
-        return written, whole, [*earlier, Snapshot(text, completion, begun, "")], tokens.view(whole), "", rest
-
-    runs = Runs(start, stop, line, locked=[text, retry, undo, *clearing.buttons, *beginnings.buttons], again="Continue")
-    runs.wire(
-        answer,
-        [completion, *engineering, *sampling.components],
-        [text, view, candidates],
-        [
-            Start(
-                [start.click, text.submit],
-                begin,
-                [text, completion, earlier],
-                [completion, earlier, others, alternatives],
-            ),
-            Start([retry.click], begin_again, [text, completion, earlier], [completion, earlier, others, alternatives]),
-            Start(
-                [alternatives.click],
-                fork,
-                [text, completion, earlier],
-                [completion, earlier, others, alternatives],
-            ),
-        ],
-        Keep(keep, [completion, earlier, candidates], [completion, trail, view, others]),
-    )
-    page = [text, completion, earlier, start, trail, view, alternatives, others]
-    view.click(choose_token, completion, [view, alternatives], **INSTANT)
-    others.click(
-        use_other,
-        [text, completion, earlier, candidates],
-        [text, completion, earlier, view, others, candidates],
-        **INSTANT,
-    )
-    undo.click(undo_run, [text, completion, earlier], page, **INSTANT)
-    trail.click(walk_back, [text, completion, earlier], page, **INSTANT)
-    clearing.wire(
-        [*page, line, candidates],
-        [*show_page("", Completion(), []), stats.IDLE, []],
-        [text],
-        [start.click, text.submit, *beginnings.clicks],
-    )
-    beginnings.click(lambda beginning: show_page(beginning, Completion(), []), [], page)
-    link.wire(share, linked, "generate", {"text": text}, sampling)
-    opening.fill("generate", {"text": text})
+        return Taken(
+            text=whole.text(decode),
+            completion=whole,
+            earlier=[*earlier, Snapshot(text, completion, begun, "")],
+            tokens=tokens.view(whole),
+            others="",
+            candidates=[*rest[: event.place], *rest[event.place + 1 :]],
+        )
 
 
-def begin(text: str, completion: Completion, earlier: list[Snapshot]) -> tuple[Any, ...]:
+def engineers_controls() -> list[Component]:
+    """Stop texts, biases, and how many completions to write at once."""
+    return [
+        gr.Textbox(**controls.words("stop", " One per line; \\n means a line break.", value=""), lines=2),
+        gr.Textbox(
+            **controls.words("logit_bias", " One per line, such as: 2413 = 5, or ' castle' = -100.", value=""), lines=2
+        ),
+        gr.Slider(
+            1,
+            MAX_COMPLETIONS,
+            value=1,
+            step=1,
+            label="Completions",
+            info="Write this many at once and keep the likeliest one; you can choose the others.",
+        ),
+    ]
+
+
+def choose_token(completion: Completion, event: gr.EventData) -> tuple[str, str]:
+    """Shows what could have come instead of the token that was clicked."""
+    if event.place >= len(completion.tokens):  # It is still being written.
+        return gr.skip(), gr.skip()
+    return tokens.view(completion, event.place), tokens.alternatives(completion, event.place)
+
+
+def begin(text: str, completion: Completion, earlier: list[Snapshot]) -> Prepared:
     """A run from the text as it stands."""
     begun = Completion(text)
-    return begun, [*earlier, Snapshot(text, completion, begun, "")], "", ""
+    return Prepared(begun, [*earlier, Snapshot(text, completion, begun, "")])
 
 
-def begin_again(text: str, completion: Completion, earlier: list[Snapshot]) -> tuple[Any, ...]:
+def begin_again(text: str, completion: Completion, earlier: list[Snapshot]) -> Prepared:
     """The last run once more."""
     if not earlier:
         return begin(text, completion, earlier)
-    return earlier[-1].begun, earlier, "", ""
+    return Prepared(earlier[-1].begun, earlier)
 
 
-def undo_run(text: str, completion: Completion, earlier: list[Snapshot]) -> tuple[Any, ...]:
+def undo_run(text: str, completion: Completion, earlier: list[Snapshot]) -> Shown:
     """Takes the last run back."""
     if not earlier:
         return show_page(text, completion, earlier)
     return show_page(earlier[-1].text, earlier[-1].completion, earlier[:-1])
 
 
-def walk_back(text: str, completion: Completion, earlier: list[Snapshot], event: gr.EventData) -> tuple[Any, ...]:
+def walk_back(text: str, completion: Completion, earlier: list[Snapshot], event: gr.EventData) -> Shown:
     """Goes back to before the run of the trail that was clicked."""
     snapshot = earlier[event.place]
     return show_page(snapshot.text, snapshot.completion, earlier[: event.place])
 
 
-def show_page(text: str, completion: Completion, earlier: list[Snapshot]) -> tuple[Any, ...]:
+def show_page(text: str, completion: Completion, earlier: list[Snapshot]) -> Shown:
     """All of the tab, without alternatives and other completions."""
     label = "Continue" if earlier else "Generate"
-    return text, completion, earlier, label, show_trail(earlier), tokens.view(completion), "", ""
+    return Shown(text, completion, earlier, label, show_trail(earlier), tokens.view(completion))
 
 
 def show_trail(earlier: Sequence[Snapshot]) -> str:

@@ -16,7 +16,7 @@ from .runs import INSTANT
 
 TITLE = "Falcon on ExecuTorch"
 SENTENCE = "A language model that runs on an ordinary CPU. Let it continue a text, chat with it, or give it a task."
-PATIENCE = "The model is being prepared, once. Ask already: you are answered as soon as it is ready."
+PATIENCE = "The model is being prepared, once. You can ask now; the answer comes as soon as it is ready."
 REASON = ": the largest that answers at reading speed on this machine"
 DOING = {"downloading": "is being downloaded", "converting": "is being converted", "loading": "is being loaded"}
 LOGO = (Path(__file__).parent / "falcon.svg").read_text()

@@ -35,35 +35,85 @@ class Asked(NamedTuple):
     """What of the answer is there already."""
 
 
+class Shown(NamedTuple):
+    """What a run begins with: an answer to go on with, or none."""
+
+    answer: str
+    value: str
+    """The answer as a table, where it is JSON."""
+    asked: Asked
+
+
+class Kept(NamedTuple):
+    """An answer that is over."""
+
+    answer: str
+    value: str
+    written: str
+    """Its text, for going on with it."""
+
+
 def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
     """Lays the tab out and connects its events."""
-    gr.Markdown(
-        "Give one task, with a text to work on if there is one, and get one answer. Enter runs it.",
-        elem_classes="hint",
-    )
-    tasks = Chips(lambda: fleet.current.defaults.examples.instruct, opening)
-    instruction = gr.Textbox(
-        "", label="Instruction", placeholder="What should be done?", lines=1, max_lines=6, elem_id="instruction"
-    )
-    context = gr.Textbox(
-        "", label="Context (optional)", placeholder="Paste a text to work on, or drop a file below.", lines=5,
-        max_lines=12, elem_id="context",
-    )  # fmt: skip
-    with gr.Row(elem_classes="context-row"):
-        size = gr.HTML("", elem_id="context-size")
-        shorten = gr.Button("Shorten to what fits", size="sm", visible=False, elem_id="shorten")
-    # No `file_types`: what cannot be read is said in place, not in Gradio's own pop-up.
-    document = gr.File(label="Drop a text, Markdown or PDF file", height=160, elem_id="document")
-    with gr.Accordion("Form of the answer", open=False):
-        form = gr.Radio([TEXT, JSON], value=TEXT, label="Answer as", elem_id="form")
-        with gr.Column(visible=False) as structured:
-            gr.Markdown(
-                "The model is told to answer in this form, and what it writes is checked against it.",
-                elem_classes="hint",
-            )
+    tab = InstructTab(fleet, opening)
+    tab.connect_runs(sampling)
+    tab.connect_context()
+    tab.connect_form()
+    tab.connect_clearing()
+    texts = {"text": tab.instruction, "context": tab.context}
+    link.wire(tab.share, tab.linked, "instruct", texts, sampling)
+    opening.fill("instruct", texts)
+
+
+class InstructTab:
+    """The components of the tab, and the functions that their events call."""
+
+    def __init__(self, fleet: Fleet, opening: Opening) -> None:
+        self._fleet = fleet
+        hint = "Give one task, with a text to work on if there is one, and get one answer. Enter runs it."
+        gr.Markdown(hint, elem_classes="hint")
+        self.tasks = Chips(lambda: fleet.current.defaults.examples.instruct, opening)
+        self.instruction = gr.Textbox(
+            "", label="Instruction", placeholder="What should be done?", lines=1, max_lines=6, elem_id="instruction"
+        )
+        self._lay_out_context()
+        with gr.Accordion("Form of the answer", open=False):
+            self._lay_out_form()
+        with gr.Row(elem_classes="actions"):
+            self.start = gr.Button("Run", variant="primary", elem_id="instruct-start")
+            self.stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run")
+            self.clearing = Clearing()
+            self.share = gr.Button("Link")
+            self.resume = gr.Button("Continue", visible="hidden", elem_classes="continue")
+        self.linked = gr.HTML("")
+        self.line = gr.HTML(stats.IDLE)
+        self.result = answers.block("Answer", elem_id="instruct-answer")
+        self.value = gr.HTML("", elem_id="instruct-value")
+        self.asked, self.written = gr.State(Asked()), gr.State("")
+
+    def _lay_out_context(self) -> None:
+        self.context = gr.Textbox(
+            "",
+            label="Context (optional)",
+            placeholder="Paste a text to work on, or drop a file below.",
+            lines=5,
+            max_lines=12,
+            elem_id="context",
+        )
+        with gr.Row(elem_classes="context-row"):
+            self.size = gr.HTML("", elem_id="context-size")
+            self.shorten = gr.Button("Shorten to what fits", size="sm", visible=False, elem_id="shorten")
+        # No `file_types`: what cannot be read is said in place, not in Gradio's own pop-up.
+        self.document = gr.File(label="Drop a text, Markdown or PDF file", height=160, elem_id="document")
+
+    def _lay_out_form(self) -> None:
+        self.form = gr.Radio([TEXT, JSON], value=TEXT, label="Answer as", elem_id="form")
+        with gr.Column(visible=False) as self.structured:
+            hint = "The model is told to answer in this form, and what it writes is checked against it."
+            gr.Markdown(hint, elem_classes="hint")
             with gr.Row(elem_classes="chips"):
-                examples = [gr.Button(name, size="sm") for name in formats.EXAMPLES]
-            schema = gr.Textbox(
+                self.examples = [gr.Button(name, size="sm") for name in formats.EXAMPLES]
+            self.schema = gr.Textbox(
                 next(iter(formats.EXAMPLES.values())),
                 label="JSON schema",
                 lines=8,
@@ -71,19 +121,46 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
                 elem_id="schema",
                 elem_classes="code",
             )
-    with gr.Row(elem_classes="actions"):
-        start = gr.Button("Run", variant="primary", elem_id="instruct-start")
-        stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run")
-        clearing = Clearing()
-        share = gr.Button("Link")
-        resume = gr.Button("Continue", visible="hidden", elem_classes="continue")
-    linked = gr.HTML("")
-    line = gr.HTML(stats.IDLE)
-    result = answers.block("Answer", elem_id="instruct-answer")
-    rendered = gr.HTML("", elem_id="instruct-value")
-    asked, written = gr.State(Asked()), gr.State("")
 
-    def answer(asked: Asked, *values: Any) -> Iterator[tuple[Any, ...]]:
+    def connect_runs(self, sampling: Sampling) -> None:
+        shown = [self.result, self.value, self.asked]
+        Runs(self.start, self.stop, self.line, locked=self.clearing.buttons).wire(
+            self._answer,
+            [self.asked, *sampling.components],
+            [self.result],
+            [
+                Start([self.start.click], begin, [self.instruction, self.context, self.form, self.schema], shown),
+                Start([self.resume.click], go_on, [self.asked, self.written], shown),
+            ],
+            Keep(keep, [self.asked], [self.result, self.value, self.written]),
+        )
+        submit_with(self.instruction, self.start)
+
+    def connect_context(self) -> None:
+        self.context.change(
+            self._measure, self.context, [self.size, self.shorten], trigger_mode="always_last", **INSTANT
+        )
+        self.shorten.click(self._truncate, self.context, self.context, **INSTANT)
+        self.document.upload(take_in, [self.document, self.context], [self.context, self.line], **INSTANT)
+        self.tasks.click(
+            lambda task, text: (task[0], text or task[1]), [self.context], [self.instruction, self.context]
+        )
+
+    def connect_form(self) -> None:
+        self.form.change(lambda form: gr.Column(visible=form == JSON), self.form, self.structured, **INSTANT)
+        for button, example in zip(self.examples, formats.EXAMPLES.values(), strict=True):
+            button.click(lambda example=example: example, None, self.schema, **INSTANT)
+
+    def connect_clearing(self) -> None:
+        boxes = [self.instruction, self.context]
+        self.clearing.wire(
+            [*boxes, self.document, self.result, self.value, self.asked, self.written, self.line],
+            ["", "", None, "", "", Asked(), "", stats.IDLE],
+            boxes,
+            [self.start.click, self.document.upload, *self.tasks.clicks],
+        )
+
+    def _answer(self, asked: Asked, *values: Any) -> Iterator[tuple[Any, ...]]:
         def call(runtime: FalconRuntime, params: SamplingParams) -> Generation:
             wanted = asked.instruction
             if asked.schema is not None and wanted.strip():
@@ -93,17 +170,16 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
         def show(update: Update) -> tuple[str]:
             return (answers.render(asked.begun + update.text, live=True),)
 
-        yield from streaming.to_page(fleet, call, controls.values(*values), show)
+        yield from streaming.to_page(self._fleet, call, controls.values(*values), show)
 
-    def measure(text: str) -> tuple[str, Any]:
+    def _measure(self, text: str) -> tuple[str, Any]:
         """How much of the context the text takes, and whether it must be shortened."""
         if not text.strip():
             return "", gr.Button(visible=False)
-        runtime = fleet.current
-        limit = room(fleet)
+        limit = room(self._fleet)
         if limit is None:
             return f"<p>{len(text):,} characters</p>", gr.Button(visible=False)
-        count = len(runtime.tokenize(text))
+        count = len(self._fleet.current.tokenize(text))
         if count <= limit:
             return f"<p>{count:,} tokens; {limit:,} fit</p>", gr.Button(visible=False)
         words = (
@@ -112,42 +188,13 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
         )
         return words, gr.Button(f"Keep the first {limit:,} tokens", visible=True)
 
-    def truncate(text: str) -> str:
+    def _truncate(self, text: str) -> str:
         """The beginning of the text that fits."""
-        limit = room(fleet)
+        limit, runtime = room(self._fleet), self._fleet.current
         if limit is None:
             return text
-        kept = fleet.current.decode(fleet.current.tokenize(text)[:limit])
+        kept = runtime.decode(runtime.tokenize(text)[:limit])
         return kept.rstrip("\N{REPLACEMENT CHARACTER}")  # The last token may be part of a character.
-
-    shown = [result, rendered, asked]
-    Runs(start, stop, line, locked=clearing.buttons).wire(
-        answer,
-        [asked, *sampling.components],
-        [result],
-        [
-            Start([start.click], begin, [instruction, context, form, schema], shown),
-            Start([resume.click], go_on, [asked, written], shown),
-        ],
-        Keep(keep, [asked], [result, rendered, written]),
-    )
-    submit_with(instruction, start)
-    context.change(measure, context, [size, shorten], trigger_mode="always_last", **INSTANT)
-    shorten.click(truncate, context, context, **INSTANT)
-    document.upload(take_in, [document, context], [context, line], **INSTANT)
-    form.change(lambda form: gr.Column(visible=form == JSON), form, structured, **INSTANT)
-    clearing.wire(
-        [instruction, context, document, result, rendered, asked, written, line],
-        ["", "", None, "", "", Asked(), "", stats.IDLE],
-        [instruction, context],
-        [start.click, document.upload, *tasks.clicks],
-    )
-    tasks.click(lambda task, text: (task[0], text or task[1]), [context], [instruction, context])
-    for button, example in zip(examples, formats.EXAMPLES.values(), strict=True):
-        button.click(lambda example=example: example, None, schema, **INSTANT)
-    texts = {"text": instruction, "context": context}
-    link.wire(share, linked, "instruct", texts, sampling)
-    opening.fill("instruct", texts)
 
 
 def room(fleet: Fleet) -> int | None:
@@ -164,21 +211,21 @@ def take_in(path: str, context: str) -> tuple[str, str]:
         return context, stats.line(Update(error=str(error)))
 
 
-def begin(instruction: str, context: str, form: str, schema: str) -> tuple[str, str, Asked]:
+def begin(instruction: str, context: str, form: str, schema: str) -> Shown:
     """Empties the answer and its table for a task."""
-    return "", "", Asked(instruction, context, schema if form == JSON else None)
+    return Shown("", "", Asked(instruction, context, schema if form == JSON else None))
 
 
-def go_on(asked: Asked, written: str) -> tuple[str, str, Asked]:
+def go_on(asked: Asked, written: str) -> Shown:
     """Lets the model go on with its answer."""
-    return answers.render(written, live=True), "", asked._replace(begun=written)
+    return Shown(answers.render(written, live=True), "", asked._replace(begun=written))
 
 
-def keep(last: Update, asked: Asked) -> tuple[str, str, str]:
+def keep(last: Update, asked: Asked) -> Kept:
     """An answer that is over: as text, as a table where it was asked for in JSON, and for going on with it."""
     written = asked.begun + last.text
     over = last.finish_reason in ("stop", "length", "repetition")
-    return answers.render(written), tabulate(written, asked.schema) if over else "", written
+    return Kept(answers.render(written), tabulate(written, asked.schema) if over else "", written)
 
 
 def tabulate(written: str, schema: str | None) -> str:

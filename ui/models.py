@@ -1,7 +1,7 @@
 """The model menu: what can answer here, what each would take, and the way to make it answer."""
 
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -17,8 +17,27 @@ WATCH_S = 1
 """Seconds between looks at a switch that a visitor began."""
 
 
-Menu = tuple[gr.Radio, str, gr.Button]
-"""The models, what there is to know of the chosen one, and the button that makes it answer."""
+class Menu(NamedTuple):
+    """What there is to choose from."""
+
+    models: gr.Radio
+    details: str
+    """What there is to know of the chosen one."""
+    use: gr.Button
+    """Makes the chosen one answer."""
+
+
+class Shown(NamedTuple):
+    """All that changes in the menu; what is left out stays as it is."""
+
+    notice: Any = gr.skip()
+    dismiss: Any = gr.skip()
+    begun: Any = gr.skip()
+    """The runtime of the switch that this visitor began."""
+    watching: Any = gr.skip()
+    models: Any = gr.skip()
+    details: Any = gr.skip()
+    use: Any = gr.skip()
 
 
 def build(fleet: Fleet, offer: Offer, recommended: str | None) -> None:
@@ -34,7 +53,6 @@ def build(fleet: Fleet, offer: Offer, recommended: str | None) -> None:
         notice = gr.HTML("", elem_id="model-notice")
         begun = gr.State(None)
         watching = gr.Timer(WATCH_S, active=False)
-    what_became = [notice, dismiss, begun, watching]
 
     def offered() -> list[Choice]:
         return [choice for choice in fleet.choices() if offer == "all" or choice.converted]
@@ -43,7 +61,8 @@ def build(fleet: Fleet, offer: Offer, recommended: str | None) -> None:
         """The models as they are now."""
         titles = {choice.name: label(choice, fleet, recommended) for choice in offered()}
         chosen = chosen if chosen in titles else fleet.current.name
-        return gr.Radio([(title, name) for name, title in titles.items()], value=chosen), *describe(chosen, begun)
+        models = gr.Radio([(title, name) for name, title in titles.items()], value=chosen)
+        return Menu(models, *describe(chosen, begun))
 
     def describe(chosen: str | None, begun: FalconRuntime | None) -> tuple[str, gr.Button]:
         """The model that is looked at: what it takes, and what would be done."""
@@ -59,32 +78,35 @@ def build(fleet: Fleet, offer: Offer, recommended: str | None) -> None:
             words = "Being prepared"
         return details_of(choice), gr.Button(words, interactive=words not in ("In use", "Being prepared"))
 
-    def switch(chosen: str) -> tuple[Any, ...]:
+    def switch(chosen: str) -> Shown:
         """Begins to make the model the one that answers; the header tells everybody how far it is."""
         try:
             if chosen not in [choice.name for choice in offered()]:
-                return *[gr.skip()] * len(what_became), *refresh(chosen, None)
+                return Shown(**refresh(chosen, None)._asdict())
             coming = fleet.switch(chosen)
         except FalconError as error:
-            return *failed(str(error)), None, gr.Timer(active=False), *refresh(chosen, None)
+            return over(failed(str(error)), None, chosen, dismissible=True)
         words = f"{coming.title} is being prepared: the top of the page shows how far it is. Running answers finish."
-        return said(words), gr.Button(visible=False), coming, gr.Timer(active=True), *refresh(chosen, coming)
+        return Shown(said(words), gr.Button(visible=False), coming, gr.Timer(active=True), *refresh(chosen, coming))
 
-    def watch(chosen: str, begun: FalconRuntime | None) -> list[Any]:
+    def watch(chosen: str, begun: FalconRuntime | None) -> Shown:
         """What became of the switch that this visitor began; nobody else is told if it failed."""
         if begun is None:  # It was dismissed in this instant.
-            return [gr.skip()] * (len(what_became) + 3)
+            return Shown()
         state = begun.status.state
         if state != "failed" and (begun is fleet.preparing or (begun is fleet.current and state != "ready")):
-            return [gr.skip()] * (len(what_became) + 3)
+            return Shown()
         if state == "failed":
-            shown = failed(f"{begun.title} could not be prepared: {begun.status.message}")
-        else:
-            shown = said(f"{begun.title} answers now." if begun is fleet.current else ""), gr.Button(visible=False)
-        return [*shown, begun, gr.Timer(active=False), *refresh(chosen, begun)]
+            words = f"{begun.title} could not be prepared: {begun.status.message}"
+            return over(failed(words), begun, chosen, dismissible=True)
+        return over(said(f"{begun.title} answers now." if begun is fleet.current else ""), begun, chosen)
 
-    def forget(chosen: str) -> tuple[Any, ...]:
-        return "", gr.Button(visible=False), None, gr.Timer(active=False), *refresh(chosen, None)
+    def forget(chosen: str) -> Shown:
+        return over("", None, chosen)
+
+    def over(notice: str, begun: FalconRuntime | None, chosen: str, dismissible: bool = False) -> Shown:
+        """A switch is over, or was never begun."""
+        return Shown(notice, gr.Button(visible=dismissible), begun, gr.Timer(active=False), *refresh(chosen, begun))
 
     accordion.expand(refresh, [menu, begun], [menu, details, use], **INSTANT)
     menu.input(describe, [menu, begun], [details, use], **INSTANT)
@@ -93,7 +115,7 @@ def build(fleet: Fleet, offer: Offer, recommended: str | None) -> None:
         (watching.tick, watch, [menu, begun]),
         (dismiss.click, forget, [menu]),
     ):
-        event(function, inputs, [*what_became, menu, details, use], **INSTANT)
+        event(function, inputs, [notice, dismiss, begun, watching, menu, details, use], **INSTANT)
 
 
 def label(choice: Choice, fleet: Fleet, recommended: str | None) -> str:
@@ -110,9 +132,9 @@ def said(words: str) -> str:
     return f'<p role="status">{escape(words)}</p>' if words else ""
 
 
-def failed(words: str) -> tuple[str, gr.Button]:
-    """Why a model cannot be used, and the button that takes it away."""
-    return f'<p class="warning" role="alert">{escape(words)}</p>', gr.Button(visible=True)
+def failed(words: str) -> str:
+    """Why a model cannot be used."""
+    return f'<p class="warning" role="alert">{escape(words)}</p>'
 
 
 def details_of(choice: Choice) -> str:

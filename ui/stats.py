@@ -15,10 +15,10 @@ FINISHED = {
 }
 """How a run ended: the kind, for the colour, and in words."""
 FULL = ("paused", "Stopped: the model's context is full")
-AGAINST_REPETITION = "Another wording helps, or a higher temperature, as in the Creative preset."
+AGAINST_REPETITION = "Try another wording, or a higher temperature, as in the Creative preset."
 CONTINUE = '<button type="button" class="continue-run">Continue</button>'
 """Presses the tab's own button of class `continue`."""
-BROKEN = "This got no further: too many people are asking at once, or something broke. Please try again."
+BROKEN = "This request did not get through: too many people are asking at once, or something broke. Please try again."
 IDLE = '<div class="line"><span class="state" role="status">Nothing asked yet</span></div>'
 
 

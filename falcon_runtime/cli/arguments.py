@@ -82,7 +82,7 @@ def _add_measuring(command: Command) -> None:
     added.add_argument("--max-windows", type=int, help="stop after so many windows")
     added.add_argument("--json", action="store_true", help="print one JSON object")
     added = command("bench", "Measure a model's speed and memory on this machine.", model)
-    added.add_argument("--rounds", type=int, default=3, help="the median of so many is told")
+    added.add_argument("--rounds", type=int, default=3, help="how often to measure; the median is reported")
     added.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -90,7 +90,7 @@ def _note_flags() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(add_help=False)
     either = flags.add_mutually_exclusive_group()
     either.add_argument("--quiet", action="store_true", help="print results and errors, and nothing else")
-    either.add_argument("--verbose", action="store_true", help="print what libraries log too, and where errors arise")
+    either.add_argument("--verbose", action="store_true", help="also print what libraries log, and tracebacks")
     return flags
 
 

@@ -169,7 +169,7 @@ def read_header(path: Path) -> Header:
             tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (It is no dict.)
             return {name: (tensor.get_dtype(), tuple(tensor.get_shape())) for name, tensor in tensors.items()}
     except FileNotFoundError as error:
-        raise ConversionFailed(f"{path} is not there (any more). Start again.") from error
+        raise ConversionFailed(f"{path} is missing. Start again.") from error
     except (SafetensorError, OSError) as error:
         raise ConversionFailed(f"{path} is truncated, or no safetensors file: download it again.") from error
 

@@ -146,7 +146,7 @@ class Repository:
         if found != expected:
             part.unlink()
             raise DownloadFailed(
-                f"{name} of {self} did not arrive as the model hub has it: its hash is {found} instead of {expected}. "
+                f"{name} of {self} arrived damaged: its hash is {found} instead of {expected}. "
                 "It was removed; try again for a fresh copy."
             )
 
@@ -165,7 +165,7 @@ class Repository:
                 "and set HF_TOKEN if it is private."
             )
         elif isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
-            reason = f"The model hub refuses {hub.repository} to this HF_TOKEN. Take a valid one that may read it."
+            reason = f"The model hub denies {hub.repository} to this HF_TOKEN. Use a token that can read it."
         elif isinstance(error, OSError) and error.errno in full:
             left = self.size(name) - self.arrived(name)
             reason = (

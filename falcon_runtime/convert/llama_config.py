@@ -82,14 +82,16 @@ def _check_heads(source: str, values: Mapping[str, Any]) -> None:
         raise ConversionFailed(f"{_of(source)} says {values['num_hidden_layers']:,} layers. Download it again.")
     if heads % kv_heads:
         raise ConversionFailed(
-            f"{_of(source)} has {heads} heads and {kv_heads} for keys and values: that is no whole number for each."
+            f"{_of(source)} has {heads} heads and {kv_heads} for keys and values, which must divide them."
         )
     if head_dim is None and hidden % heads:
         raise ConversionFailed(
-            f"{_of(source)} has a hidden_size of {hidden}, which {heads} heads cannot share, and says no head_dim."
+            f"{_of(source)} has a hidden_size of {hidden}, which {heads} heads cannot share, and no head_dim."
         )
     if (head_dim or hidden // heads) % 2:
-        raise ConversionFailed(f"{_of(source)} has a head_dim of {head_dim or hidden // heads}; RoPE takes even ones.")
+        raise ConversionFailed(
+            f"{_of(source)} has a head_dim of {head_dim or hidden // heads}; RoPE needs an even one."
+        )
 
 
 def _rope(source: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def read_request(
         title = output.name if output else name
         return Request(origin, output or models_dir / name.lower(), title, None, recipe, slots, context)
     if len(set(asked)) > 1:
-        raise ConversionFailed(f"{source} and --recipe {recipe} ask for two recipes: leave one of them out.")
+        raise ConversionFailed(f"{source} and --recipe {recipe} ask for two recipes: leave one out.")
     chosen = cast(RecipeName, asked[0]) if asked else entry.recipe
     name = entry.name if chosen == entry.recipe else f"{entry.name}-{chosen}"
     return Request(entry.source, output or models_dir / name, entry.title, entry, chosen, slots, context)

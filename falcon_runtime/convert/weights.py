@@ -117,7 +117,7 @@ def places_of(checkpoint: Checkpoint, schemes: Schemes) -> dict[str, list[Place]
     for name, (first, *_) in places.items():
         if first.scheme != FP32 and first.row % TILE:
             raise ConversionFailed(
-                f"This recipe needs projections with a multiple of {TILE} outputs, and {name} stands after some that "
-                "have not. Convert the model with --recipe fp32."
+                f"This recipe needs projections with a multiple of {TILE} outputs, and {name} starts at a row that "
+                "is not. Convert the model with --recipe fp32."
             )
     return places

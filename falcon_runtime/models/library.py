@@ -103,7 +103,7 @@ def find_model(model: str | None, models_dir: Path) -> Model:
             f"python -m falcon_runtime convert {shlex.quote(model)}. Then it is called {checkpoint}."
         )
     raise UnknownModel(
-        f"There is no model {model!r}. Give the folder of a converted model, or a name: "
+        f"There is no model {model!r}. Name the folder of a converted model, or one of: "
         f"{', '.join(sorted(set(CATALOG) | set(converted_models(models_dir))))}."
     )
 

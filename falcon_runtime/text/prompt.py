@@ -103,7 +103,9 @@ def _check_answerable(turns: Turns) -> None:
             "continued."
         )
     if not any(turn["role"] == "user" for turn in turns):
-        raise InvalidRequest("No message is the user's. The assistant needs one to answer: put it before its own.")
+        raise InvalidRequest(
+            "There is no user message. The assistant needs one to answer: put it before the assistant's."
+        )
     if role == "user" and not content.strip():
         raise InvalidRequest("The message is empty. The user's last message must say something.")
     if not content.strip():

@@ -276,7 +276,7 @@ def indexed(*names: str) -> Callable[[Path], None]:
         (configure(intermediate_size=None), ["does not say intermediate_size"]),
         (configure(num_key_value_heads=-2), ["num_key_value_heads is -2"]),
         (configure(num_key_value_heads=3), ["4 heads and 3 for keys and values"]),
-        (configure(num_attention_heads=5, num_key_value_heads=1, head_dim=None), ["says no head_dim"]),
+        (configure(num_attention_heads=5, num_key_value_heads=1, head_dim=None), ["and no head_dim"]),
         (configure(head_dim=15), ["head_dim of 15"]),
         (configure(max_position_embeddings="2k"), ["max_position_embeddings is '2k'"]),
         (configure(rms_norm_eps="1e-5"), ["rms_norm_eps is '1e-5'"]),

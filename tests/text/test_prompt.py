@@ -302,7 +302,7 @@ def test_a_continued_answer_is_one_answer_afterwards(encoder: Encoder) -> None:
         ([user(" \n")], "message is empty"),
         ([user("Hello"), assistant("")], "assistant's message at the end is empty"),
         ([user("Hello"), assistant(" \n")], "assistant's message at the end is empty"),
-        ([SYSTEM, assistant("Once upon")], "No message is the user's"),
+        ([SYSTEM, assistant("Once upon")], "There is no user message"),
         ([SYSTEM], "last message is the system's"),
         ([user("Hello"), SYSTEM], "last message is the system's"),
     ],
