@@ -119,7 +119,7 @@ def test_chat_answers_each_line(small_model: Path) -> None:
     flags = ["--temperature", "0", "--max-new-tokens", "4", "--system", "Be kind."]
     done = run("chat", "--model", str(small_model), *flags, models_dir=small_model.parent, input="Hello\n\nAgain\n")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("[read ") == 2
+    assert done.stderr.count("[prefill ") == 2
     assert len(done.stdout.splitlines()) >= 2
 
 
@@ -143,7 +143,7 @@ def test_bytes_that_are_no_text_become_replacement_characters(small_model: Path)
     assert done.returncode == 0, done.stderr
     # A token for each of U+FFFD's three bytes, in the system prompt and in the message; then the second message.
     assert b"[prefill 9 tokens" in done.stderr
-    assert done.stderr.count(b"[read ") == 2
+    assert done.stderr.count(b"[prefill ") == 2
 
 
 def test_files_whose_names_are_no_text_are_found(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_text_of_an_encoding_that_the_file_does_not_say(tmp_path: Path, text: st
 def test_what_could_be_several_texts_is_never_guessed(tmp_path: Path, text: str, encoding: str) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(text.encode(encoding))
-    with pytest.raises(InvalidRequest, match=r"encoding of a\.txt cannot be told.*UTF-8"):
+    with pytest.raises(InvalidRequest, match=r"encoding of a\.txt cannot be determined.*UTF-8"):
         read_document(path)
 
 
