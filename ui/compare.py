@@ -46,78 +46,102 @@ class Side(NamedTuple):
 
 def build(fleet: Fleet, sampling: Sampling, opening: Opening, offer: Offer) -> None:
     """Lays the tab out and connects its events."""
-    gr.Markdown(
-        "Ask two models, two recipes of one, or one at two temperatures, and see what differs. The other settings are "
-        "shared.",
-        elem_classes="hint",
-    )
-    examples = Chips(lambda: {example: example for example in fleet.current.defaults.examples.compare}, opening)
-    prompt = gr.Textbox(
-        "", label="Prompt", placeholder="What should both answer?", lines=1, max_lines=6, elem_id="compare-prompt"
-    )
-    offered = choices(fleet, offer)
-    models, temperatures, shown, lines = [], [], [], []
-    with gr.Row(elem_id="sides"):
-        for i, side in enumerate(SIDES):
-            with gr.Column(min_width=260):
-                models.append(gr.Dropdown(offered, value=fleet.current.name, label=f"{side} model", interactive=True))
-                temperatures.append(
-                    gr.Slider(0, 2, value=0.8 * i, step=0.05, label=f"{side} temperature", interactive=True)
-                )
-                lines.append(gr.HTML(stats.IDLE))
-                shown.append(answers.block(f"{side} answer", elem_classes="compare-answer"))
-    with gr.Row(elem_classes="actions"):
-        start = gr.Button("Compare", variant="primary", elem_id="compare-start")
-        stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run")
-        clearing = Clearing()
-        share = gr.Button("Link")
-        resume = gr.Button("Continue", visible="hidden", elem_classes="continue")
-    linked = gr.HTML("")
-    line = gr.HTML(stats.IDLE, visible="hidden")  # Each side has a line of its own.
-    difference = gr.HTML("", elem_id="difference")
-    sides_state, latest_state, ended_state = gr.State([]), gr.State([]), gr.State([])
+    tab = CompareTab(fleet, opening, offer)
+    tab.connect_runs(sampling)
+    tab.connect_clearing()
+    texts = {"text": tab.prompt, "left": tab.models[0], "right": tab.models[1]}
+    link.wire(tab.share, tab.linked, "compare", texts, sampling)
+    opening.fill("compare", texts)
+    opening.opened.then(lambda: [gr.Dropdown(choices(fleet, offer)) for _ in SIDES], None, tab.models, **INSTANT)
 
-    def answer(sides: list[Side], *values: Any) -> Iterator[tuple[Any, ...]]:
+
+class CompareTab:
+    """The components of the tab, and the functions that their events call. Lists have one component for each side."""
+
+    def __init__(self, fleet: Fleet, opening: Opening, offer: Offer) -> None:
+        self._fleet = fleet
+        gr.Markdown(
+            "Ask two models, two recipes of one, or one at two temperatures, and see what differs. The other settings "
+            "are shared.",
+            elem_classes="hint",
+        )
+        self.examples = Chips(
+            lambda: {example: example for example in fleet.current.defaults.examples.compare}, opening
+        )
+        self.prompt = gr.Textbox(
+            "", label="Prompt", placeholder="What should both answer?", lines=1, max_lines=6, elem_id="compare-prompt"
+        )
+        self._lay_out_sides(choices(fleet, offer))
+        with gr.Row(elem_classes="actions"):
+            self.start = gr.Button("Compare", variant="primary", elem_id="compare-start")
+            self.stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run")
+            self.clearing = Clearing()
+            self.share = gr.Button("Link")
+            self.resume = gr.Button("Continue", visible="hidden", elem_classes="continue")
+        self.linked = gr.HTML("")
+        self.line = gr.HTML(stats.IDLE, visible="hidden")  # Each side has a line of its own.
+        self.difference = gr.HTML("", elem_id="difference")
+        self.sides, self.latest, self.ended = gr.State([]), gr.State([]), gr.State([])
+
+    def _lay_out_sides(self, offered: list[tuple[str, str]]) -> None:
+        self.models: list[gr.Dropdown] = []
+        self.temperatures: list[gr.Slider] = []
+        self.lines: list[gr.HTML] = []
+        self.shown: list[gr.HTML] = []
+        with gr.Row(elem_id="sides"):
+            for i, side in enumerate(SIDES):
+                with gr.Column(min_width=260):
+                    self.models.append(
+                        gr.Dropdown(offered, value=self._fleet.current.name, label=f"{side} model", interactive=True)
+                    )
+                    self.temperatures.append(
+                        gr.Slider(0, 2, value=0.8 * i, step=0.05, label=f"{side} temperature", interactive=True)
+                    )
+                    self.lines.append(gr.HTML(stats.IDLE))
+                    self.shown.append(answers.block(f"{side} answer", elem_classes="compare-answer"))
+
+    def connect_runs(self, sampling: Sampling) -> None:
+        prepared = [*self.shown, self.difference, self.sides, self.latest]
+        locked = [*self.clearing.buttons, *self.models, *self.temperatures]
+        Runs(self.start, self.stop, self.line, locked=locked).wire(
+            self._answer,
+            [self.sides, *sampling.components],
+            [*self.shown, *self.lines, self.latest],
+            [
+                Start([self.start.click], begin, [self.prompt, *self.models, *self.temperatures], prepared),
+                Start([self.resume.click], go_on, [self.sides, self.ended], prepared),
+            ],
+            Keep(keep, [self.latest], [*self.shown, *self.lines, self.difference, self.ended]),
+        )
+        submit_with(self.prompt, self.start)
+
+    def connect_clearing(self) -> None:
+        self.examples.click(lambda example: example, [], [self.prompt])
+        states = [self.sides, self.latest, self.ended]
+        self.clearing.wire(
+            [self.prompt, *self.shown, *self.lines, self.line, self.difference, *states],
+            ["", "", "", stats.IDLE, stats.IDLE, stats.IDLE, "", [], [], []],
+            [self.prompt],
+            [self.start.click, *self.examples.clicks],
+        )
+
+    def _answer(self, sides: list[Side], *values: Any) -> Iterator[tuple[Any, ...]]:
         shared, lines = controls.values(*values), [Lines() for _ in sides]
-        with closing(together([write(fleet, side, shared) for side in sides])) as source:
+        with closing(together([write(self._fleet, side, shared) for side in sides])) as source:
             for latest in source:
                 both = overall(latest)
                 texts = [answers.render(update.text, live=not update.finish_reason) for update in latest]
                 said = [line.show(update) for line, update in zip(lines, latest, strict=True)]
                 yield *texts, *said, latest, stats.line(both), both
 
-    def keep(last: Update, latest: list[Update]) -> tuple[Any, ...]:
-        """Shows both sides as they ended, and what differs."""
-        stopped = last.finish_reason is None and not last.error
-        ended = [stats.ended(update, stopped) for update in latest]
-        texts = [answers.render(update.text) for update in ended] or [gr.skip() for _ in SIDES]
-        said = [stats.line(update) for update in ended] or [gr.skip() for _ in SIDES]
-        return *texts, *said, compare(ended) if ended else "", ended
 
-    page = [*shown, difference, sides_state, latest_state]
-    runs = Runs(start, stop, line, locked=[*clearing.buttons, *models, *temperatures])
-    runs.wire(
-        answer,
-        [sides_state, *sampling.components],
-        [*shown, *lines, latest_state],
-        [
-            Start([start.click], begin, [prompt, *models, *temperatures], page),
-            Start([resume.click], go_on, [sides_state, ended_state], page),
-        ],
-        Keep(keep, [latest_state], [*shown, *lines, difference, ended_state]),
-    )
-    submit_with(prompt, start)
-    examples.click(lambda example: example, [], [prompt])
-    clearing.wire(
-        [prompt, *shown, *lines, line, difference, sides_state, latest_state, ended_state],
-        ["", "", "", stats.IDLE, stats.IDLE, stats.IDLE, "", [], [], []],
-        [prompt],
-        [start.click, *examples.clicks],
-    )
-    texts = {"text": prompt, "left": models[0], "right": models[1]}
-    link.wire(share, linked, "compare", texts, sampling)
-    opening.fill("compare", texts)
-    opening.opened.then(lambda: [gr.Dropdown(choices(fleet, offer)) for _ in SIDES], None, models, **INSTANT)
+def keep(last: Update, latest: list[Update]) -> tuple[Any, ...]:
+    """Shows both sides as they ended, and what differs."""
+    stopped = last.finish_reason is None and not last.error
+    ended = [stats.ended(update, stopped) for update in latest]
+    texts = [answers.render(update.text) for update in ended] or [gr.skip() for _ in SIDES]
+    said = [stats.line(update) for update in ended] or [gr.skip() for _ in SIDES]
+    return *texts, *said, compare(ended) if ended else "", ended
 
 
 def begin(prompt: str, left: str, right: str, *temperatures: float) -> tuple[Any, ...]:

@@ -41,81 +41,90 @@ class Shown(NamedTuple):
 
 
 def build(fleet: Fleet, offer: Offer, recommended: str | None) -> None:
-    """Lays the menu out and connects its events."""
-    if offer == "none":
-        return
-    with gr.Accordion("Models", open=False, elem_id="models") as accordion:
-        menu = gr.Radio(label="Model", show_label=False, elem_id="model-menu")
-        details = gr.HTML("", elem_id="model-details")
-        with gr.Row(elem_classes="actions"):
-            use = gr.Button("Use this model", variant="primary", interactive=False, elem_id="use-model")
-            dismiss = gr.Button("Dismiss", visible=False, elem_id="dismiss-failure")
-        notice = gr.HTML("", elem_id="model-notice")
-        begun = gr.State(None)
-        watching = gr.Timer(WATCH_S, active=False)
+    """Lays the menu out and connects its events, unless there is nothing to choose."""
+    if offer != "none":
+        ModelMenu(fleet, offer, recommended).connect()
 
-    def offered() -> list[Choice]:
-        return [choice for choice in fleet.choices() if offer == "all" or choice.converted]
 
-    def refresh(chosen: str | None, begun: FalconRuntime | None) -> Menu:
+class ModelMenu:
+    """The components of the menu, and the functions that their events call."""
+
+    def __init__(self, fleet: Fleet, offer: Offer, recommended: str | None) -> None:
+        self._fleet, self._offer, self._recommended = fleet, offer, recommended
+        with gr.Accordion("Models", open=False, elem_id="models") as self.accordion:
+            self.models = gr.Radio(label="Model", show_label=False, elem_id="model-menu")
+            self.details = gr.HTML("", elem_id="model-details")
+            with gr.Row(elem_classes="actions"):
+                self.use = gr.Button("Use this model", variant="primary", interactive=False, elem_id="use-model")
+                self.dismiss = gr.Button("Dismiss", visible=False, elem_id="dismiss-failure")
+            self.notice = gr.HTML("", elem_id="model-notice")
+            self.begun = gr.State(None)
+            self.watching = gr.Timer(WATCH_S, active=False)
+
+    def connect(self) -> None:
+        menu = [self.models, self.details, self.use]
+        shown = [self.notice, self.dismiss, self.begun, self.watching, *menu]
+        self.accordion.expand(self._refresh, [self.models, self.begun], menu, **INSTANT)
+        self.models.input(self._describe, [self.models, self.begun], [self.details, self.use], **INSTANT)
+        self.use.click(self._switch, [self.models], shown, **INSTANT)
+        self.watching.tick(self._watch, [self.models, self.begun], shown, **INSTANT)
+        self.dismiss.click(self._forget, [self.models], shown, **INSTANT)
+
+    def _offered(self) -> list[Choice]:
+        return [choice for choice in self._fleet.choices() if self._offer == "all" or choice.converted]
+
+    def _refresh(self, chosen: str | None, begun: FalconRuntime | None) -> Menu:
         """The models as they are now."""
-        titles = {choice.name: label(choice, fleet, recommended) for choice in offered()}
-        chosen = chosen if chosen in titles else fleet.current.name
+        titles = {choice.name: label(choice, self._fleet, self._recommended) for choice in self._offered()}
+        chosen = chosen if chosen in titles else self._fleet.current.name
         models = gr.Radio([(title, name) for name, title in titles.items()], value=chosen)
-        return Menu(models, *describe(chosen, begun))
+        return Menu(models, *self._describe(chosen, begun))
 
-    def describe(chosen: str | None, begun: FalconRuntime | None) -> tuple[str, gr.Button]:
+    def _describe(self, chosen: str | None, begun: FalconRuntime | None) -> tuple[str, gr.Button]:
         """The model that is looked at: what it takes, and what would be done."""
-        choice = next((choice for choice in fleet.choices() if choice.name == chosen), None)
+        choice = next((choice for choice in self._fleet.choices() if choice.name == chosen), None)
         if choice is None:
             return "", gr.Button(interactive=False)
         words = "Use this model" if choice.converted else "Agree to the licence, download and convert"
         if begun and begun.name == choice.name and begun.status.state == "failed":
             words = "Try again"
-        if choice.name == fleet.current.name:
+        if choice.name == self._fleet.current.name:
             words = "In use"
-        elif fleet.preparing and choice.name == fleet.preparing.name:
+        elif self._fleet.preparing and choice.name == self._fleet.preparing.name:
             words = "Being prepared"
         return details_of(choice), gr.Button(words, interactive=words not in ("In use", "Being prepared"))
 
-    def switch(chosen: str) -> Shown:
+    def _switch(self, chosen: str) -> Shown:
         """Begins to make the model the one that answers; the header tells everybody how far it is."""
         try:
-            if chosen not in [choice.name for choice in offered()]:
-                return Shown(**refresh(chosen, None)._asdict())
-            coming = fleet.switch(chosen)
+            if chosen not in [choice.name for choice in self._offered()]:
+                return Shown(**self._refresh(chosen, None)._asdict())
+            coming = self._fleet.switch(chosen)
         except FalconError as error:
-            return over(failed(str(error)), None, chosen, dismissible=True)
+            return self._over(failed(str(error)), None, chosen, dismissible=True)
         words = f"{coming.title} is being prepared: the top of the page shows how far it is. Running answers finish."
-        return Shown(said(words), gr.Button(visible=False), coming, gr.Timer(active=True), *refresh(chosen, coming))
+        menu = self._refresh(chosen, coming)
+        return Shown(said(words), gr.Button(visible=False), coming, gr.Timer(active=True), *menu)
 
-    def watch(chosen: str, begun: FalconRuntime | None) -> Shown:
+    def _watch(self, chosen: str, begun: FalconRuntime | None) -> Shown:
         """What became of the switch that this visitor began; nobody else is told if it failed."""
         if begun is None:  # It was dismissed in this instant.
             return Shown()
-        state = begun.status.state
-        if state != "failed" and (begun is fleet.preparing or (begun is fleet.current and state != "ready")):
+        state, is_current = begun.status.state, begun is self._fleet.current
+        if state != "failed" and (begun is self._fleet.preparing or (is_current and state != "ready")):
             return Shown()
         if state == "failed":
             words = f"{begun.title} could not be prepared: {begun.status.message}"
-            return over(failed(words), begun, chosen, dismissible=True)
-        return over(said(f"{begun.title} answers now." if begun is fleet.current else ""), begun, chosen)
+            return self._over(failed(words), begun, chosen, dismissible=True)
+        return self._over(said(f"{begun.title} answers now." if is_current else ""), begun, chosen)
 
-    def forget(chosen: str) -> Shown:
-        return over("", None, chosen)
+    def _forget(self, chosen: str) -> Shown:
+        return self._over("", None, chosen)
 
-    def over(notice: str, begun: FalconRuntime | None, chosen: str, dismissible: bool = False) -> Shown:
+    def _over(self, notice: str, begun: FalconRuntime | None, chosen: str, dismissible: bool = False) -> Shown:
         """A switch is over, or was never begun."""
-        return Shown(notice, gr.Button(visible=dismissible), begun, gr.Timer(active=False), *refresh(chosen, begun))
-
-    accordion.expand(refresh, [menu, begun], [menu, details, use], **INSTANT)
-    menu.input(describe, [menu, begun], [details, use], **INSTANT)
-    for event, function, inputs in (
-        (use.click, switch, [menu]),
-        (watching.tick, watch, [menu, begun]),
-        (dismiss.click, forget, [menu]),
-    ):
-        event(function, inputs, [notice, dismiss, begun, watching, menu, details, use], **INSTANT)
+        menu = self._refresh(chosen, begun)
+        return Shown(notice, gr.Button(visible=dismissible), begun, gr.Timer(active=False), *menu)
 
 
 def label(choice: Choice, fleet: Fleet, recommended: str | None) -> str:
