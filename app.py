@@ -100,7 +100,7 @@ def serve(fleet: Fleet, models: Plan, options: argparse.Namespace) -> None:
             f"The page cannot be opened on {host}, port {port}: the port is in use, or the address is not this "
             "machine's. Choose others with --port and --host."
         ) from error
-    print(f"The page is at {demo.local_url}", flush=True)
+    tell(f"The page is at {demo.local_url}")
     threading.Thread(target=prepare, args=(fleet, models, options), name="falcon-prepare", daemon=True).start()
     while True:
         time.sleep(3600)  # Gradio's own waiting would, after an interrupt, wait for every open page.
@@ -120,7 +120,7 @@ def prepare(fleet: Fleet, models: Plan, options: argparse.Namespace) -> None:
     if models.then and reaches_hub(models.then, fleet):
         try:
             coming = fleet.switch(models.then, status_printer())
-            print(f"{coming.title} is being prepared, and answers as soon as it is ready.", flush=True)
+            tell(f"{coming.title} is being prepared, and answers as soon as it is ready.")
         except FalconError as error:
             logger.error("%s", error)
     elif not models.then and options.model is None and not options.offline:
@@ -130,13 +130,12 @@ def prepare(fleet: Fleet, models: Plan, options: argparse.Namespace) -> None:
 def offer(fleet: Fleet, choice: Choice | None) -> None:
     """Tells the owner which Falcon could answer in place of the model that does."""
     if choice is None:
-        print(f"No Falcon fits this machine and answers at reading speed: {fleet.current.title} answers.", flush=True)
+        tell(f"No Falcon fits this machine and answers at reading speed: {fleet.current.title} answers.")
     elif choice.name != fleet.current.name and (choice.converted or reaches_hub(choice.name, fleet)):
         size = "" if choice.converted else f", {choice.download_bytes / 1e9:.1f} GB to download,"
-        print(
+        tell(
             f"{choice.title}{size} is the largest Falcon that answers at reading speed on this machine:\n"
             f"  python app.py --model {choice.name}",
-            flush=True,
         )
 
 
@@ -145,6 +144,12 @@ def reaches_hub(name: str, fleet: Fleet) -> bool:
     if problem := hub_problem(name):
         logger.warning("The model hub cannot be reached for %s (%s): %s answers.", name, problem, fleet.current.title)
     return problem is None
+
+
+def tell(words: object) -> None:
+    """Prints a line, whole: several threads do, and `print` writes a line's end apart from the line."""
+    sys.stdout.write(f"{words}\n")
+    sys.stdout.flush()
 
 
 def status_printer() -> Callable[[Status], None]:
@@ -156,7 +161,7 @@ def status_printer() -> Callable[[Status], None]:
         nonlocal printed
         step = (status.state, int((status.progress or 0) * 20))
         if step != printed and status.state != "failed":
-            print(status, flush=True)
+            tell(status)
             printed = step
 
     return report
