@@ -4,7 +4,6 @@ Each stands between `<!-- NAME -->` and `<!-- end of NAME -->`.
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -40,19 +39,16 @@ def models() -> str:
 def commands() -> str:
     parser = arguments.build_parser()
     (found,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    rows = [(f"`falcon {choice.dest}`", choice.help or "", own_flags(found, choice.dest)) for choice in choices(found)]
+    names = {choice.dest: choice.help or "" for choice in found._choices_actions}
+    rows = [(f"`falcon {name}`", description, own_flags(found.choices[name])) for name, description in names.items()]
     return table(["command", "what it does", "arguments of its own"], rows)
 
 
-def choices(found: argparse.Action) -> Iterable[argparse.Action]:
-    return found._choices_actions  # type: ignore[attr-defined, no-any-return]
-
-
-def own_flags(found: argparse.Action, name: str) -> str:
+def own_flags(command: argparse.ArgumentParser) -> str:
     """The arguments that no group of commands shares."""
     shared = {"help", "quiet", "verbose", "model", "backend", "threads", *SamplingParams.model_fields}
-    actions = found.choices[name]._actions  # type: ignore[index, call-overload]
-    return " ".join(f"`{flag(action)}`" for action in actions if action.dest not in shared or not action.option_strings)
+    own = [action for action in command._actions if action.dest not in shared or not action.option_strings]
+    return " ".join(f"`{flag(action)}`" for action in own)
 
 
 def flag(action: argparse.Action) -> str:
@@ -91,9 +87,11 @@ TABLES: dict[str, Callable[[], str]] = {
 def filled(text: str) -> str:
     """`text` with its tables as the code has them now."""
     for name, make in TABLES.items():
-        pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
-        assert pattern.search(text), f"There is no place for {name}."
-        text = pattern.sub(lambda match, make=make: f"{match[1]}{make()}\n{match[2]}", text)  # type: ignore[misc]
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, _, rest = text.partition(begin)
+        _, found, after = rest.partition(end)
+        assert found, f"There is no place for {name}."
+        text = f"{before}{begin}{make()}\n{end}{after}"
     return text
 
 
