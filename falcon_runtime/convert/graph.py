@@ -10,7 +10,7 @@ are used here are private, and pinned with it.
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -35,6 +35,9 @@ ACTIVATION_ARENA, CACHE_ARENA = 1, 2
 """Memory ids. The second holds the KV caches and nothing else."""
 TABLES = ("cos", "sin")
 """RoPE's tables [context, head_dim]: with the KV caches all that depends on the context."""
+
+TIED: Mapping[str, str] = {"head.weight": "embed.weight"}
+"""The `same` of a graph whose output layer is its embedding."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Graph:
     """Weights among the program's constants, by their index in `constant_buffer`."""
     named: dict[str, str | bytes] = field(default_factory=dict)
     """What the delegates look up by key: the name of a weight, or bytes."""
-    same: dict[str, str] = field(default_factory=dict)
+    same: Mapping[str, str] = field(default_factory=dict)
     """Weights that are another one, by name, and take no place of their own."""
 
     def layout(self) -> Layout:

@@ -36,7 +36,7 @@ from torch.utils._pytree import tree_structure, treespec_dumps
 
 from ..models.architecture import MAX_ROWS, MAX_TOKENS, Architecture, cache_tokens
 from ..models.recipes import LayerSchemes, Scheme, Schemes
-from .graph import ACTIVATION_ARENA, CACHE_ARENA, TABLES, Graph, Stored, Weight, allocation
+from .graph import ACTIVATION_ARENA, CACHE_ARENA, TABLES, TIED, Graph, Stored, Weight, allocation
 
 OPERATORS = (
     "falcon::embedding",
@@ -88,7 +88,7 @@ class _Writer:
         x = self._call("aten::index_select", [x, self._value(Int(1)), self._rows], odd, MAX_ROWS, a.hidden)
         weight = self._packed("head", schemes.head, a.vocabulary, a.hidden)
         logits = self._normed(x, "norm", weight, scratch, MAX_ROWS, a.vocabulary, precise=True)
-        same = {"head.weight": "embed.weight"} if schemes.shared else {}
+        same = TIED if schemes.shared else {}
         return Graph(self._program(logits), self._weights, self._constants, same=same)
 
     def _layer(self, name: str, schemes: LayerSchemes, x: int, even: int, odd: int, scratch: int) -> int:

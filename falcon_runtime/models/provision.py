@@ -1,10 +1,9 @@
 """Provisioning a catalogue model: its download and conversion, in a process of their own (`convert/worker.py`)."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import ConversionFailed, FalconError
-from ..status import Status
+from ..status import Report, Status
 from ..system.child import Child
 from .catalog import CatalogEntry
 
@@ -17,7 +16,7 @@ class Provisioning:
         self._child: Child | None = None
         self._stopped = False
 
-    def run(self, report: Callable[[Status], None] = lambda status: None) -> None:
+    def run(self, report: Report = lambda status: None) -> None:
         """Returns when the model is there. Errors: DownloadFailed, ConversionFailed."""
         report(Status("downloading", f"Downloading {self._entry.title}"))
         arguments = self._entry.name, self._entry.recipe, str(self._folder)

@@ -15,7 +15,7 @@ from executorch.exir.tensor import ALIGNMENT
 
 from ...models.architecture import MAX_ROWS, MAX_TOKENS, Architecture
 from ...models.recipes import Schemes
-from ..graph import Graph, Stored, Weight
+from ..graph import TIED, Graph, Stored, Weight
 from .graph import TracedGraph, key_of, rekey
 from .llama import Llama
 from .stack import shortened, stacked
@@ -31,12 +31,12 @@ def traced_graph(
 ) -> Graph:
     """The graph of a Llama of this shape and these schemes, with KV caches for `slots` sequences of `context` tokens.
 
-    Takes half a minute, and the memory of three layers and the output layer. `traced` is called when tracing is done
-    and lowering, most of the whole, begins.
+    Takes ten seconds to a minute, and the memory of three layers and the output layer. `traced` is called when tracing
+    is done and lowering, most of the whole, begins.
     """
     graph = trace(architecture, schemes, traced)
     graph = stacked(graph, [str(layer) for layer in schemes.layers]).with_caches(slots, context)
-    graph.same = {"head.weight": "embed.weight"} if schemes.shared else {}
+    graph.same = TIED if schemes.shared else {}
     return graph
 
 
