@@ -1,25 +1,25 @@
 """The demo: `python app.py` opens the page at once and prepares the model while it is up."""
 
-import argparse
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
-from typing import get_args
+from typing import NoReturn
 
 from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
-from falcon_runtime.models.choosing import Offer, Plan, hub_problem, plan
+from falcon_runtime.models.choosing import Plan, hub_problem, plan
 from falcon_runtime.models.library import Choice, default_models_dir
 from falcon_runtime.status import Status
+from falcon_runtime.system.child import kill_children
+from settings import BadSetting, Settings, read_settings
 
 logger = logging.getLogger(__name__)
-
-OFFLINE = ("FALCON_OFFLINE", "HF_HUB_OFFLINE")
-"""Variables that are as good as --offline."""
 
 
 class CannotListen(FalconError):
@@ -27,81 +27,56 @@ class CannotListen(FalconError):
 
 
 def main() -> int:
-    """Serves the page until it is interrupted; the exit code."""
-    options = parse_arguments()
+    """Serves the page until the program is ended; the exit code where it cannot."""
     logging.basicConfig(format="%(message)s")
-    # Containers and Spaces end a program with SIGTERM: leave as after Ctrl-C, so that the engine's process ends too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    uploads = tempfile.mkdtemp(prefix="falcon-uploads-")
+    os.environ["GRADIO_TEMP_DIR"] = uploads
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: leave(uploads))
     try:
-        models = plan(options.model, default_models_dir(), "SPACE_ID" in os.environ, options.offline)
-        with Fleet(models.first, backend=options.backend) as fleet:
-            serve(fleet, models, options)
+        settings = read_settings(sys.argv[1:])
+        if settings.offline:
+            os.environ["HF_HUB_OFFLINE"] = "1"  # For the processes that this one starts.
+        models = plan(settings.model, default_models_dir(), settings.on_space, settings.offline)
+        with Fleet(models.first, backend=settings.backend, limits=settings) as fleet:
+            serve(fleet, models, settings)
     except FalconError as error:
         print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        pass
-    return 0
+        return 2 if isinstance(error, BadSetting) else 1
+    finally:
+        shutil.rmtree(uploads, ignore_errors=True)
 
 
-def parse_arguments() -> argparse.Namespace:
-    options = build_parser().parse_args()
-    # No stranger may make this machine download gigabytes.
-    private = options.host in ("127.0.0.1", "localhost", "::1") and not options.share
-    options.offer = options.offer or ("all" if private else "converted")
-    if options.offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # For the processes that this one starts.
-        options.offer = "converted" if options.offer == "all" else options.offer
-    return options
+def leave(uploads: str) -> NoReturn:
+    """Ends the program, whatever it is at: loading, downloading, converting, answering.
+
+    Threads that wait for something are not asked; there is nothing to finish, for files are put in place by renames.
+    """
+    kill_children()
+    shutil.rmtree(uploads, ignore_errors=True)
+    if tunneling := sys.modules.get("gradio.tunneling"):
+        for tunnel in tunneling.CURRENT_TUNNELS:
+            tunnel.kill()
+    os._exit(0)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Flags win over the variables that Gradio, the hub's client and Spaces set."""
-    env = os.environ.get
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=env("FALCON_MODEL"), help="catalogue name, or folder of a converted model")
-    parser.add_argument("--host", default=env("GRADIO_SERVER_NAME", "127.0.0.1"), help="address to listen on")
-    parser.add_argument("--port", type=port, default=env("GRADIO_SERVER_PORT", "7860"), help="port to listen on")
-    parser.add_argument("--share", action="store_true", default=None, help="also open a public link through Gradio")
-    parser.add_argument(
-        "--offer",
-        choices=get_args(Offer),
-        default=env("FALCON_OFFER"),
-        help="which models visitors may switch to (default: all on a page that only this machine sees, else converted)",
-    )
-    parser.add_argument(
-        "--offline",
-        action="store_true",
-        default=any(env(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in OFFLINE),
-        help="download nothing from the model hub, and offer nothing that is there",
-    )
-    parser.add_argument("--backend", default="xnnpack", help="ExecuTorch backend that the model was lowered for")
-    return parser
-
-
-def port(text: str) -> int:
-    """Errors: ValueError."""
-    if not 0 < (number := int(text)) < 1 << 16:
-        raise ValueError
-    return number
-
-
-def serve(fleet: Fleet, models: Plan, options: argparse.Namespace) -> None:
+def serve(fleet: Fleet, models: Plan, settings: Settings) -> NoReturn:
     """Opens the page, then prepares the models, then serves until interrupted."""
-    import ui  # Gradio's import takes seconds, for which no error in the arguments should wait.
+    import ui  # Gradio's import takes seconds, for which no error in the settings should wait.
 
-    host, port, share = options.host, options.port, options.share
-    demo = ui.build(fleet, options.offer, models.recommended.name if models.recommended else None)
+    host, port = settings.host, settings.port
+    demo = ui.build(fleet, settings, settings.offered, models.recommended.name if models.recommended else None)
     bypass_proxies("127.0.0.1", "localhost", host)
+    options = ui.launch_options(settings)
     try:
-        demo.launch(server_name=host, server_port=port, share=share, prevent_thread_lock=True, **ui.launch_options())
+        demo.launch(server_name=host, server_port=port, share=settings.share, prevent_thread_lock=True, **options)
     except OSError as error:
         raise CannotListen(
             f"The page cannot be opened on {host}, port {port}: the port is in use, or the address is not this "
             "machine's. Choose others with --port and --host."
         ) from error
     tell(f"The page is at {demo.local_url}")
-    threading.Thread(target=prepare, args=(fleet, models, options), name="falcon-prepare", daemon=True).start()
+    threading.Thread(target=prepare, args=(fleet, models, settings), name="falcon-prepare", daemon=True).start()
     while True:
         time.sleep(3600)  # Gradio's own waiting would, after an interrupt, wait for every open page.
 
@@ -113,7 +88,7 @@ def bypass_proxies(*hosts: str) -> None:
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, [known, *hosts]))
 
 
-def prepare(fleet: Fleet, models: Plan, options: argparse.Namespace) -> None:
+def prepare(fleet: Fleet, models: Plan, settings: Settings) -> None:
     """Loads the first model, then begins to prepare the one that follows it; or offers the owner, who asked for none,
     the one that suits the machine. The terminal tells how all of it goes."""
     fleet.load(status_printer())
@@ -123,7 +98,7 @@ def prepare(fleet: Fleet, models: Plan, options: argparse.Namespace) -> None:
             tell(f"{coming.title} is being prepared, and answers as soon as it is ready.")
         except FalconError as error:
             logger.error("%s", error)
-    elif not models.then and options.model is None and not options.offline:
+    elif not models.then and settings.model is None and not settings.offline:
         offer(fleet, models.recommended)
 
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-FinishReason = Literal["stop", "length", "repetition", "cancelled"]
+FinishReason = Literal["stop", "length", "repetition", "time", "cancelled"]
 """`stop`: the model ended its answer or wrote a stop text; `length`: `max_new_tokens` or the context's end was reached;
-`repetition`: the model wrote the same words again and again; `cancelled`: the iterator was closed. What goes wrong is
-raised."""
+`repetition`: the model wrote the same words again and again; `time`: it took as long as an answer may; `cancelled`: the
+iterator was closed. What goes wrong is raised."""
 
 
 @dataclass(frozen=True)

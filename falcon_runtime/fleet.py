@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import FalconError, InvalidRequest, NotEnoughMemory, RuntimeClosed, UnknownModel
+from .limits import RequestLimits
 from .models.library import Choice, choices, default_models_dir, find_model
 from .models.manifest import Backend
 from .runtime import FalconRuntime
@@ -34,7 +35,9 @@ class Fleet:
         models_dir: str | Path | None = None,
         backend: Backend = "xnnpack",
         threads: int | None = None,
+        limits: RequestLimits | None = None,
     ):
+        self._limits = limits
         self._models_dir = Path(models_dir) if models_dir else default_models_dir()
         self._backend, self._threads = backend, threads
         # Reentrant, as the garbage collector may end a lease in a thread that holds it.
@@ -156,7 +159,7 @@ class Fleet:
             runtime.close()
 
     def _make(self, name: str | None) -> FalconRuntime:
-        runtime = FalconRuntime(name, self._models_dir, self._backend, self._threads)
+        runtime = FalconRuntime(name, self._models_dir, self._backend, self._threads, self._limits)
         self._newest[runtime.name] = runtime
         return runtime
 

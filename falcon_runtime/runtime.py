@@ -3,7 +3,9 @@
 Thin: it provisions and loads, renders the prompt, hands it to the engine and turns the engine's steps into text.
 """
 
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,7 +16,9 @@ from typing import TYPE_CHECKING
 
 from .chunk import Chunk, TokenLogprobs
 from .engine.client import Engine, StepStream
+from .engine.request import Step
 from .errors import FalconError, InvalidRequest, RuntimeClosed
+from .limits import RequestLimits
 from .models.backends import check_backend, check_convertible
 from .models.catalog import CatalogEntry
 from .models.defaults import Defaults, defaults_of
@@ -49,6 +53,7 @@ class Generation:
         stop: Sequence[str],
         dropped_messages: int = 0,
         record: Record | None = None,
+        seconds: float | None = None,
     ):
         self.prompt = tuple(prompt)
         """The prompt's token ids as the engine got them."""
@@ -60,6 +65,7 @@ class Generation:
         """Special tokens, which have no text, that a stop text spells."""
         self._dropped_messages = dropped_messages
         self._record = record
+        self._seconds, self._ends = seconds, math.inf
         self._count = 0
         self._over = False
 
@@ -76,6 +82,9 @@ class Generation:
         if self._stops.met:
             finish = "stop"
             self._steps.close()
+        elif finish is None and self._is_out_of_time(step):
+            finish = "time"
+            self._steps.close()
         self._over = finish is not None
         if self._over:
             passed.append(self._stops.rest())
@@ -89,6 +98,11 @@ class Generation:
             stats,
             tuple(piece.logprobs for piece in pieces if piece.logprobs),
         )
+
+    def _is_out_of_time(self, step: Step) -> bool:
+        if self._seconds and self._ends == math.inf and not step.stats.queue_position:
+            self._ends = time.monotonic() + self._seconds
+        return time.monotonic() > self._ends
 
     def _piece(self, token: int, logprobs: TokenLogprobs | None) -> Piece:
         text = self._detokenizer.add(token)
@@ -109,7 +123,7 @@ class FalconRuntime:
     `model` is a name of the catalogue, alone or with a recipe (`NAME:int8`), or the folder of a converted model (None:
     FALCON_MODEL, else the embedded starter model), `models_dir` where converted models are kept (None:
     FALCON_MODELS_DIR, else `models` beside the package), `threads` how many the engine uses (None: the CPUs it may
-    use). Safe to use from several threads.
+    use), `limits` what one request may take. Safe to use from several threads.
 
     Errors: UnknownModel; the others come with `load` or the first request.
     """
@@ -120,7 +134,9 @@ class FalconRuntime:
         models_dir: str | Path | None = None,
         backend: Backend = "xnnpack",
         threads: int | None = None,
+        limits: RequestLimits | None = None,
     ):
+        self._limits = limits or RequestLimits()
         self._model: Model = find_model(model, Path(models_dir) if models_dir else default_models_dir())
         self._backend: Backend = backend
         self._engine = Engine(self._model.folder, threads)
@@ -239,7 +255,7 @@ class FalconRuntime:
         """
         manifest, encoder = self._ready()
         if isinstance(prompt, str):
-            tokens = encode_text(encoder, prompt, manifest.context)
+            tokens = encode_text(encoder, prompt, manifest.context, self._limits.prompt_characters)
         else:
             tokens = check_tokens(prompt, manifest.vocabulary, manifest.context)
         return self._start(tokens, self._over_defaults(params))
@@ -257,7 +273,14 @@ class FalconRuntime:
         params = self._over_defaults(params)
         # A seed promises the same text again: nothing may depend on how an earlier answer was spelled.
         transcripts = self._transcripts if params.seed is None else None
-        prompt = encode_chat(encoder, messages, manifest.context, params.max_new_tokens, transcripts)
+        prompt = encode_chat(
+            encoder,
+            messages,
+            manifest.context,
+            params.max_new_tokens,
+            transcripts,
+            self._limits.prompt_characters,
+        )
         record = self._transcripts.begin(prompt.text, prompt.tokens)
         return self._start(prompt.tokens, params, prompt.dropped_messages, record)
 
@@ -311,12 +334,14 @@ class FalconRuntime:
             raise InvalidRequest(
                 f"logit_bias: the model has no token {highest:,}; its tokens are 0 to {manifest.vocabulary - 1:,}."
             )
+        self._limits.check_prompt(len(tokens))
         steps = self._engine.submit(tokens, params)
-        return Generation(steps, encoder.tokenizer, tokens, params.stop, dropped_messages, record)
+        seconds = self._limits.answer_seconds
+        return Generation(steps, encoder.tokenizer, tokens, params.stop, dropped_messages, record, seconds)
 
     def _over_defaults(self, params: SamplingParams | None) -> SamplingParams:
         defaults = self.defaults.sampling
-        return defaults if params is None else params.over(defaults)
+        return self._limits.over(defaults if params is None else params.over(defaults), params)
 
     @property
     def _facts(self) -> Manifest | CatalogEntry | None:

@@ -1,28 +1,43 @@
 """The page. Nothing outside this package and app.py knows Gradio."""
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+# Gradio reads this when it is imported. It keeps figures of so many requests, and works on them after each one.
+os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.models.choosing import Offer
 
 from . import api, chat, compare, footer, generate, header, instruct, link, models, theme
 from .controls import Sampling
+from .door import Door
 from .link import Opening
+from .visitors import Allowed, Visitors
 
 HERE = Path(__file__).parent
-WAITING_REQUESTS = 64
+KEPT_S = 600
+"""How long a file stays that was uploaded and not used: one that is used goes at once."""
 
 
-def build(fleet: Fleet, offer: Offer = "all", recommended: str | None = None) -> gr.Blocks:
+class Limits(Allowed, Protocol):
+    """What the page takes."""
+
+    queue_length: int
+    upload_megabytes: int
+
+
+def build(fleet: Fleet, limits: Limits, offer: Offer = "all", recommended: str | None = None) -> gr.Blocks:
     """The page and its API endpoints, to be launched with `launch_options()`.
 
     Visitors may switch to the models of `offer`. `recommended` is the name of the catalogue model that suits the
     machine best.
     """
-    demo = api.Blocks(title=header.TITLE, analytics_enabled=False, fill_width=True)
+    demo = api.Blocks(title=header.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(60, KEPT_S))
     with demo:
         opening = Opening(demo)
         answering = header.build(demo, fleet, recommended)
@@ -43,19 +58,26 @@ def build(fleet: Fleet, offer: Offer = "all", recommended: str | None = None) ->
         opening.restore(tabs, sampling)
         footer.build(demo, fleet, answering)
         api.build(fleet)
-    demo.queue(max_size=WAITING_REQUESTS)
+    demo.queue(max_size=limits.queue_length)
     return demo
 
 
-def launch_options() -> dict[str, Any]:
+def launch_options(limits: Limits) -> dict[str, Any]:
     """The arguments of `launch()` that belong to the page's looks and behaviour."""
+    scripts = [path.read_text() for path in sorted(HERE.glob("script/*.js"))]
+    most = limits.upload_megabytes * 1_000_000
     return {
+        "app_kwargs": {
+            "middleware": [Middleware(Door, scripts=scripts, most=most), Middleware(Visitors, allowed=limits)]
+        },
         "theme": theme.build(),
         "css_paths": sorted(HERE.glob("style/*.css")),
-        "head": "".join(f"<script>{path.read_text()}</script>" for path in sorted(HERE.glob("script/*.js"))),
+        "head": "".join(f"<script>{script}</script>" for script in scripts),
         "favicon_path": HERE / "falcon.svg",
         "footer_links": ["api"],
         "ssr_mode": False,
         "run_history": False,
         "quiet": True,
+        "enable_monitoring": False,
+        "max_file_size": most,
     }

@@ -3,6 +3,7 @@
 import inspect
 import json
 import logging
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import wraps
@@ -24,6 +25,8 @@ from .streaming import Call, updates
 logger = logging.getLogger(__name__)
 
 Endpoint = Callable[..., Iterator[str]]
+OWN_FAULT = "The server could not handle this request because of an error of its own, which is in its log."
+WRONG_VALUES = "These are not the values that this event of the page takes. Reload the page."
 
 
 class Blocks(gr.Blocks):
@@ -34,7 +37,12 @@ class Blocks(gr.Blocks):
         parameters = block_fn.inputs
         if not any(isinstance(parameter, Api) for parameter in parameters):
             inputs = [on_scale(block, value) for block, value in zip(parameters, inputs, strict=False)]
-            values: list[Any] = await super().preprocess_data(block_fn, inputs, *options, **more)
+            try:
+                values: list[Any] = await super().preprocess_data(block_fn, inputs, *options, **more)
+            except gr.Error:
+                raise
+            except Exception:  # Its words may hold what a visitor has written, and would go to the log.
+                raise gr.Error(WRONG_VALUES, print_exception=False) from None
             return values
         if len(inputs) > len(parameters):
             raise gr.Error(
@@ -42,6 +50,23 @@ class Blocks(gr.Blocks):
                 print_exception=False,
             )
         return [*inputs, *[None] * (len(parameters) - len(inputs))]
+
+    async def process_api(self, *arguments: Any, **more: Any) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = await super().process_api(*arguments, **more)
+            return answer
+        except gr.Error:
+            raise
+        except Exception as error:
+            raise own_fault(error) from None
+
+
+def own_fault(error: Exception) -> gr.Error:
+    """An error that nobody foresaw, for the visitor. The log has where it arose, without its words, in which there may
+    be what the visitor has written."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("a request failed with %s:\n%s", type(error).__name__, where)
+    return gr.Error(OWN_FAULT, print_exception=False)
 
 
 def on_scale(block: Any, value: Any) -> Any:
@@ -156,12 +181,6 @@ def with_sampling(function: Endpoint) -> Endpoint:
             yield from function(**signature.bind(*values).arguments)
         except FalconError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        except Exception as error:
-            logger.exception("/%s failed", function.__name__)
-            raise gr.Error(
-                "The server could not handle this request because of an error of its own, which is in its log.",
-                print_exception=False,
-            ) from error
 
     setattr(endpoint, "__signature__", signature)  # noqa: B010  (Functions may have one.)
     endpoint.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}

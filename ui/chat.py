@@ -302,3 +302,5 @@ def take_in(path: str) -> tuple[Any, str]:
         return dump(from_json(Path(path).read_bytes())), stats.IDLE
     except InvalidRequest as error:
         return gr.skip(), stats.line(Update(error=str(error)))
+    finally:
+        Path(path).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from html import escape
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -209,6 +210,8 @@ def take_in(path: str, context: str) -> tuple[str, str]:
         return documents.read_document(path), stats.IDLE
     except FalconError as error:
         return context, stats.line(Update(error=str(error)))
+    finally:
+        Path(path).unlink(missing_ok=True)
 
 
 def begin(instruction: str, context: str, form: str, schema: str) -> Shown:
@@ -224,7 +227,7 @@ def go_on(asked: Asked, written: str) -> Shown:
 def keep(last: Update, asked: Asked) -> Kept:
     """An answer that is over: as text, as a table where it was asked for in JSON, and for going on with it."""
     written = asked.begun + last.text
-    over = last.finish_reason in ("stop", "length", "repetition")
+    over = last.finish_reason in ("stop", "length", "repetition", "time")
     return Kept(answers.render(written), tabulate(written, asked.schema) if over else "", written)
 
 

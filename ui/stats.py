@@ -11,6 +11,7 @@ FINISHED = {
     "stop": ("done", "Finished"),
     "length": ("paused", "Stopped at the length limit"),
     "repetition": ("paused", "Stopped: it was repeating itself"),
+    "time": ("paused", "Stopped at the time limit"),
     "cancelled": ("done", "Stopped"),
 }
 """How a run ended: the kind, for the colour, and in words."""
@@ -36,7 +37,7 @@ def line(update: Update) -> str:
 
 def can_go_on(update: Update) -> bool:
     """Whether the model was stopped before its answer ended, and has room for more."""
-    return update.finish_reason in ("length", "repetition") and not update.error and not _is_full(update)
+    return update.finish_reason in ("length", "repetition", "time") and not update.error and not _is_full(update)
 
 
 def ended(last: Update, stopped: bool) -> Update:

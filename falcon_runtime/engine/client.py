@@ -133,7 +133,7 @@ class EngineProcess:
         self._sending = threading.Lock()
         self._streams: dict[int, StepStream] = {}
         self._numbers = count()
-        self.alive = self._stopped = False
+        self.alive = False
 
     def await_ready(self, folder: Path, on_compiling: Callable[[], None]) -> None:
         """Returns when the model is loaded. Errors: those of `Engine.start`."""
@@ -169,7 +169,6 @@ class EngineProcess:
     def stop(self) -> None:
         """Ends the process and every stream; does not wait for a step to end. The process is gone then, its memory
         free."""
-        self._stopped = True
         self._child.kill()
 
     def _receive(self) -> None:
@@ -202,7 +201,7 @@ class EngineProcess:
     def _death(self) -> str:
         """How the process ended, in words; what it wrote goes to the log."""
         code, how = self._child.ended()
-        if not self._stopped:
+        if not self._child.killed:
             self._log.seek(0)
             wrote = self._log.read()[-4000:].decode(errors="replace")
             logger.error("the engine ended with code %d; it wrote:\n%s", code, wrote)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
@@ -26,23 +27,40 @@ class Child:
             stdin=subprocess.DEVNULL,
             stderr=stderr,
             pass_fds=[theirs.fileno()],
+            start_new_session=True,  # So that it can be ended with what it has started.
         )
+        _running.add(self)
         theirs.close()
         self.connection = Connection(ours.detach())
+        self.killed = False
+        """Whether it was us who ended it."""
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     def kill(self) -> None:
-        """Ends it, whatever it is at; its memory is free then."""
-        self._process.kill()  # It has nothing to finish, and may be suspended.
+        """Ends it and what it has started, whatever it is at; its memory is free then."""
+        self.killed = True
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)  # It has nothing to finish, and may be suspended.
         self._process.wait()
+        _running.discard(self)
 
     def ended(self) -> tuple[int, str]:
         """Its exit code, and how it ended in words. Waits until it has."""
         code = self._process.wait()
+        _running.discard(self)
         return code, f"signal {-code}, {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+_running: set[Child] = set()
+
+
+def kill_children() -> None:
+    """Ends all of them."""
+    for child in list(_running):
+        child.kill()
 
 
 def connect(socket: str) -> Connection:

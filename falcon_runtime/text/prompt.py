@@ -20,14 +20,14 @@ MAX_CHARACTERS = 1_000_000
 """More than any context holds; tokenizing it would only keep a processor busy."""
 
 
-def encode_text(encoder: Encoder, text: str, context: int) -> list[int]:
+def encode_text(encoder: Encoder, text: str, context: int, max_characters: int | None = None) -> list[int]:
     """Tokens of a text that is to be continued, with the special tokens that the tokenizer puts before a text.
 
     Errors: InvalidRequest; PromptTooLong unless a new token fits after them into `context`.
     """
     if not text:
         raise InvalidRequest("The prompt is empty. Write the beginning of the text that the model should continue.")
-    _check_size(text)
+    _check_size([text], max_characters)
     tokens = [*encoder.prefix, *encoder(text)]
     _check_length(tokens, context)
     return tokens
@@ -64,6 +64,7 @@ def encode_chat(
     context: int,
     max_new_tokens: int,
     transcripts: Transcripts | None = None,
+    max_characters: int | None = None,
 ) -> ChatPrompt:
     """A conversation as a prompt for the answer to its last message or, where that is the assistant's, for the rest of
     it.
@@ -76,7 +77,7 @@ def encode_chat(
         raise InvalidRequest("This model has no chat template: it can only continue text. Use generate.")
     turns = [{"role": _role(message), "content": whole(_content(message))} for message in messages]
     _check_answerable(turns)
-    _check_size(*(turn["content"] for turn in turns))
+    _check_size([turn["content"] for turn in turns], max_characters)
     kept, text, tokens = _fit(encoder, turns, context, min(max_new_tokens, context // 4))
     _check_length(tokens, context)
     # What to leave out depends on the conversation alone, so it was decided on fresh tokens.
@@ -158,11 +159,10 @@ def _check_length(tokens: Sequence[int], context: int) -> None:
         )
 
 
-def _check_size(*texts: str) -> None:
-    if (size := sum(map(len, texts))) > MAX_CHARACTERS:
-        raise PromptTooLong(
-            f"The prompt has {size:,} characters; more than {MAX_CHARACTERS:,} fit into no model's context. Shorten it."
-        )
+def _check_size(texts: Sequence[str], most: int | None) -> None:
+    most = most or MAX_CHARACTERS
+    if (size := sum(map(len, texts))) > most:
+        raise PromptTooLong(f"The prompt has {size:,} characters; at most {most:,} are taken here. Shorten it.")
 
 
 def _role(message: Message) -> str:

@@ -1,0 +1,137 @@
+"""The door: which of Gradio's routes are open, how much may come in, and what the page may do in a browser.
+
+Gradio serves many demos; what this one does not need is closed, so that nothing of a visitor can be fetched by another.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+API = "/gradio_api"
+PAGE = re.compile(
+    r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/pwa_icon(/\d+)?|/(assets|static)/.+"
+    rf"|{API}/(info|openapi\.json|app_id|startup-events|login_check|theme\.css)/?"
+    rf"|{API}/(heartbeat/\w+|queue/data|upload_progress|call/\w+/\w+)"
+)
+"""What can be read. Beside the page and its description: the streams of one's own session, whose name is the key."""
+CALLS = re.compile(rf"{API}/(queue/join|run/predict|call/(v2/)?\w+|cancel|reset|upload)/?")
+"""What can be called."""
+OPEN = {"GET": PAGE, "HEAD": PAGE, "POST": CALLS}
+
+SOURCES = {
+    "default-src": "'self'",
+    "base-uri": "'self'",
+    "connect-src": "'self'",
+    "font-src": "'self' data:",
+    "form-action": "'none'",
+    "frame-src": "'none'",
+    "img-src": "'self' data: blob:",
+    "object-src": "'none'",
+    "style-src": "'self' 'unsafe-inline'",
+    "worker-src": "'self' blob:",
+}
+"""Content-Security-Policy (W3C, level 3): whatever got into the page, nothing reaches out of it. Gradio compiles the
+functions that events have in the browser, hence `'unsafe-eval'`; its scripts are known by their hashes."""
+HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"permissions-policy": b"camera=(), microphone=(), geolocation=()",
+}
+SCRIPT = re.compile(rb"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
+
+
+class TooMuch(Exception):
+    """More is being sent than may be."""
+
+
+class Door:
+    """Middleware (ASGI) around the page. `scripts` are those that the page itself puts into its head; a request may
+    have `most` bytes."""
+
+    def __init__(self, app: ASGIApp, scripts: Iterable[str], most: int) -> None:
+        self._app, self._most = app, most
+        self._scripts = [_hash(script.encode()) for script in scripts]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            return await send({"type": "websocket.close", "code": 1000})
+        pattern = OPEN.get(scope["method"])
+        if not pattern or not pattern.fullmatch(scope["path"]):
+            return await refuse("There is nothing here.", 404)(scope, receive, send)
+        await self._pass(scope, receive, send)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began, size = False, 0
+        too_much = f"A request may have {self._most / 1e6:g} MB here. Send less."
+
+        async def count() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._most:
+                raise TooMuch
+            return message
+
+        async def tell(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        if _length(scope) > self._most:  # Before any of it is stored.
+            return await refuse(too_much, 413)(scope, receive, send)
+        try:
+            await self._app(scope, count, _Policy(tell, self._scripts).send)
+        except TooMuch:
+            if not began:
+                await refuse(too_much, 413)(scope, receive, send)
+
+
+class _Policy:
+    """Gives every answer its headers. A page waits until it is whole, for the hashes of the scripts in it."""
+
+    def __init__(self, send: Send, scripts: list[str]) -> None:
+        self._send, self._scripts = send, scripts
+        self._start: Message | None = None
+        self._page = b""
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *HEADERS.items()]
+            if (b"content-type", b"text/html") in [(name, value[:9]) for name, value in message["headers"]]:
+                self._start = message
+            else:
+                await self._send(message)
+        elif self._start:
+            self._page += message.get("body", b"")
+            if not message.get("more_body"):
+                hashes = [_hash(script) for script in SCRIPT.findall(self._page)]
+                policy = self._policy([*hashes, *self._scripts])
+                self._start["headers"].append((b"content-security-policy", policy.encode()))
+                await self._send(self._start)
+                await self._send({"type": "http.response.body", "body": self._page})
+        else:
+            await self._send(message)
+
+    def _policy(self, hashes: list[str]) -> str:
+        sources = SOURCES | {"script-src": " ".join(["'self'", "'unsafe-eval'", *hashes])}
+        return "; ".join(f"{kind} {allowed}" for kind, allowed in sources.items())
+
+
+def refuse(sentence: str, status: int, **headers: str) -> JSONResponse:
+    """An answer that says what is wrong, in the form that Gradio's clients show."""
+    return JSONResponse({"detail": sentence, "error": sentence}, status, headers)
+
+
+def _length(scope: Scope) -> int:
+    value = dict(scope["headers"]).get(b"content-length", b"")
+    return int(value) if value.isdigit() else 0
+
+
+def _hash(script: bytes) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'"
