@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .chunk import Chunk, TokenLogprobs
-from .engine.client import Engine, StepStream
+from .engine.client import Engine
 from .engine.request import Step
+from .engine.stream import StepStream
 from .errors import FalconError, InvalidRequest, RuntimeClosed
 from .limits import RequestLimits
 from .models.backends import check_backend, check_convertible
@@ -36,6 +37,7 @@ from .text.transcripts import Record, Transcripts
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+RESTARTING = "The engine has ended and starts again"
 COMPILING = "Compiling the engine for this processor, once"
 
 
@@ -222,6 +224,10 @@ class FalconRuntime:
     def status(self) -> Status:
         """Where the model is on its way, at this moment."""
         if self._status.state == "ready" and not self._engine.alive:
+            if self._engine.reviving:
+                pause = self._engine.pause_s
+                when = f" in {pause:.0f} s" if pause >= 1 else ""
+                return Status("loading", f"{RESTARTING}{when}")
             return Status("idle", "The engine has ended; it starts again with the next request")
         return self._status
 

@@ -9,7 +9,7 @@ import gradio as gr
 
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.models.catalog import STARTER
-from falcon_runtime.runtime import COMPILING
+from falcon_runtime.runtime import COMPILING, RESTARTING
 from falcon_runtime.status import Status
 
 from .runs import INSTANT
@@ -65,6 +65,8 @@ def _notice(fleet: Fleet, recommended: str | None) -> str:
     if status.state == "failed" or (status.state == "idle" and status.message):
         return _said(status.message)
     if status.state != "ready":
+        if status.message.startswith(RESTARTING):
+            return _said(f"{status.message}. Who was waiting is answered then.")
         return _said(f"{COMPILING}. {PATIENCE}" if status.message == COMPILING else PATIENCE, status)
     if coming:
         now = f"Now: {current.title}{', a small starter' if current.name == STARTER.name else ''}."

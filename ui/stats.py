@@ -37,7 +37,8 @@ def line(update: Update) -> str:
 
 def can_go_on(update: Update) -> bool:
     """Whether the model was stopped before its answer ended, and has room for more."""
-    return update.finish_reason in ("length", "repetition", "time") and not update.error and not _is_full(update)
+    broken = bool(update.error and update.text)
+    return (broken or update.finish_reason in ("length", "repetition", "time")) and not _is_full(update)
 
 
 def ended(last: Update, stopped: bool) -> Update:

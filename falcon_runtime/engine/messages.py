@@ -14,6 +14,9 @@ class Compiling:
 class Ready:
     """The model is loaded."""
 
+    forward_s: float
+    """Seconds that the longest forward takes. While there is work, each one brings a message."""
+
 
 @dataclass(frozen=True)
 class Submit:

@@ -62,11 +62,16 @@ def measure_costs(program: ForwardProgram) -> list[float]:
     return interpolate(seconds)
 
 
+def cost_of(rows: int, costs: list[float]) -> float:
+    """Seconds that a forward of so many rows takes, by `costs`, which may go less far."""
+    return costs[min(rows, len(costs)) - 1] * max(1, rows / len(costs))
+
+
 def pace_of(costs: list[float]) -> Pace:
     """How to prefill prompts with a model whose forwards of 1, 2, 3, ... rows take `costs` seconds."""
 
     def most(counts: tuple[int, ...], seconds: float) -> int:
-        times = {count: costs[min(count, len(costs)) - 1] * max(1, count / len(costs)) for count in counts}
+        times = {count: cost_of(count, costs) for count in counts}
         return next((count for count in counts if times[count] <= seconds), counts[-1])
 
     return Pace(most(ALONE, ALONE_S), most(BESIDE, BESIDE_S))
@@ -84,8 +89,9 @@ def main() -> None:
             connection.send(error)
             return
         gc.freeze()  # What the imports made stays, and need not be looked through again and again.
-        connection.send(Ready())
-        serve(connection, Scheduler(program, manifest.end_tokens, pace_of(costs), costs))
+        pace = pace_of(costs)
+        connection.send(Ready(cost_of(pace.alone, costs)))
+        serve(connection, Scheduler(program, manifest.end_tokens, pace, costs))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # The parent has closed the engine or is gone.
 
