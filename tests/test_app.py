@@ -340,7 +340,10 @@ def test_port_that_there_is_not(starter_models_dir: Path) -> None:
     process = start_app(starter_models_dir, subprocess.PIPE, "--port", "99999")
     _, errors = process.communicate()
     assert process.returncode == 2
-    assert "argument --port: invalid port value: '99999'" in errors
+    assert errors == (
+        "--port (or the variable FALCON_PORT or GRADIO_SERVER_PORT): input should be less than or equal to 65535, not "
+        "'99999'.\n"
+    )
 
 
 def test_what_the_owner_is_told(app: ServedApp, client: Client) -> None:

@@ -39,8 +39,6 @@ class Blocks(gr.Blocks):
             inputs = [on_scale(block, value) for block, value in zip(parameters, inputs, strict=False)]
             try:
                 values: list[Any] = await super().preprocess_data(block_fn, inputs, *options, **more)
-            except gr.Error:
-                raise
             except Exception:  # Its words may hold what a visitor has written, and would go to the log.
                 raise gr.Error(WRONG_VALUES, print_exception=False) from None
             return values
@@ -55,7 +53,8 @@ class Blocks(gr.Blocks):
         try:
             answer: dict[str, Any] = await super().process_api(*arguments, **more)
             return answer
-        except gr.Error:
+        except gr.Error as error:
+            error.print_exception = False
             raise
         except Exception as error:
             raise own_fault(error) from None

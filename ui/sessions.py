@@ -70,6 +70,8 @@ class Sessions:
         functions = self._blocks.fns
         if isinstance(index, int):
             return functions.get(index)
+        if name is None:
+            return None
         public = (function for function in functions.values() if function.api_visibility == "public")
         return next((function for function in public if function.api_name == name), None)
 
