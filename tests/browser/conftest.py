@@ -78,13 +78,21 @@ def first_visitor(profile: BrowserContext) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def open_page(request: pytest.FixtureRequest, first_visitor: BrowserContext) -> Iterator[OpenPage]:
+def console_errors() -> list[str]:
+    """What pages have written to the console as errors, and what no test leaves there."""
+    return []
+
+
+@pytest.fixture
+def open_page(
+    request: pytest.FixtureRequest, first_visitor: BrowserContext, console_errors: list[str]
+) -> Iterator[OpenPage]:
     """Opens the page as another visitor each time, that of `app` unless `url` is another one, and waits until it is
     as its link says and its header says `state`.
 
     No visit may leave an error in the console.
     """
-    errors: list[str] = []
+    errors = console_errors
     others: list[BrowserContext] = []
     visited = False
 
