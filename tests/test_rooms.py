@@ -48,6 +48,11 @@ def test_arrows_between_rooms_point_one_way(file: Path) -> None:
             assert module[0] in MAY_IMPORT[room] | leaves, f"{file} imports {'.'.join(module)}"
 
 
+@pytest.mark.parametrize("file", [*ROOT.rglob("*.py"), *ROOT.parent.glob("ui/**/*.py")], ids=lambda file: file.name)
+def test_nothing_goes_by_a_clock_that_may_be_set(file: Path) -> None:
+    assert "time.time(" not in file.read_text()
+
+
 @pytest.mark.parametrize("root", [ROOT, ROOT.parent / "ui"])
 def test_no_modules_import_each_other(root: Path) -> None:
     files = {file.relative_to(root).with_suffix("").parts: file for file in root.rglob("*.py")}

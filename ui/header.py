@@ -72,7 +72,7 @@ def _notice(fleet: Fleet, recommended: str | None) -> str:
         now = f"Now: {current.title}{', a small starter' if current.name == STARTER.name else ''}."
         reason = REASON if coming.name == recommended else ""
         return _said(f"{now} {coming.title} {_doing(coming.status)}{reason}.", coming.status)
-    if current.restarted_at and time.time() - current.restarted_at < RESTART_IS_NEWS_S:
+    if current.restarted_at and time.monotonic() - current.restarted_at < RESTART_IS_NEWS_S:
         return _said("The engine had ended and was started again. Everything works as before.")
     return ""
 

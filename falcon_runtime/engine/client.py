@@ -37,7 +37,7 @@ class Engine:
         self.reviving = False
         """Whether it has died and comes back by itself."""
         self.restarted_at: float | None = None
-        """`time.time()` when the process was last started again after one had ended; None if never."""
+        """`time.monotonic()` when the process was last started again after one had ended; None if never."""
 
     @property
     def alive(self) -> bool:
@@ -97,7 +97,7 @@ class Engine:
                 raise
             self._process = self._newest
             if again:
-                self.restarted_at = time.time()
+                self.restarted_at = time.monotonic()
         return self._process
 
     def _ended(self, process: EngineProcess, streams: Sequence[StepStream], cause: str) -> None:
