@@ -11,13 +11,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-import app  # noqa: E402
 from falcon_runtime import SamplingParams  # noqa: E402
 from falcon_runtime.cli import arguments  # noqa: E402
+from falcon_runtime.limits import RequestLimits  # noqa: E402
 from falcon_runtime.models.catalog import CATALOG, STARTER  # noqa: E402
 from falcon_runtime.models.sources import Wheel  # noqa: E402
+from settings import Settings  # noqa: E402
 
 README = ROOT / "README.md"
+LIMITS = RequestLimits.model_fields
+"""What comes last in the table of flags."""
 
 
 def models() -> str:
@@ -59,8 +62,17 @@ def flag(action: argparse.Action) -> str:
 
 
 def app_flags() -> str:
-    actions = [action for action in app.build_parser()._actions if action.dest != "help"]
-    return table(["flag", "what it says"], [(f"`{flag(action)}`", action.help or "") for action in actions])
+    rows = [
+        (f"`--{name.replace('_', '-')}`", f"`FALCON_{name.upper()}`", field.description or "", default(field.default))
+        for name, field in sorted(Settings.model_fields.items(), key=lambda item: item[0] in LIMITS)
+    ]
+    return table(["flag", "variable", "what it says", "default"], rows)
+
+
+def default(value: object) -> str:
+    if value is None or value is False:
+        return ""
+    return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)
 
 
 def sampling() -> str:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -20,7 +22,7 @@ from gradio_client.exceptions import AppError
 
 from falcon_runtime.models.catalog import STARTER
 
-from .served_app import STARTS_WITHIN_S, ServedApp, free_port, serve, slowed, start_app
+from .served_app import ROOT, STARTS_WITHIN_S, ServedApp, free_port, serve, slowed, start_app
 
 QUESTION = "What is the capital of France?"
 COUNTING = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,"
@@ -176,6 +178,18 @@ def test_whatever_is_wrong_gets_a_sentence(app: ServedApp, endpoint: str, values
     kind, data = post(app, endpoint, f'{{"data": [{values}]}}')
     assert kind == "error"
     assert words in data["error"]
+
+
+def test_examples_of_the_readme(app: ServedApp) -> None:
+    """As printed, but for the port."""
+    section = (ROOT / "README.md").read_text().partition("## The API\n")[2].partition("\n## ")[0]
+    examples = re.findall(r"```(python|bash)\n(.*?)```", section, re.DOTALL)
+    assert {language for language, _ in examples} == {"python", "bash"}
+    for language, example in examples:
+        command = [sys.executable, "-c"] if language == "python" else ["bash", "-c"]
+        code = example.replace("http://127.0.0.1:7860", app.url)
+        done = subprocess.run([*command, code], capture_output=True, text=True, check=True)
+        assert "Paris" in done.stdout, done
 
 
 def test_same_seed_same_text(client: Client) -> None:
