@@ -13,10 +13,10 @@ import sys
 import time
 from pathlib import Path
 
-from falcon_runtime.engine.client import ENVIRONMENT
+from falcon_runtime.engine.process import ENVIRONMENT
 from falcon_runtime.models.manifest import read_manifest
 from falcon_runtime.sampling import SamplingParams
-from falcon_runtime.system.child import environment
+from falcon_runtime.system.child import subprocess_env
 from falcon_runtime.system.machine import cpu_name, default_threads
 from falcon_runtime.text.encoder import Encoder
 from falcon_runtime.text.prompt import encode_chat
@@ -47,7 +47,7 @@ def main() -> None:
     if os.environ.get("GLIBC_TUNABLES") != ENVIRONMENT["GLIBC_TUNABLES"]:
         # The engine lives in this very process, which therefore needs the engine's environment from the start.
         raise SystemExit(subprocess.call([sys.executable, "-m", __spec__.name, *sys.argv[1:]],
-                                         env=environment(**ENVIRONMENT)))  # fmt: skip
+                                         env=subprocess_env(**ENVIRONMENT)))  # fmt: skip
 
     from falcon_runtime.engine.program import Program
     from falcon_runtime.engine.request import Request

@@ -128,13 +128,22 @@ def test_so_are_other_calls(visitor: Visitor, path: str) -> None:
         ("run/predict", b'{"data": [], "fn_index": 0, "session_hash": "a"}', 403, "no page is open"),
         ("run/predict", b'{"data": [], "fn_index": 0, "session_hash": ["a"]}', 403, "no page is open"),
         ("run/predict", b'{"data": [], "fn_index": 0}', 403, "no page is open"),
+        ("call/chat", b'{"data": ["Hi"], "session_hash": 5}', 422, "session_hash"),
+        ("queue/join", b'{"data": ["Hi"], "fn_index": CHAT, "session_hash": {}}', 422, "session_hash"),
+        ("queue/join", b'{"data": ["Hi"], "fn_index": CHAT}', 400, "Session hash not found"),
+        ("cancel", b"{}", 422, "cannot be understood"),
+        ("cancel", b"x", 422, "cannot be understood"),
         ("run/generate", b'{"data": ["Hi"]}', 404, "There is nothing here"),
     ],
 )
 def test_a_wrong_call_gets_a_sentence(visitor: Visitor, path: str, body: bytes, status: int, words: str) -> None:
-    answer = visitor.http.post(f"{API}/{path}", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == status
-    assert words in answer.json()["error"]
+    functions = visitor.http.get("/config").json()["dependencies"]
+    chat = next(function["id"] for function in functions if function["api_name"] == "chat")
+    body = body.replace(b"CHAT", str(chat).encode())
+    for headers in ({"Content-Type": "application/json"}, {}):
+        answer = visitor.http.post(f"{API}/{path}", content=body, headers=headers)
+        assert answer.status_code == status
+        assert words in answer.json()["detail"]
 
 
 def test_what_was_read_is_gone(visitor: Visitor) -> None:

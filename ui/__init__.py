@@ -8,6 +8,7 @@ from typing import Any, Protocol
 os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"
 
 import gradio as gr
+from fastapi.exceptions import RequestValidationError
 from starlette.middleware import Middleware
 
 from falcon_runtime.fleet import Fleet
@@ -15,7 +16,7 @@ from falcon_runtime.models.choosing import Offer
 
 from . import api, chat, compare, footer, generate, header, instruct, link, models, theme
 from .controls import Sampling
-from .door import Door
+from .door import Door, refuse_form
 from .link import Opening
 from .visitors import Allowed, Visitors
 
@@ -68,7 +69,8 @@ def launch_options(limits: Limits) -> dict[str, Any]:
     most = limits.upload_megabytes * 1_000_000
     return {
         "app_kwargs": {
-            "middleware": [Middleware(Door, scripts=scripts, most=most), Middleware(Visitors, allowed=limits)]
+            "middleware": [Middleware(Door, scripts=scripts, most=most), Middleware(Visitors, allowed=limits)],
+            "exception_handlers": {RequestValidationError: refuse_form},
         },
         "theme": theme.build(),
         "css_paths": sorted(HERE.glob("style/*.css")),

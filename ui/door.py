@@ -8,7 +8,9 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-from starlette.responses import JSONResponse
+from fastapi.exceptions import RequestValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 API = "/gradio_api"
@@ -121,6 +123,13 @@ class _Policy:
     def _policy(self, hashes: list[str]) -> str:
         sources = SOURCES | {"script-src": " ".join(["'self'", "'unsafe-eval'", *hashes])}
         return "; ".join(f"{kind} {allowed}" for kind, allowed in sources.items())
+
+
+async def refuse_form(_request: Request, error: Exception) -> Response:
+    """The answer to a call in which something has not the form that it must have."""
+    assert isinstance(error, RequestValidationError)
+    problems = (f"{'.'.join(map(str, item['loc'][1:])) or 'the body'}: {item['msg']}" for item in error.errors())
+    return refuse(f"This call cannot be understood. {'; '.join(problems)}"[:1000], 422)
 
 
 def refuse(sentence: str, status: int, **headers: str) -> JSONResponse:

@@ -130,7 +130,7 @@ class Visitors:
             raise Refused(f"That is an event of the page, and no page is open for it. {ENDPOINTS}", 403)
         if public and path[0] == "run":
             raise Refused(f"An endpoint is called by POST to {API}/call/NAME. {ENDPOINTS}", 404)
-        await self._admit(function.queue, scope, _again(body, receive), send)
+        await self._admit(function.queue, _as_json(scope), _again(body, receive), send)
 
     async def _admit(self, queued: bool, scope: Scope, receive: Receive, send: Send) -> None:
         answer = b""
@@ -201,6 +201,12 @@ async def _body(receive: Receive) -> bytes:
         body += message.get("body", b"")
         more = message.get("more_body", False)
     return body
+
+
+def _as_json(scope: Scope) -> Scope:
+    """The same request, said to be what it was found to be."""
+    headers = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+    return {**scope, "headers": [*headers, (b"content-type", b"application/json")]}
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
