@@ -193,3 +193,22 @@ def test_an_engine_that_ends_takes_nothing_with_it(page: Page, app: ServedApp) -
     set_sampling(page, "Max new tokens", 8)
     generate(page, BEGINNING)
     expect(page.locator("#header")).to_contain_text("The engine had ended and was started again")
+
+
+def test_an_answer_that_lost_its_engine_goes_on(page: Page, app: ServedApp) -> None:
+    """Its text stays, the page says what happened, and Continue goes on where it was."""
+    open_tab(page, "Chat")
+    answer_endlessly(page)
+    send(page, "Count from one to a thousand, in words.")
+    page.wait_for_function(LONGER, arg=40)
+    app.worker().kill()
+    expect(state(page)).to_contain_text("The engine's process ended while it was working")
+    over(page)
+    written = answer(page).inner_text()
+    assert len(written) > 40
+    expect(page.locator("#header")).to_contain_text(re.compile("starts again|was started again"))
+    page.get_by_role("tabpanel").locator(".line").get_by_role("button", name="Continue").click()
+    page.wait_for_function(LONGER, arg=len(written) + 20)
+    page.keyboard.press("Escape")
+    over(page)
+    assert answer(page).inner_text().startswith(written[:40])
