@@ -104,7 +104,7 @@ def find_model(model: str | None, models_dir: Path) -> Model:
             f"python -m falcon_runtime convert {shlex.quote(model)}. Then it is called {checkpoint}."
         )
     raise UnknownModel(
-        f"There is no model {model!r}. Name the folder of a converted model, or one of: "
+        f"There is no model {model!r:.200}. Name the folder of a converted model, or one of: "
         f"{', '.join(sorted(set(CATALOG) | set(converted_models(models_dir))))}."
     )
 

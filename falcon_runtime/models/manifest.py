@@ -10,10 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..errors import InvalidRequest, ModelDamaged, UnknownModel
 from ..sampling import SamplingParams
 from ..system.checksum import is_intact
-from ..system.files import SETTINGS_BYTES, Unreadable, read_bytes, read_json
+from ..system.files import Unreadable, read_bytes, read_json
 from .architecture import MAX_CONTEXT, MAX_ROWS, MAX_VOCABULARY, Architecture
 
 MANIFEST = "manifest.json"
+MANIFEST_BYTES = 100_000
+"""The longest manifest; one has two thousand."""
 PROGRAM = "model.pte"
 CONVERTER_VERSION = 5
 """Raise it with every change to the bytes of a converted model."""
@@ -109,7 +111,7 @@ def is_converted(folder: Path) -> bool:
 def is_outdated(folder: Path) -> bool:
     """Whether the converted model in `folder` is of an earlier converter, whose programs this engine does not run."""
     try:
-        converter = read_json(folder / MANIFEST).get("converter")
+        converter = read_json(folder / MANIFEST, MANIFEST_BYTES).get("converter")
     except Unreadable:
         return False
     return type(converter) is int and converter < CONVERTER_VERSION
@@ -119,7 +121,7 @@ def parse_manifest(folder: Path) -> Manifest:
     """The manifest in `folder`, whatever else is there. Errors: ModelDamaged."""
     path = folder / MANIFEST
     try:
-        return Manifest.model_validate_json(read_bytes(path, SETTINGS_BYTES))
+        return Manifest.model_validate_json(read_bytes(path, MANIFEST_BYTES))
     except Unreadable as error:
         raise ModelDamaged(f"{path} {error}. {_again(folder)}") from error
     except ValidationError as error:

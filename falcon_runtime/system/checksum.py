@@ -37,6 +37,7 @@ def remember(path: Path, sha256: str) -> None:
     with suppress(OSError):
         record = _record(path)
         record.parent.mkdir(parents=True, exist_ok=True)
+        record.unlink(missing_ok=True)  # Whatever it is: a pipe would be waited for, a link be followed.
         record.write_bytes(_identity(path, sha256))
 
 
