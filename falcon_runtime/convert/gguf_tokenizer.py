@@ -41,7 +41,7 @@ def build_tokenizer(metadata: Mapping[str, Any], source: str) -> PreTrainedToken
     Errors: ConversionFailed where it has none, or one of a kind that is not known.
     """
     fields = {key.removeprefix(FIELDS): value for key, value in metadata.items() if key.startswith(FIELDS)}
-    if "tokens" not in fields:
+    if not fields.get("tokens"):
         raise ConversionFailed(f"{source} has no tokenizer. Take a file that has.")
     _check_fields(fields, metadata.get("tokenizer.chat_template"), source)
     kind, tokens = fields.get("model"), fields["tokens"]

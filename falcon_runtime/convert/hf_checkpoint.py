@@ -164,8 +164,8 @@ def _weight_files(folder: Folder) -> list[str]:
             "the model as safetensors."
         )
     raise ConversionFailed(
-        f"{folder} lacks {', '.join(missing) or 'its weights'}. A checkpoint has model.safetensors, or several files "
-        f"and {INDEX}: download it again."
+        f"{folder} lacks {', '.join(missing) or 'its weights':.300}. A checkpoint has model.safetensors, or several "
+        f"files and {INDEX}: download it again."
     )
 
 

@@ -10,8 +10,9 @@ from pydantic_core import from_json
 
 SETTINGS_BYTES = 4_000_000
 """The largest JSON file of settings. Real ones have kilobytes."""
-MAX_VALUES = 4_000_000
-"""Values in a JSON file. Of real files the tokenizers of the largest vocabularies have most, two millions."""
+BYTES_PER_VALUE = 16
+"""A JSON file may have a value for so many bytes of its limit: the shortest values take twenty times their size in
+memory. Real tokenizers, whose values are short, stay below this too."""
 
 
 class Unreadable(Exception):
@@ -39,8 +40,9 @@ def read_bytes(path: Path, limit: int) -> bytes:
 def read_json(path: Path, limit: int = SETTINGS_BYTES) -> dict[str, Any]:
     """The JSON object in a file of at most `limit` bytes: without NaN, nested at most 200 deep. Errors: Unreadable."""
     content = read_bytes(path, limit)
-    if sum(map(content.count, (b"[", b"{", b",", b":"))) > MAX_VALUES:  # One of these stands before every value.
-        raise Unreadable(f"has more than {MAX_VALUES:,} values, which no such file needs")
+    most = limit // BYTES_PER_VALUE
+    if sum(map(content.count, (b"[", b"{", b",", b":"))) > most:  # One of these stands before every value.
+        raise Unreadable(f"has more than {most:,} values, which no such file needs")
     try:
         value = from_json(content, allow_inf_nan=False)
     except ValueError as error:

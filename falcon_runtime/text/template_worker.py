@@ -1,4 +1,5 @@
-"""The chat templates' process: `python -m falcon_runtime.text.template_worker SOCKET`, started by `templates.py`.
+"""The chat templates' process: `python -m falcon_runtime.text.template_worker SOCKET SECONDS BYTES`, started by
+`templates.py`, whose limits these are.
 
 A template is a program that somebody else has written. Jinja's sandbox keeps it from Python's attributes, but not from
 endless loops, nor from texts of gigabytes. Messages are JSON: who found a way out of the sandbox would be in this
@@ -21,7 +22,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..system.child import connect
-from .templates import LONGEST, MEMORY_BYTES, SECONDS, Reply
+from .templates import LONGEST, Reply
 
 
 class Generation(Extension):
@@ -68,16 +69,18 @@ def reply(request: bytes) -> Reply:
 
 
 def main() -> None:
-    connection = connect(sys.argv[1])
+    socket, seconds, memory = sys.argv[1:]
+    connection = connect(socket)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    most = pages * resource.getpagesize() + MEMORY_BYTES
+    most = pages * resource.getpagesize() + int(memory)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     connection.send_bytes(b"ready")
     try:
         while True:
             request = connection.recv_bytes()
-            resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + 1 + SECONDS, resource.RLIM_INFINITY))
+            most = int(time.process_time()) + 1 + int(seconds)
+            resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
             connection.send_bytes(json.dumps(reply(request)).encode())
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # The parent is gone.

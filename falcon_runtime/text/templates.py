@@ -73,7 +73,7 @@ class _Renderer:
 
 
 def _start() -> Child:
-    child = Child(f"{__package__}.template_worker")
+    child = Child(f"{__package__}.template_worker", str(SECONDS), str(MEMORY_BYTES))
     with suppress(EOFError, OSError):  # Then sending will fail too.
         if child.connection.poll(_PATIENCE_S):
             child.connection.recv_bytes()
