@@ -65,9 +65,9 @@ def models(options: argparse.Namespace) -> None:
         lines = [_state(folder / name) if name in converted else "not converted"]
         if entry:
             lines += _facts(entry, name in converted)
-        print(f"{name:26}" + f"\n{'':26}".join(lines))
+        print(whole(f"{name:26}" + f"\n{'':26}".join(lines)))
     for name, reason in passed_over(folder).items():
-        print(f"{whole(name):26}skipped: {reason}")
+        print(whole(f"{name:26}skipped: {reason}"))
 
 
 def _state(folder: Path) -> str:
