@@ -113,7 +113,7 @@ def test_a_model_that_is_converted_again_loads_in_the_same_runtime(
 
 
 def test_program_of_another_architecture(model: Path) -> None:
-    set_in_manifest(model, vocabulary=640)
+    set_in_manifest(model, max_rows=32)
     fails(model, ModelDamaged, "not the program that the manifest describes")
 
 

@@ -90,6 +90,8 @@ class Manifest(BaseModel):
     def _in_itself_true(self) -> Self:
         if self.shape.heads % self.shape.kv_heads:
             raise ValueError("the heads for keys and values must divide the heads")
+        if (self.parameters, self.vocabulary) != (self.shape.parameters, self.shape.vocabulary):
+            raise ValueError("parameters and vocabulary are not those of the shape")
         if max((*self.end_tokens, self.bos_token or 0)) >= self.vocabulary:
             raise ValueError("there are tokens beyond the vocabulary")
         return self

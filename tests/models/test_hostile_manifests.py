@@ -83,6 +83,10 @@ OTHERS: list[tuple[str, object]] = [
     *(("program_sha256", value) for value in ("", "0", "G" * 64, "0" * 65, 7, None)),
     ("tokenizer_sha256", "0" * 63),
     *(("program_bytes", value) for value in (-1, 0, 10**12, 1e30, "28")),
+    ("shape.layers", 1),  # Possible, and not what the parameters say.
+    ("shape.hidden", 128),
+    ("shape.tied", True),
+    ("vocabulary", 640),
     ("parameters", -5),
     ("parameters", 10**20),
     ("parts", {"graph": -1}),
