@@ -18,13 +18,13 @@ from .chunk import Chunk, TokenLogprobs
 from .engine.client import Engine
 from .engine.request import Step
 from .engine.stream import StepStream
-from .errors import FalconError, InvalidRequest, ModelDamaged, RuntimeClosed
+from .errors import FalconError, InvalidRequest, RuntimeClosed
 from .limits import RequestLimits
 from .models.backends import check_backend, check_convertible
 from .models.catalog import CatalogEntry
 from .models.defaults import Defaults, defaults_of
 from .models.library import Model, default_models_dir, find_model
-from .models.manifest import Backend, Manifest, RecipeName, check_program, read_manifest
+from .models.manifest import Backend, Manifest, RecipeName, read_manifest
 from .models.provision import Provisioning
 from .sampling import SamplingParams
 from .status import Report, Status
@@ -398,26 +398,15 @@ class FalconRuntime:
         manifest = read_manifest(self._model.folder)
         check_backend(self._backend, manifest)
         report(Status("loading", f"Loading {self._model.title}"))
-        try:
-            self._load_all(manifest, report)
-        except ModelDamaged:
-            self._engine.stop()  # It has a damaged program, and may have been loaded before that was found.
-            raise
+        # Each takes seconds, the engine mostly in its own process.
+        with ThreadPoolExecutor(1, "falcon-engine-start") as starter:
+            started = starter.submit(self._engine.start, lambda: report(Status("loading", COMPILING)))
+            if not self._encoder or manifest != self._manifest:
+                self._encoder = Encoder(load_tokenizer(self._model.folder, manifest))
+                self._decoder, self._transcripts = Decoder(self._encoder.tokenizer), Transcripts(self._encoder)
+            started.result()
         self._manifest = manifest
         report(Status("ready", f"{self._model.title} is ready"))
-
-    def _load_all(self, manifest: Manifest, report: Report) -> None:
-        """Returns when the engine and the tokenizer are loaded, and the program was found to be what it should be."""
-        folder = self._model.folder
-        # Each takes seconds, the engine mostly in its own process, and the check without the GIL.
-        with ThreadPoolExecutor(2, "falcon-load") as beside:
-            checked = beside.submit(check_program, folder, manifest)
-            started = beside.submit(self._engine.start, lambda: report(Status("loading", COMPILING)))
-            if not self._encoder or manifest != self._manifest:
-                self._encoder = Encoder(load_tokenizer(folder, manifest))
-                self._decoder, self._transcripts = Decoder(self._encoder.tokenizer), Transcripts(self._encoder)
-            checked.result()
-            started.result()
 
     def _check_open(self) -> None:
         if self._closed:

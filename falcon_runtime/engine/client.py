@@ -66,13 +66,6 @@ class Engine:
         self._hand_over(stream)
         return stream
 
-    def stop(self) -> None:
-        """Ends the process, if it runs; the next `start` starts another."""
-        with self._lock:
-            if self._process:
-                self._process.stop()
-            self._process = None
-
     def close(self) -> None:
         """Ends the process, also one that is just starting."""
         self._closing.set()  # Not under the lock, which a start holds.
