@@ -401,10 +401,10 @@ class FalconRuntime:
         # Each takes seconds, the engine mostly in its own process.
         with ThreadPoolExecutor(1, "falcon-engine-start") as starter:
             started = starter.submit(self._engine.start, lambda: report(Status("loading", COMPILING)))
-            self._encoder = self._encoder or Encoder(load_tokenizer(self._model.folder, manifest))
+            if not self._encoder or manifest != self._manifest:
+                self._encoder = Encoder(load_tokenizer(self._model.folder, manifest))
+                self._decoder, self._transcripts = Decoder(self._encoder.tokenizer), Transcripts(self._encoder)
             started.result()
-        self._decoder = self._decoder or Decoder(self._encoder.tokenizer)
-        self._transcripts = self._transcripts or Transcripts(self._encoder)
         self._manifest = manifest
         report(Status("ready", f"{self._model.title} is ready"))
 

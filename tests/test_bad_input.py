@@ -1,7 +1,9 @@
 """Bad input: each kind its own typed error, whose message says what is wrong and what to do."""
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from falcon_runtime import FalconRuntime, SamplingParams
 from falcon_runtime.errors import (
     BackendUnavailable,
+    EngineDied,
     FalconError,
     InvalidRequest,
     ModelDamaged,
@@ -17,13 +20,21 @@ from falcon_runtime.errors import (
     TokenizerError,
     UnknownModel,
 )
+from falcon_runtime.models import tokenizer_files
 from falcon_runtime.models.manifest import CONVERTER_VERSION, MANIFEST, PROGRAM
+from falcon_runtime.system.checksum import sha256_of
 
 
 @pytest.fixture
 def model(small_model: Path, tmp_path: Path) -> Path:
     """A copy that a test may damage."""
     return Path(shutil.copytree(small_model, tmp_path / "model"))
+
+
+@pytest.fixture
+def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache folder that cannot be written, which does no harm."""
+    monkeypatch.setattr("falcon_runtime.system.checksum.user_cache", lambda: Path("/dev/null"))
 
 
 @pytest.fixture(scope="module")
@@ -68,17 +79,58 @@ def test_truncated_program(model: Path) -> None:
 
 def test_program_that_is_no_program(model: Path) -> None:
     (model / PROGRAM).write_bytes(bytes((model / PROGRAM).stat().st_size))
+    set_in_manifest(model, program_sha256=sha256_of(model / PROGRAM))
     fails(model, ModelDamaged, "cannot load.*Convert")
 
 
+def flip_a_bit(path: Path) -> None:
+    """Though the file's size and its time of modification stay what they were."""
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(before.st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_single_bit_of_the_weights_is_noticed(model: Path) -> None:
+    """When the model was loaded before, too, and when its engine comes back after it died."""
+    with FalconRuntime(str(model)) as runtime:
+        runtime.load()
+        flip_a_bit(model / PROGRAM)
+        assert runtime.engine_pid
+        os.kill(runtime.engine_pid, signal.SIGKILL)
+        with pytest.raises((ModelDamaged, EngineDied)):
+            list(runtime.generate("x"))
+        with pytest.raises(ModelDamaged, match=r"model.pte is damaged.*Convert"):
+            list(runtime.generate("x"))
+
+
+def test_a_model_that_is_converted_again_loads_in_the_same_runtime(
+    small_model: Path, model: Path, no_cache: None
+) -> None:
+    with (model / PROGRAM).open("r+b") as file:
+        file.seek(-100, os.SEEK_END)
+        file.write(bytes(100))
+    with FalconRuntime(str(model)) as runtime:
+        for _ in range(2):
+            with pytest.raises(ModelDamaged, match="is damaged"):
+                runtime.generate("x")
+        shutil.copy(small_model / PROGRAM, model / PROGRAM)
+        assert list(runtime.generate("x", SamplingParams(max_new_tokens=1)))
+        assert runtime.status.state == "ready"
+
+
 def test_program_of_another_architecture(model: Path) -> None:
-    set_in_manifest(model, vocabulary=640)
+    set_in_manifest(model, max_rows=32)
     fails(model, ModelDamaged, "not the program that the manifest describes")
 
 
 def test_program_with_smaller_caches(model: Path, small_model_slots: Path) -> None:
     shutil.copy(small_model_slots / PROGRAM, model / PROGRAM)
-    set_in_manifest(model, program_bytes=(model / PROGRAM).stat().st_size)
+    program = model / PROGRAM
+    set_in_manifest(model, program_bytes=program.stat().st_size, program_sha256=sha256_of(program))
     fails(model, ModelDamaged, "cannot load")
 
 
@@ -102,9 +154,32 @@ def test_damaged_tokenizer(model: Path) -> None:
     fails(model, TokenizerError, "cannot be read")
 
 
-def test_tokenizer_of_another_model(model: Path) -> None:
+@pytest.mark.parametrize(
+    "file", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "added_tokens.json"]
+)
+def test_a_tokenizer_that_was_changed(model: Path, file: str) -> None:
+    """In a way that its size does not tell."""
+    text = (model / file).read_text() if (model / file).exists() else "{}"
+    (model / file).write_text(text + " ")
+    fails(model, TokenizerError, "belongs to another model, or was changed.*convert the model again")
+
+
+def test_tokenizers_of_models_of_an_earlier_version_are_known_by_their_size(model: Path) -> None:
+    set_in_manifest(model, tokenizer_sha256=None)
+    (model / "tokenizer.json").write_text((model / "tokenizer.json").read_text() + " ")
+    with FalconRuntime(str(model)) as runtime:
+        runtime.load()
     set_in_manifest(model, tokenizer_size=131_072)
     fails(model, TokenizerError, "belongs to another model")
+
+
+def test_a_tokenizer_with_tokens_that_the_model_does_not_have(model: Path) -> None:
+    """As many as it should have, and one of them far away."""
+    tokenizer = json.loads((model / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["a"] = 1_000_000
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer))
+    set_in_manifest(model, tokenizer_sha256=tokenizer_files.sha256(model))
+    fails(model, TokenizerError, "token 1,000,000")
 
 
 def test_qnn_without_its_libraries(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from ..chunk import Chunk
 from ..errors import FalconError, InvalidRequest
 from ..models.catalog import CATALOG, CatalogEntry
-from ..models.library import converted_models, default_models_dir, find_model
+from ..models.library import converted_models, default_models_dir, find_model, passed_over
 from ..models.manifest import read_manifest
 from ..models.sources import Wheel
 from ..runtime import FalconRuntime, Generation
@@ -65,14 +65,16 @@ def models(options: argparse.Namespace) -> None:
         lines = [_state(folder / name) if name in converted else "not converted"]
         if entry:
             lines += _facts(entry, name in converted)
-        print(f"{name:26}" + f"\n{'':26}".join(lines))
+        print(whole(f"{name:26}" + f"\n{'':26}".join(lines)))
+    for name, reason in passed_over(folder).items():
+        print(whole(f"{name:26}skipped: {reason}"))
 
 
 def _state(folder: Path) -> str:
     try:
         manifest = read_manifest(folder)
     except FalconError as error:
-        return f"damaged: {error}"
+        return f"damaged: {' '.join(str(error).split())}"
     return f"converted: {manifest.recipe}, {manifest.context:,} tokens, {manifest.program_bytes / 1e6:,.0f} MB"
 
 

@@ -13,6 +13,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from ..errors import ConversionFailed
 from ..models.architecture import Architecture
+from ..system.panics import no_panics
 from .end_tokens import known_ends, no_end_after_text
 from .llama_config import trained_context
 
@@ -70,8 +71,8 @@ class Checkpoint(ABC):
         for name in self.shapes:
             if name not in expected:
                 raise ConversionFailed(
-                    f"{self.source} has a tensor {name}, which a Llama of {config.num_hidden_layers} layers without "
-                    "biases does not have. Only LlamaForCausalLM checkpoints can be converted."
+                    f"{self.source} has a tensor {name:.200}, which a Llama of {config.num_hidden_layers} layers "
+                    "without biases does not have. Only LlamaForCausalLM checkpoints can be converted."
                 )
         for name, shape in expected.items():
             found = self.shapes.get(self._stored(name))
@@ -79,8 +80,8 @@ class Checkpoint(ABC):
                 raise ConversionFailed(f"{self.source} lacks the tensor {name}. Download the checkpoint again.")
             if found != shape:
                 raise ConversionFailed(
-                    f"The tensor {name} of {self.source} has the shape {list(found)}, and {list(shape)} is what its "
-                    "configuration says. Download the checkpoint again."
+                    f"The tensor {name} of {self.source} has the shape {list(found)!s:.200}, and {list(shape)} is what "
+                    "its configuration says. Download the checkpoint again."
                 )
 
     def end_tokens(self) -> list[int]:
@@ -128,12 +129,13 @@ class Checkpoint(ABC):
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """Errors: ConversionFailed where it cannot be read."""
         try:
-            return no_end_after_text(self._load_tokenizer())
+            with no_panics():
+                return no_end_after_text(self._load_tokenizer())
         except ConversionFailed:
             raise
         except Exception as error:  # transformers and tokenizers raise many kinds, bare Exception among them
             raise ConversionFailed(
-                f"The tokenizer of {self.source} cannot be read ({error}). Download the checkpoint again."
+                f"The tokenizer of {self.source} cannot be read ({error!s:.300}). Download the checkpoint again."
             ) from error
 
     def _stored(self, name: str) -> str:

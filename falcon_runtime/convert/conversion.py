@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from ..errors import ConversionFailed
-from ..models.manifest import RecipeName, is_converted
+from ..models.manifest import PROGRAM, RecipeName, is_converted, parse_manifest
 from ..status import Report
+from ..system.checksum import remember
 from ..system.replacement import lock_of, replacement
 from .opening import Announce, open_source
 from .request import Request, check_output, check_same_source, read_request
@@ -40,6 +41,7 @@ def convert(
                 return output  # Another process was converting it, and has.
             with replacement(output) as folder:
                 _build(request, folder, report, announce, delete_shards)
+            remember(output / PROGRAM, parse_manifest(output).program_sha256)  # It was read for that just now.
     except OSError as error:
         raise ConversionFailed(
             f"{output} could not be written ({error}). Make room, or choose another --output."

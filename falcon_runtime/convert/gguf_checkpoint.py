@@ -11,12 +11,16 @@ from torch import Tensor
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from ..errors import ConversionFailed
+from ..models.architecture import MAX_HEAD_DIM
 from .checkpoint import Checkpoint, tensor_shapes
+from .gguf_header import BadHeader, StoredTensor, read_header
 from .gguf_tokenizer import build_tokenizer, end_ids
 from .llama_config import make_config
 from .recommended import GGUF_KEYS
 
 EMBEDDING, HEAD, ROPE_FACTORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
+_NUMBERS = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}
+"""What is mapped as numbers; all else is bytes to `gguf.dequantize`."""
 READABLE = "take the model as F16, BF16, Q8_0, Q4_0 or a K-quant"
 
 
@@ -27,8 +31,9 @@ class GgufCheckpoint(Checkpoint):
         self._metadata, tensors = _open(path)
         architecture = self._metadata.get("general.architecture")
         if architecture != "llama":
-            raise ConversionFailed(f"{self.source} is of architecture {architecture}. Only llama can be converted.")
-        if (parts := self._metadata.get("split.count", 1)) > 1:
+            named = f"{architecture!s:.100}"
+            raise ConversionFailed(f"{self.source} is of architecture {named}. Only llama can be converted.")
+        if (parts := self._number("split.count", 1)) > 1:
             raise ConversionFailed(
                 f"{self.source} is one of {parts} parts: join them with llama-gguf-split --merge FIRST_PART MODEL.gguf "
                 "and convert that."
@@ -38,33 +43,48 @@ class GgufCheckpoint(Checkpoint):
         self._tensors.pop(ROPE_FACTORS, None)
         names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, self.config.num_hidden_layers)
         ours = {names.get_name(name, try_suffixes=(".weight",)): name for name in tensor_shapes(self.config)}
+        if twice := self._tensors.keys() & ours.values():
+            raise ConversionFailed(f"{self.source} has a tensor {min(twice)}, which is no name in a GGUF file.")
         self._tensors = {ours.get(name, name): tensor for name, tensor in self._tensors.items()}
-        self.shapes = {name: tuple(tensor.shape[::-1].tolist()) for name, tensor in self._tensors.items()}
+        self.shapes = {name: tensor.shape for name, tensor in self._tensors.items()}
         self.check(self.config)
-        for tensor in {tensor.tensor_type: tensor for tensor in self._tensors.values()}.values():
-            try:
-                _dequantized(tensor, tensor.data[:1])
-            except NotImplementedError as error:
-                raise ConversionFailed(
-                    f"{self.source} has tensors of type {tensor.tensor_type.name}, which cannot be read: {READABLE}."
-                ) from error
-        self.end_ids = end_ids(self._metadata)
+        for name in {tensor.kind: name for name, tensor in self._tensors.items()}.values():
+            self._read(name, slice(1))
+        self.end_ids = end_ids(self._metadata, self.config.vocab_size)
         given = {name: self._metadata.get(key) for key, name in GGUF_KEYS.items()}
         self.generation = {name: _shortest(v) if isinstance(v, float) else v for name, v in given.items()}
-        kinds = {tensor.tensor_type for name, tensor in self._tensors.items() if name.endswith("_proj.weight")}
+        kinds = {tensor.kind for name, tensor in self._tensors.items() if name.endswith("_proj.weight")}
         self.in_4_bits = not kinds.isdisjoint({GGMLQuantizationType.Q4_0, GGMLQuantizationType.Q4_1})
         self.has_offsets = not kinds.isdisjoint({GGMLQuantizationType.Q4_1, GGMLQuantizationType.Q4_K})
 
     def _read(self, name: str, rows: slice) -> Tensor:
-        return _dequantized(self._tensors[name], self._stored_rows(name, rows))
+        tensor = self._tensors[name]
+        if len(tensor.shape) == 1:
+            return self._dequantized(tensor, np.array(self._mapped(tensor)))[rows]
+        return self._dequantized(tensor, self._stored_rows(name, rows))
+
+    def _dequantized(self, tensor: StoredTensor, rows: Any) -> Tensor:
+        """Stored rows of a tensor in float32; each is quantized on its own."""
+        try:
+            values = gguf.dequantize(rows, tensor.kind)
+        except NotImplementedError as error:
+            raise ConversionFailed(
+                f"{self.source} has tensors of type {tensor.kind.name}, which cannot be read: {READABLE}."
+            ) from error
+        return torch.from_numpy(np.require(values, np.float32, "W"))
 
     def _stored_rows(self, name: str, rows: slice) -> Any:
         """Rows of a tensor as they are in the file, copied: what is mapped stays in memory until it is closed."""
-        tensor = self._tensors[name]
-        data = np.memmap(self.files[0], tensor.data.dtype, "r", int(tensor.data_offset), tensor.data.shape)
+        data = self._mapped(self._tensors[name])
         if name.endswith(("q_proj.weight", "k_proj.weight")):
             return data[_rotary_order(len(data), cast(int, self.config.head_dim))[rows]]
         return np.array(data[rows])
+
+    def _mapped(self, tensor: StoredTensor) -> Any:
+        """A tensor in the file: numbers, or the bytes of each row's blocks."""
+        if kind := _NUMBERS.get(tensor.kind):
+            return np.memmap(self.files[0], kind, "r", tensor.offset, tensor.shape)
+        return np.memmap(self.files[0], np.uint8, "r", tensor.offset, (*tensor.shape[:-1], tensor.row_bytes))
 
     def _load_tokenizer(self) -> PreTrainedTokenizerFast:
         return build_tokenizer(self._metadata, self.source)
@@ -72,7 +92,7 @@ class GgufCheckpoint(Checkpoint):
     def _read_config(self) -> LlamaConfig:
         embedding, heads = self._tensors.get(EMBEDDING), self._number("llama.attention.head_count")
         settings = {
-            "vocab_size": 0 if embedding is None else int(embedding.shape[-1]),
+            "vocab_size": 1 if embedding is None else embedding.shape[0],  # `check` says if it is not there.
             "hidden_size": self._number("llama.embedding_length"),
             "intermediate_size": self._number("llama.feed_forward_length"),
             "num_hidden_layers": self._number("llama.block_count"),
@@ -97,10 +117,12 @@ class GgufCheckpoint(Checkpoint):
         linear = kind == "linear" and scale not in (0, 1)
         factors = self._tensors.get(ROPE_FACTORS)
         if kind not in ("none", "linear") or (linear and factors is not None):
-            raise ConversionFailed(f"{self.source} has RoPE scaling of type {kind}, which is not supported.")
+            raise ConversionFailed(f"{self.source} has RoPE scaling of type {kind!s:.100}, which is not supported.")
         if factors is not None:
+            if len(factors.shape) > 1 or factors.shape[0] > MAX_HEAD_DIM:
+                raise ConversionFailed(f"{self.source} has {ROPE_FACTORS} of the shape {list(factors.shape)}.")
             # Llama 3's scaling, each frequency's divisor written out: what transformers calls longrope.
-            divisors = _dequantized(factors, factors.data).tolist()
+            divisors = self._dequantized(factors, self._mapped(factors)).tolist()
             return {
                 "rope_type": "longrope",
                 "rope_theta": theta,
@@ -116,35 +138,21 @@ class GgufCheckpoint(Checkpoint):
 
     def _number(self, key: str, default: int | float | None = None) -> Any:
         value = self._metadata.get(key, default)
-        if not isinstance(value, int | float):
+        if not isinstance(value, int | float) or isinstance(value, bool):
             raise ConversionFailed(
                 f"{self.source} does not say {key}, or not one for all layers. Only a plain Llama can be read."
             )
         return value
 
 
-def _open(path: Path) -> tuple[dict[str, Any], list[gguf.ReaderTensor]]:
-    """The metadata and the tensors, these mapped and not read."""
-    with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise ConversionFailed(f"{path} is not a GGUF file. Name a .gguf file, or the folder of a checkpoint.")
+def _open(path: Path) -> tuple[dict[str, Any], list[StoredTensor]]:
+    """The metadata and the tensors, none of them read."""
     try:
-        reader = gguf.GGUFReader(path)
-        metadata = {name: field.contents() for name, field in reader.fields.items()}
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:  # whatever the reader stumbles over
-        raise ConversionFailed(
-            f"{path} is truncated or damaged, or has tensors of a type that is not known here. Download it again, or "
-            f"{READABLE}."
-        ) from error
-    if reader.endianess != gguf.GGUFEndian.LITTLE:
-        raise ConversionFailed(f"{path} is a big-endian file: take the little-endian one.")
-    return metadata, reader.tensors
-
-
-def _dequantized(tensor: gguf.ReaderTensor, rows: Any) -> Tensor:
-    """Stored rows of a tensor in float32; each is quantized on its own."""
-    values = gguf.dequantize(rows, tensor.tensor_type)
-    return torch.from_numpy(np.require(values, np.float32, "W"))
+        return read_header(path)
+    except BadHeader as error:
+        raise ConversionFailed(f"{path} {error}") from error
+    except OSError as error:
+        raise ConversionFailed(f"{path} cannot be read ({error.strerror}).") from error
 
 
 def _rotary_order(rows: int, head_dim: int) -> Any:

@@ -11,10 +11,12 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import ConversionFailed
+from ..models.tokenizer_files import TEMPLATE_BYTES
 from . import sentencepiece_tokenizer
 from .sentencepiece_tokenizer import Kind, Vocabulary
 
 FIELDS = "tokenizer.ggml."
+AGAIN = "Download the checkpoint again."
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _LLAMA3 = (
@@ -39,24 +41,25 @@ def build_tokenizer(metadata: Mapping[str, Any], source: str) -> PreTrainedToken
     Errors: ConversionFailed where it has none, or one of a kind that is not known.
     """
     fields = {key.removeprefix(FIELDS): value for key, value in metadata.items() if key.startswith(FIELDS)}
-    if "tokens" not in fields:
+    if not fields.get("tokens"):
         raise ConversionFailed(f"{source} has no tokenizer. Take a file that has.")
+    _check_fields(fields, metadata.get("tokenizer.chat_template"), source)
     kind, tokens = fields.get("model"), fields["tokens"]
     fields.setdefault("token_type", [Kind.NORMAL] * len(tokens))
     if kind == "gpt2":
         pre = fields.get("pre", "(unnamed)")
         if pre not in _SPLITS:
             raise ConversionFailed(
-                f"{source} splits text by the pre-tokenizer {pre}, and only {', '.join(_SPLITS)} are known. Convert "
-                "the model from its Hugging Face folder."
+                f"{source} splits text by the pre-tokenizer {pre:.100}, and only {', '.join(_SPLITS)} are known. "
+                "Convert the model from its Hugging Face folder."
             )
         like_llama3 = _SPLITS[pre] == [_LLAMA3]
         tokenizer, add_bos = _byte_level(fields, _SPLITS[pre], ignore_merges=like_llama3), like_llama3
     elif kind == "llama":
         tokenizer, add_bos = _sentencepiece(fields), True
     else:
-        raise ConversionFailed(f"{source} has a tokenizer of type {kind}, and only gpt2 and llama are known.")
-    ends = [AddedToken(tokens[i], normalized=False) for i in sorted(end_ids(metadata))]
+        raise ConversionFailed(f"{source} has a tokenizer of type {kind!s:.100}, and only gpt2 and llama are known.")
+    ends = [AddedToken(tokens[i], normalized=False) for i in sorted(end_ids(metadata, len(tokens)))]
     tokenizer.add_special_tokens(ends)  # Old files call some of them normal tokens.
     names = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
     ids = {f"{name}_token": fields.get(f"{field}_token_id") for name, field in names.items()}
@@ -69,10 +72,37 @@ def build_tokenizer(metadata: Mapping[str, Any], source: str) -> PreTrainedToken
     )
 
 
-def end_ids(metadata: Mapping[str, Any]) -> set[int]:
-    """The tokens that end a text (EOS), a turn (EOT) or a message (EOM)."""
-    ids = (metadata.get(f"{FIELDS}{name}_token_id") for name in ("eos", "eot", "eom"))
-    return {i for i in ids if i is not None}
+def end_ids(metadata: Mapping[str, Any], vocabulary: int) -> set[int]:
+    """The tokens that end a text (EOS), a turn (EOT) or a message (EOM), in a vocabulary of this size.
+
+    Errors: ConversionFailed where one is none of its tokens.
+    """
+    ids = [metadata.get(f"{FIELDS}{name}_token_id") for name in ("eos", "eot", "eom")]
+    return {_token(i, vocabulary) for i in ids if i is not None}
+
+
+def _token(value: Any, vocabulary: int) -> int:
+    if type(value) is not int or not 0 <= value < vocabulary:
+        raise ConversionFailed(f"The tokenizer has {vocabulary:,} tokens, and names one {value!r:.100}. {AGAIN}")
+    return value
+
+
+def _check_fields(fields: Mapping[str, Any], template: Any, source: str) -> None:
+    """Raises ConversionFailed where a field is of another type than the format says."""
+    kinds = {"tokens": str, "merges": str, "token_type": int, "scores": float}
+    wrong = [
+        name
+        for name, kind in kinds.items()
+        if not isinstance(values := fields.get(name, []), list) or not all(type(value) is kind for value in values)
+    ]
+    wrong += [name for name in ("model", "pre") if not isinstance(fields.get(name, ""), str)]
+    if not isinstance(template, str | None) or len(template or "") > TEMPLATE_BYTES:
+        wrong.append("chat_template")
+    if wrong:
+        raise ConversionFailed(f"The tokenizer of {source} cannot be read: its {wrong[0]} is none. {AGAIN}")
+    for name in ("bos", "eos", "unknown", "padding"):
+        if (value := fields.get(f"{name}_token_id")) is not None:
+            _token(value, len(fields["tokens"]))
 
 
 def _byte_level(fields: Mapping[str, Any], splits: list[str], ignore_merges: bool) -> Tokenizer:

@@ -1,6 +1,6 @@
 """A Hugging Face folder as a checkpoint: config.json, safetensors, and tokenizer.json or tokenizer.model."""
 
-import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -13,11 +13,15 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import ConversionFailed
+from ..models import tokenizer_files
+from ..system.files import SETTINGS_BYTES, Unreadable, read_json
 from . import sentencepiece_tokenizer
 from .checkpoint import EMBEDDING, HEAD, Checkpoint, Shape
 from .llama_config import make_config
 
 INDEX = "model.safetensors.index.json"
+HEADER_BYTES = 8_000_000
+"""The longest header and index. A Llama of a thousand layers has a million and a half."""
 FLOATS = ("F64", "F32", "F16", "BF16")
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
 
@@ -38,7 +42,7 @@ class Folder:
 
     def names(self) -> set[str]:
         """Of the files that are available."""
-        return {path.name for path in self.path.iterdir() if path.is_file()}
+        return {path.name for path in self.path.iterdir() if os.path.isfile(path)}
 
     def header(self, name: str) -> Header:
         """Of the safetensors file `name`. Errors: ConversionFailed."""
@@ -53,7 +57,7 @@ class Folder:
 class HfCheckpoint(Checkpoint):
     def __init__(self, folder: Folder):
         self.source, self._folder, self._path = folder.source, folder, folder.path
-        if not (self._path / "config.json").is_file():
+        if not os.path.lexists(self._path / "config.json"):
             raise ConversionFailed(f"{folder} has no config.json: it is not a Hugging Face checkpoint.")
         settings = _read_json(self._path / "config.json")
         _check_architecture(self.source, settings)
@@ -100,6 +104,7 @@ class HfCheckpoint(Checkpoint):
     def _load_tokenizer(self) -> PreTrainedTokenizerFast:
         # This class takes tokenizer.json as it is. LlamaTokenizer, which many folders name, would take vocabulary and
         # merges out of it and put its own normalization around them.
+        tokenizer_files.check(self._path)
         load: Any = PreTrainedTokenizerFast.from_pretrained
         tokenizer: PreTrainedTokenizerFast
         if (self._path / "tokenizer.json").is_file():
@@ -130,21 +135,23 @@ def _check_architecture(source: str, settings: Mapping[str, Any]) -> None:
     """A setting that is None is as if it was not there."""
     found = settings.get("architectures") or (["LlamaForCausalLM"] if settings.get("model_type") == "llama" else "none")
     if found not in (["LlamaForCausalLM"], "LlamaForCausalLM"):
-        named = ", ".join(map(str, found)) if isinstance(found, list) else found
-        raise ConversionFailed(f"{source} is of architecture {named}. Only LlamaForCausalLM can be converted.")
+        named = ", ".join(map(str, found)) if isinstance(found, list) else str(found)
+        raise ConversionFailed(f"{source} is of architecture {named:.200}. Only LlamaForCausalLM can be converted.")
     if settings.get("quantization_config") is not None:
         raise ConversionFailed(f"{source} is quantized already. Take the original checkpoint, or a GGUF file.")
     if settings.get("attention_bias") or settings.get("mlp_bias"):
         raise ConversionFailed(f"{source} has attention_bias or mlp_bias. Only a Llama without can be converted.")
     if (activation := settings.get("hidden_act") or "silu") != "silu":
-        raise ConversionFailed(f"{source} has the activation {activation}. Only a Llama with silu can be converted.")
+        raise ConversionFailed(
+            f"{source} has the activation {activation!s:.100}. Only a Llama with silu can be converted."
+        )
 
 
 def _weight_files(folder: Folder) -> list[str]:
     """Names of the safetensors files that make up the checkpoint, sorted: those of the index, or the only one."""
     names, there = {"model.safetensors"}, folder.names()
     if INDEX in there:
-        index = _read_json(folder.path / INDEX).get("weight_map")
+        index = _read_json(folder.path / INDEX, HEADER_BYTES).get("weight_map")
         names = {str(name) for name in index.values()} if isinstance(index, dict) else set()
     # A name with folders in it is not looked at: an index has no business outside of its own.
     missing = sorted(name for name in names if Path(name).name != name or name not in there)
@@ -157,31 +164,36 @@ def _weight_files(folder: Folder) -> list[str]:
             "the model as safetensors."
         )
     raise ConversionFailed(
-        f"{folder} lacks {', '.join(missing) or 'its weights'}. A checkpoint has model.safetensors, or several files "
-        f"and {INDEX}: download it again."
+        f"{folder} lacks {', '.join(missing) or 'its weights':.300}. A checkpoint has model.safetensors, or several "
+        f"files and {INDEX}: download it again."
     )
 
 
 def read_header(path: Path) -> Header:
     """Of a safetensors file that is here and whole. Errors: ConversionFailed."""
     try:
+        _check_header_size(path)
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (It is no dict.)
             return {name: (tensor.get_dtype(), tuple(tensor.get_shape())) for name, tensor in tensors.items()}
     except FileNotFoundError as error:
         raise ConversionFailed(f"{path} is missing. Start again.") from error
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise ConversionFailed(f"{path} is truncated, or no safetensors file: download it again.") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in `path`, empty if there is no such file."""
-    if not path.is_file():
+def _check_header_size(path: Path) -> None:
+    """Raises ValueError where the header is longer than one of a Llama can be: the library takes 100 MB."""
+    with path.open("rb") as file:
+        if int.from_bytes(file.read(8), "little") > HEADER_BYTES:
+            raise ValueError("header too long")
+
+
+def _read_json(path: Path, limit: int = SETTINGS_BYTES) -> dict[str, Any]:
+    """The object in `path`, empty if there is no such file. Errors: ConversionFailed."""
+    if not os.path.lexists(path):
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConversionFailed(f"{path} is not JSON: download it again.") from error
-    if not isinstance(value, dict):
-        raise ConversionFailed(f"{path} holds no JSON object: download it again.")
-    return value
+        return read_json(path, limit)
+    except Unreadable as error:
+        raise ConversionFailed(f"{path} {error}: download it again.") from error

@@ -8,12 +8,29 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from ..errors import ConversionFailed
+from ..models.architecture import (
+    MAX_CONTEXT,
+    MAX_HEAD_DIM,
+    MAX_HEADS,
+    MAX_LAYERS,
+    MAX_VOCABULARY,
+    MAX_WIDTH,
+)
 
 REQUIRED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 OPTIONAL = ("num_key_value_heads", "head_dim", "max_position_embeddings", "original_max_position_embeddings")
-OTHERS = ("vocab_size", "hidden_act", "tie_word_embeddings")
-MAX_LAYERS = 1000
-"""More is a damaged file."""
+OTHERS = ("hidden_act", "tie_word_embeddings")
+MOST = {
+    "hidden_size": MAX_WIDTH,
+    "intermediate_size": MAX_WIDTH,
+    "num_hidden_layers": MAX_LAYERS,
+    "num_attention_heads": MAX_HEADS,
+    "num_key_value_heads": MAX_HEADS,
+    "head_dim": MAX_HEAD_DIM,
+    "vocab_size": MAX_VOCABULARY,
+    "max_position_embeddings": MAX_CONTEXT,
+}
+"""What `Architecture` may have at most."""
 
 ORIGINAL = "original_max_position_embeddings"
 ROPE: dict[str, tuple[set[str], set[str]]] = {
@@ -41,25 +58,32 @@ def make_config(source: str, settings: Mapping[str, Any]) -> LlamaConfig:
     """
     given = {name: value for name, value in settings.items() if value is not None}
     values = {name: given[name] for name in OTHERS if name in given}
-    for name in (*REQUIRED, *OPTIONAL):
+    for name in (*REQUIRED, *OPTIONAL, "vocab_size"):
         if name in given:
             values[name] = _count(source, name, given[name])
+            if values[name] > MOST.get(name, values[name]):
+                raise ConversionFailed(
+                    f"{_of(source)} says that {name} is {values[name]:,}, and {MOST[name]:,} is the most that there "
+                    "can be. Download it again."
+                )
         elif name in REQUIRED:
             raise ConversionFailed(f"{_of(source)} does not say {name}. Download the checkpoint again.")
     if "rms_norm_eps" in given:
         values["rms_norm_eps"] = _positive(source, "rms_norm_eps", given["rms_norm_eps"])
+        if values["rms_norm_eps"] >= 1:
+            raise ConversionFailed(f"{_of(source)} says that rms_norm_eps is {values['rms_norm_eps']}. It is below 1.")
     _check_heads(source, values)
     rope = values["rope_parameters"] = _rope(source, given)
     try:
         config: LlamaConfig = _LlamaConfig.from_dict(values)
         rotary = LlamaRotaryEmbedding(config)
     except Exception as error:  # transformers' validation has kinds of its own
-        raise ConversionFailed(f"{_of(source)} is not one of a Llama: {error}") from error
+        raise ConversionFailed(f"{_of(source)} is not one of a Llama: {error!s:.300}") from error
     for name in ("short_factor", "long_factor"):
         if 2 * len(rope.get(name, rotary.inv_freq)) != config.head_dim:
             raise ConversionFailed(f"{_of(source)} has a {name} that is not half as long as head_dim.")
     if not torch.isfinite(rotary.inv_freq).all():
-        raise ConversionFailed(f"{_of(source)} has RoPE parameters that do not go together: {rope}.")
+        raise ConversionFailed(f"{_of(source)} has RoPE parameters that do not go together: {rope!s:.300}.")
     return config
 
 
@@ -78,8 +102,6 @@ def trained_context(config: LlamaConfig) -> int:
 def _check_heads(source: str, values: Mapping[str, Any]) -> None:
     hidden, heads = values["hidden_size"], values["num_attention_heads"]
     kv_heads, head_dim = values.get("num_key_value_heads", heads), values.get("head_dim")
-    if values["num_hidden_layers"] > MAX_LAYERS:
-        raise ConversionFailed(f"{_of(source)} says {values['num_hidden_layers']:,} layers. Download it again.")
     if heads % kv_heads:
         raise ConversionFailed(
             f"{_of(source)} has {heads} heads and {kv_heads} for keys and values, which must divide them."
@@ -88,9 +110,10 @@ def _check_heads(source: str, values: Mapping[str, Any]) -> None:
         raise ConversionFailed(
             f"{_of(source)} has a hidden_size of {hidden}, which {heads} heads cannot share, and no head_dim."
         )
-    if (head_dim or hidden // heads) % 2:
+    head_dim = head_dim or hidden // heads
+    if head_dim % 2 or not 0 < head_dim <= MAX_HEAD_DIM:
         raise ConversionFailed(
-            f"{_of(source)} has a head_dim of {head_dim or hidden // heads}; RoPE needs an even one."
+            f"{_of(source)} has a head_dim of {head_dim}; RoPE needs an even one, and {MAX_HEAD_DIM:,} is the most."
         )
 
 
@@ -98,13 +121,13 @@ def _rope(source: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What transformers calls `rope_parameters`, of which `rope_scaling` is the older name."""
     given = settings.get("rope_scaling") or settings.get("rope_parameters") or {}
     if not isinstance(given, dict):
-        raise ConversionFailed(f"{_of(source)} has RoPE parameters that are no object: {given!r}.")
+        raise ConversionFailed(f"{_of(source)} has RoPE parameters that are no object: {given!r:.200}.")
     given = {name: value for name, value in given.items() if value is not None}
     kind = given.get("rope_type", given.get("type", "default"))
     if not isinstance(kind, str) or kind not in ROPE:
         raise ConversionFailed(
-            f"{_of(source)} has RoPE scaling of type {kind}, which a Llama does not have in transformers; there are "
-            f"{', '.join(ROPE)}."
+            f"{_of(source)} has RoPE scaling of type {kind!s:.100}, which a Llama does not have in transformers; there "
+            f"are {', '.join(ROPE)}."
         )
     for partial in (given.get("partial_rotary_factor"), settings.get("partial_rotary_factor")):
         if partial not in (None, 1):
@@ -131,13 +154,13 @@ def _rope_value(source: str, name: str, value: Any) -> Any:
 
 def _count(source: str, name: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 31:
-        raise ConversionFailed(f"{_of(source)} says that {name} is {value!r}; it must be a whole number above 0.")
+        raise ConversionFailed(f"{_of(source)} says that {name} is {value!r:.100}; it must be a whole number above 0.")
     return value
 
 
 def _positive(source: str, name: str, value: Any) -> int | float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e30:
-        raise ConversionFailed(f"{_of(source)} says that {name} is {value!r}; it must be a number above 0.")
+        raise ConversionFailed(f"{_of(source)} says that {name} is {value!r:.100}; it must be a number above 0.")
     return value
 
 

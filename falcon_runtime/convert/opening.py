@@ -1,6 +1,7 @@
 """From a source to an open checkpoint, and what there is to say of where it comes from."""
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,10 @@ def open_checkpoint(path: Path) -> "Checkpoint":
     """
     # The checkpoints' imports take seconds, which nothing that comes before should wait for.
     if path.is_dir():
-        names = [file.name for file in path.iterdir()]
+        try:
+            names = os.listdir(path)
+        except OSError as error:
+            raise ConversionFailed(f"The folder {path} cannot be read ({error.strerror}).") from error
         if not only_gguf(names):
             from .hf_checkpoint import Folder, HfCheckpoint
 

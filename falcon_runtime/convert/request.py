@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
 
-from ..errors import ConversionFailed
+from ..errors import ConversionFailed, ModelDamaged
 from ..models.catalog import CATALOG, CatalogEntry
-from ..models.manifest import MANIFEST, Manifest, RecipeName, is_converted, is_outdated
+from ..models.manifest import RecipeName, is_converted, is_outdated, parse_manifest
 from ..models.sources import HubRepository, Source, described, name_of, parse_source
 
 
@@ -56,7 +56,15 @@ def read_request(
 
 def check_output(output: Path) -> None:
     """Raises ConversionFailed where `output` is something else than a model, which nothing here may replace."""
-    if output.exists() and not is_converted(output) and any(output.iterdir() if output.is_dir() else [output]):
+    if is_converted(output) or not os.path.lexists(output):
+        return
+    try:
+        replaceable = output.is_dir() and not any(output.iterdir())
+    except OSError as error:
+        raise ConversionFailed(
+            f"{output} cannot be looked into ({error.strerror}). Choose another --output."
+        ) from error
+    if not replaceable:
         raise ConversionFailed(f"{output} exists and is no converted model. Choose another --output, or remove it.")
 
 
@@ -65,8 +73,8 @@ def check_same_source(source: Source, output: Path) -> None:
     if not is_converted(output) or is_outdated(output):
         return
     try:
-        there = Manifest.model_validate_json((output / MANIFEST).read_text()).source
-    except (OSError, ValueError):
+        there = parse_manifest(output).source
+    except ModelDamaged:
         return  # It is damaged, and its errors say to convert it again.
     if isinstance(source, HubRepository):  # Of any commit.
         same = there.startswith((f"{source.repository}@", f"{source.repository}/"))

@@ -14,8 +14,12 @@ from typing import Any, Literal
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from ..errors import ConversionFailed
+from ..models.tokenizer_files import MODEL_BYTES
+from ..system.files import read_bytes
 
 SPACE = "▁"
+LONGEST_PIECE, MAX_CHARACTERS = 1000, 8_000_000
+"""Of a BPE vocabulary: each is looked at in every way to make it of two others. Real ones have three millions."""
 
 
 class Kind(IntEnum):
@@ -56,7 +60,7 @@ def read_model(path: Path, prefix: Literal["first", "always"]) -> tuple[Vocabula
 
     model: Any = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     try:
-        model.ParseFromString(path.read_bytes())
+        model.ParseFromString(read_bytes(path, MODEL_BYTES))
     except Exception as error:  # protobuf's implementations raise different kinds
         raise ConversionFailed(f"{path} is not a SentencePiece model, or damaged: download it again.") from error
     trainer, normalizer = model.trainer_spec, model.normalizer_spec
@@ -134,6 +138,8 @@ def _bpe(vocabulary: Vocabulary) -> models.BPE:
     ids = {piece: i for i, piece in enumerate(vocabulary.pieces)}
     pieces = zip(vocabulary.pieces, vocabulary.scores, vocabulary.kinds, strict=True)
     scores = {piece: score for piece, score, kind in pieces if kind in (Kind.NORMAL, Kind.UNUSED)}
+    if sum(map(len, scores)) > MAX_CHARACTERS or max(map(len, scores), default=0) > LONGEST_PIECE:
+        raise ConversionFailed("The tokenizer has pieces that are too long to be words. Download the checkpoint again.")
     merges = [
         (-score, ids[piece[:i]], ids[piece[i:]], (piece[:i], piece[i:]))
         for piece, score in scores.items()

@@ -4,9 +4,10 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerFast
 
 from ..errors import ConversionFailed
+from ..models import tokenizer_files
 from ..models.architecture import MAX_ROWS, MAX_TOKENS
 from ..models.manifest import CONVERTER_VERSION, PROGRAM, Manifest
 from ..status import Report
@@ -26,11 +27,12 @@ def write_model(plan: Plan, opened: Opened, folder: Path, name: str, report: Rep
     """Writes all of the model, called `name`, into the empty `folder`. Errors: DownloadFailed, ConversionFailed."""
     checkpoint, origin = opened.checkpoint, opened.origin
     checkpoint.save_tokenizer(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    if len(tokenizer) > checkpoint.config.vocab_size:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    tokens = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
+    if tokens > checkpoint.config.vocab_size:
         raise ConversionFailed(
-            f"The tokenizer has {len(tokenizer):,} tokens and the model knows {checkpoint.config.vocab_size:,}: they "
-            "do not belong together."
+            f"The tokenizer has {tokens:,} tokens and the model knows {checkpoint.config.vocab_size:,}: they do not "
+            "belong together."
         )
     program, parts = _write_program(plan, checkpoint, folder / PROGRAM, report)
     Manifest(
@@ -48,6 +50,7 @@ def write_model(plan: Plan, opened: Opened, folder: Path, name: str, report: Rep
         max_rows=MAX_ROWS,
         vocabulary=checkpoint.config.vocab_size,
         tokenizer_size=len(tokenizer),
+        tokenizer_sha256=tokenizer_files.sha256(folder),
         bos_token=tokenizer.bos_token_id,
         end_tokens=tuple(checkpoint.end_tokens()),
         sampling=recommended_sampling(checkpoint.generation, plan.context),

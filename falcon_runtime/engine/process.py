@@ -5,13 +5,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelDamaged
+from ..errors import FalconError, ModelDamaged
+from ..models.manifest import check_program, read_manifest
 from ..system.child import Child
 from .messages import Cancel, Compiling, Ready, Submit
 from .request import Step
@@ -62,20 +64,32 @@ class EngineProcess:
         self.alive = False
 
     def await_ready(self, on_compiling: Callable[[], None]) -> None:
-        """Returns when the model is loaded. Errors: those of `Engine.start`."""
-        try:
-            while isinstance(answer := self._child.connection.recv(), Compiling):
-                on_compiling()
-        except (EOFError, OSError):
-            answer = ModelDamaged(
-                f"The engine ended while it loaded {self._folder} ({self._death()}). There may be too little memory, "
-                "or the program is damaged: convert the model again."
-            )
+        """Returns when the model is loaded, and its program was found to be what was converted. Errors: those of
+        `Engine.start`."""
+        with ThreadPoolExecutor(1, "falcon-check") as beside:
+            checked = beside.submit(lambda: check_program(self._folder, read_manifest(self._folder)))
+            answer = self._answer(on_compiling)
+        if (damage := checked.exception()) and isinstance(answer, Ready | ModelDamaged):
+            self.stop()
+            raise damage
         if not isinstance(answer, Ready):
             self._child.ended()
             raise answer
         self._patience_s, self.alive = max(PATIENCE_S, PATIENCE * answer.forward_s), True
         threading.Thread(target=self._listen, name="falcon-engine", daemon=True).start()
+
+    def _answer(self, on_compiling: Callable[[], None]) -> Ready | FalconError:
+        """What became of loading the model."""
+        try:
+            while isinstance(answer := self._child.connection.recv(), Compiling):
+                on_compiling()
+        except (EOFError, OSError):
+            return ModelDamaged(
+                f"The engine ended while it loaded {self._folder} ({self._death()}). There may be too little memory, "
+                "or the program is damaged: convert the model again."
+            )
+        assert isinstance(answer, Ready | FalconError)
+        return answer
 
     def submit(self, stream: StepStream) -> None:
         """Errors: ProcessGone."""

@@ -1,6 +1,18 @@
 """The shape of a Llama, and what follows from it."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+MAX_LAYERS = 1000
+MAX_WIDTH = 1 << 20
+"""Of hidden states, and within an MLP."""
+MAX_HEADS = 1 << 12
+MAX_HEAD_DIM = 1 << 12
+MAX_VOCABULARY = 1 << 22
+MAX_CONTEXT = 1 << 24
+"""More of any of these is a damaged file: real models have at most a tenth."""
 
 PROCESS_BYTES = 700_000_000
 """What the engine takes beside weights and KV cache: Python, torch and ExecuTorch, and the activations."""
@@ -20,14 +32,16 @@ MEMORY_SHARE = 0.8
 
 @dataclass(frozen=True)
 class Architecture:
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate: int
-    vocabulary: int
-    rms_norm_eps: float
+    """The bounds are checked where one is read from a file, as a part of a manifest."""
+
+    layers: Annotated[int, Field(gt=0, le=MAX_LAYERS)]
+    hidden: Annotated[int, Field(gt=0, le=MAX_WIDTH)]
+    heads: Annotated[int, Field(gt=0, le=MAX_HEADS)]
+    kv_heads: Annotated[int, Field(gt=0, le=MAX_HEADS)]
+    head_dim: Annotated[int, Field(gt=0, le=MAX_HEAD_DIM, multiple_of=2)]
+    intermediate: Annotated[int, Field(gt=0, le=MAX_WIDTH)]
+    vocabulary: Annotated[int, Field(gt=0, le=MAX_VOCABULARY)]
+    rms_norm_eps: Annotated[float, Field(gt=0, lt=1)]
     tied: bool = False
     """Whether the output layer is the embedding."""
 

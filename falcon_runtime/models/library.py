@@ -10,8 +10,9 @@ from typing import get_args
 from ..errors import ConversionFailed, FalconError, UnknownModel
 from ..system.folders import user_cache
 from ..system.replacement import recover
+from ..system.unicode import whole
 from .catalog import CATALOG, STARTER, CatalogEntry
-from .manifest import Manifest, RecipeName, is_converted, is_outdated, read_manifest
+from .manifest import MANIFEST, Manifest, RecipeName, is_converted, is_outdated, read_manifest
 from .sources import HubRepository, name_of, parse_source
 
 
@@ -103,7 +104,7 @@ def find_model(model: str | None, models_dir: Path) -> Model:
             f"python -m falcon_runtime convert {shlex.quote(model)}. Then it is called {checkpoint}."
         )
     raise UnknownModel(
-        f"There is no model {model!r}. Name the folder of a converted model, or one of: "
+        f"There is no model {model!r:.200}. Name the folder of a converted model, or one of: "
         f"{', '.join(sorted(set(CATALOG) | set(converted_models(models_dir))))}."
     )
 
@@ -120,12 +121,31 @@ def _checkpoint(model: str) -> str | None:
 
 
 def converted_models(models_dir: Path) -> list[str]:
-    """Names of the folders of the converted models in `models_dir`."""
-    if not models_dir.is_dir():
-        return []
+    """Names of the folders of the converted models in `models_dir`, be they whole or damaged."""
     recover(models_dir)
-    # Hidden folders are those of conversions that are going on.
-    return sorted(folder.name for folder in models_dir.glob("[!.]*") if is_converted(folder))
+    return [name for name in _names(models_dir) if is_converted(models_dir / name) and whole(name) == name]
+
+
+def passed_over(models_dir: Path) -> dict[str, str]:
+    """Why folders in `models_dir` are no models here, by their names, in a few words for people."""
+    reasons = {}
+    for name in set(_names(models_dir)).difference(converted_models(models_dir)):
+        folder = models_dir / name
+        if is_converted(folder):
+            reasons[name] = "its name is no text in UTF-8: rename it"
+        elif os.path.isdir(folder):
+            reasons[name] = f"it has no {MANIFEST}: remove it, or convert into it"
+        elif os.path.islink(folder):
+            reasons[name] = "it is a link that leads to no folder: remove it"
+    return dict(sorted(reasons.items()))
+
+
+def _names(models_dir: Path) -> list[str]:
+    """What is in a folder, sorted, but for what is hidden: the folders of conversions that are going on."""
+    try:
+        return sorted(name for name in os.listdir(models_dir) if not name.startswith("."))
+    except (OSError, ValueError):  # There is none, or none that may be read.
+        return []
 
 
 def choices(models_dir: Path) -> list[Choice]:

@@ -5,7 +5,7 @@ from math import prod
 
 from ..errors import ConversionFailed
 from .architecture import Architecture
-from .manifest import RecipeName
+from .manifest import CacheBits, RecipeName
 
 TILE, BLOCK = 16, 32
 """Outputs that are computed together, and inputs that share a scale."""
@@ -93,7 +93,7 @@ class Schemes:
     layers: tuple[LayerSchemes, ...]
     shared: bool
     """Whether embedding and output layer are one in the checkpoint and stored alike: then as one."""
-    cache_bits: int = 16
+    cache_bits: CacheBits = 16
     """Of the floats that keys and values are kept in: half the memory, unless nothing of the model is to be rounded."""
 
     @property

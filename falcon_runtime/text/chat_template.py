@@ -7,6 +7,7 @@ from itertools import groupby
 
 from ..errors import InvalidRequest
 from .encoder import CLOSE, OPEN, Encoder
+from .templates import Refused, fill
 
 Turns = list[dict[str, str]]
 """Messages with nothing but a role and a text."""
@@ -27,12 +28,12 @@ def render(encoder: Encoder, turns: Turns) -> str:
     for form in forms:
         try:
             text, complete = _fill(encoder, form(turns))
-        except Exception as error:  # jinja2's errors; templates raise them on purpose
+        except Refused as error:  # Templates do so on purpose.
             refusal = error
             continue
         if complete:
             return text
-    raise InvalidRequest(f"The model's chat template refuses this conversation: {refusal}.") from refusal
+    raise InvalidRequest(f"The model's chat template refuses this conversation: {refusal!s:.300}.") from refusal
 
 
 def _fill(encoder: Encoder, turns: Turns) -> tuple[str, bool]:
@@ -54,7 +55,7 @@ def _fill(encoder: Encoder, turns: Turns) -> tuple[str, bool]:
             for i, ((before, core, after), hide) in enumerate(zip(parts, hidden, strict=True))
         ]
         renamed = [{**turn, "content": content} for turn, content in zip(given, contents, strict=True)]
-        return str(encoder.tokenizer.apply_chat_template(renamed, add_generation_prompt=True, tokenize=False))
+        return fill(encoder.chat_template, renamed, encoder.tokenizer.special_tokens_map)
 
     outline = through_template(core != "" for _, core, _ in parts)
     text = through_template(encoder.spells_control(turn["content"]) for turn in given)

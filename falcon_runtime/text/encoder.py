@@ -10,7 +10,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterable
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Tokenizer
 
@@ -68,6 +68,12 @@ class Encoder:
         self.prefix = [id for id, _ in put_before]
         """The ids that the tokenizer puts before a text, BOS as a rule. What it puts after one is left out: a text
         that is to be continued has no end."""
+
+    @property
+    def chat_template(self) -> str:
+        """Empty where the tokenizer has none; of several, the default one."""
+        template: Any = self.tokenizer.chat_template
+        return str((template.get("default", "") if isinstance(template, dict) else template) or "")
 
     def __call__(self, text: str) -> list[int]:
         """The ids of a text, seals as the control tokens that they stand for, without `prefix`."""

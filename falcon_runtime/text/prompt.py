@@ -73,7 +73,7 @@ def encode_chat(
     the oldest turns are left out. `transcripts` say how the model spelled earlier answers; without them, all is
     tokenized afresh. Errors: InvalidRequest; PromptTooLong where what is never left out exceeds the context.
     """
-    if not encoder.tokenizer.chat_template:
+    if not encoder.chat_template:
         raise InvalidRequest("This model has no chat template: it can only continue text. Use generate.")
     turns = [{"role": _role(message), "content": whole(_content(message))} for message in messages]
     _check_answerable(turns)

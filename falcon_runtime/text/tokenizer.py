@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TokenizerError
+from ..models import tokenizer_files
 from ..models.manifest import Manifest
+from ..system.panics import no_panics
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,18 +28,27 @@ def load_tokenizer(folder: Path, manifest: Manifest) -> "PreTrainedTokenizerBase
     from transformers import PreTrainedTokenizerFast
 
     again = f"Put the files of the model's own tokenizer into {folder}, or convert the model again."
+    another = f"The tokenizer in {folder} belongs to another model, or was changed"
     if not (folder / "tokenizer_config.json").is_file() or not (folder / "tokenizer.json").is_file():
         raise TokenizerError(f"{folder} has no tokenizer (tokenizer.json and tokenizer_config.json). {again}")
     try:
-        load: Any = PreTrainedTokenizerFast.from_pretrained
-        tokenizer: PreTrainedTokenizerBase = load(folder, local_files_only=True)
+        tokenizer_files.check(folder)
+        if manifest.tokenizer_sha256 not in (None, tokenizer_files.sha256(folder)):
+            raise TokenizerError(f"{another}: its SHA-256 is not the manifest's. {again}")
+        with no_panics():
+            load: Any = PreTrainedTokenizerFast.from_pretrained
+            tokenizer: PreTrainedTokenizerBase = load(folder, local_files_only=True)
+            highest = max(tokenizer.get_vocab().values(), default=0)
+            tokenizer.encode("a")
+    except TokenizerError:
+        raise
     except Exception as error:  # transformers and tokenizers raise many kinds, bare Exception among them
-        raise TokenizerError(f"The tokenizer in {folder} cannot be read ({error}). {again}") from error
+        raise TokenizerError(f"The tokenizer in {folder} cannot be read ({error!s:.300}). {again}") from error
     if len(tokenizer) != manifest.tokenizer_size:
-        raise TokenizerError(
-            f"The tokenizer in {folder} has {len(tokenizer):,} tokens, the model's has {manifest.tokenizer_size:,}: it "
-            f"belongs to another model. {again}"
-        )
+        sizes = f"it has {len(tokenizer):,} tokens, the model's has {manifest.tokenizer_size:,}"
+        raise TokenizerError(f"{another}: {sizes}. {again}")
+    if highest >= manifest.vocabulary:
+        raise TokenizerError(f"{another}: it has a token {highest:,}, the model {manifest.vocabulary:,}. {again}")
     return tokenizer
 
 

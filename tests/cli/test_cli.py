@@ -223,6 +223,32 @@ def test_models_lists_a_damaged_one_as_damaged_and_goes_on(call: Call, small_mod
     ]
 
 
+def test_models_tells_in_a_line_why_a_folder_is_skipped(small_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_model, tmp_path / "whole")
+    bad = {
+        "infinite": '{"converter": Infinity}',
+        "not-a-number": '{"converter": NaN}',
+        "deep": "[" * 100_000,
+        "no-json": "\n\n",
+        "list": "[]",
+    }
+    for name, manifest in bad.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text(manifest)
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "folder" / "manifest.json").mkdir(parents=True)
+    os.mkdir(os.fsencode(tmp_path) + b"/n\xff")
+    done = run_bytes("models", models_dir=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr == b""
+    lines = done.stdout.decode().splitlines()
+    states = {line[:26].strip(): line[26:].split(":")[0] for line in lines if line[0] != " "}
+    assert {name: states[name] for name in bad} == dict.fromkeys(bad, "damaged")
+    assert [states[name] for name in ("bare", "circle", "folder", "n\N{REPLACEMENT CHARACTER}")] == ["skipped"] * 4
+    assert states["whole"] == "converted"
+
+
 def test_a_conversion_says_what_it_does_and_nothing_of_libraries(small_checkpoint: Path, tmp_path: Path) -> None:
     """With a graph that is traced, which imports and runs the most."""
     done = run("convert", str(small_checkpoint), "--recipe", "fp32", models_dir=tmp_path / "models")
