@@ -28,6 +28,7 @@ from .models.manifest import Backend, Manifest, RecipeName, read_manifest
 from .models.provision import Provisioning
 from .sampling import SamplingParams
 from .status import Report, Status
+from .text import templates
 from .text.encoder import Encoder
 from .text.prompt import Message, check_tokens, encode_chat, encode_text, instruction_messages
 from .text.stops import Piece, StopTexts
@@ -404,6 +405,8 @@ class FalconRuntime:
             if not self._encoder or manifest != self._manifest:
                 self._encoder = Encoder(load_tokenizer(self._model.folder, manifest))
                 self._decoder, self._transcripts = Decoder(self._encoder.tokenizer), Transcripts(self._encoder)
+            if self._encoder.chat_template:
+                templates.start()
             started.result()
         self._manifest = manifest
         report(Status("ready", f"{self._model.title} is ready"))

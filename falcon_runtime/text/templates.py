@@ -1,5 +1,5 @@
 """Chat templates, filled in within bounds of time and memory: in a process of their own (`template_worker.py`), one for
-all models. It is started when the first conversation comes, and again after a template has ended it."""
+all models. It is started with the first model, and again after a template has ended it."""
 
 import json
 import threading
@@ -35,6 +35,10 @@ class _Renderer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._child: Child | None = None
+
+    def start(self) -> None:
+        with self._lock:
+            self._child = self._child or _start()
 
     def fill(self, template: str, variables: Mapping[str, Any]) -> str:
         request = json.dumps([template, variables], default=str).encode()
@@ -81,6 +85,11 @@ def _start() -> Child:
 
 
 _renderer = _Renderer()
+
+
+def start() -> None:
+    """Starts the process, so that the first conversation need not wait for it."""
+    _renderer.start()
 
 
 def fill(template: str, messages: Sequence[Mapping[str, str]], special_tokens: Mapping[str, Any]) -> str:
