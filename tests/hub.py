@@ -140,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, {"Content-Type": "application/json"}, json.dumps(info).encode())
 
     def _file(self, request: Request, repository: str, revision: str, name: str) -> None:
-        in_storage = self.server.server_address[1] == urlsplit(self.hub.storage).port
+        in_storage = self.connection.getsockname()[1] == urlsplit(self.hub.storage).port
         if not in_storage and self.hub.token not in (None, request.token):
             return self._answer(401 if request.token is None else 403, {"X-Error-Code": "GatedRepo"})
         if not (found := self._find(repository, revision)):
