@@ -34,7 +34,9 @@ def serving_falcons(folder: Path, layers: int | None) -> Iterator[str]:
     save_tokenizer(tokenizer, SHAPE.architecture.vocabulary)
     reduced = ["--layers", str(layers)] if layers else []
     command = [sys.executable, "-m", "benchmarks.random_checkpoint", SHAPE.name, str(checkpoint), str(tokenizer)]
-    subprocess.run([*command, *reduced], cwd=ROOT, check=True)
+    done = subprocess.run([*command, *reduced], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr)
     with hub.serve() as stand_in:
         first, *others = (entry.source for entry in CATALOG.values() if isinstance(entry.source, HubRepository))
         stand_in.publish(first.repository, {path.name: mapped(path) for path in checkpoint.iterdir()})

@@ -31,7 +31,7 @@ class Header:
     @property
     def news(self) -> str:
         """Without how far it is."""
-        return re.sub(r"\d+ ?(%|s|min)\b", "", str(self))
+        return re.sub(r"\d+ ?(%|s\b|min\b)", "", str(self))
 
 
 class Visitor:
@@ -59,14 +59,15 @@ class Visitor:
                 yield text
 
     def header(self) -> Header:
-        """What the page says now, which it asks the server every few seconds."""
+        """What the page says now, which an open page asks the server every few seconds."""
         function, place = self._header_event()
         session = uuid.uuid4().hex
         asked = {"data": [], "fn_index": function, "session_hash": session}
-        self._http.post(f"{API}/queue/join", json=asked).raise_for_status()
-        for name, value in self._lines(f"{API}/queue/data?session_hash={session}"):
-            if name == "data" and (message := json.loads(value))["msg"] == "process_completed":
-                return read_header(message["output"]["data"][place])
+        with self._http.stream("GET", f"{API}/heartbeat/{session}"):
+            self._http.post(f"{API}/queue/join", json=asked).raise_for_status()
+            for name, value in self._lines(f"{API}/queue/data?session_hash={session}"):
+                if name == "data" and (message := json.loads(value))["msg"] == "process_completed":
+                    return read_header(message["output"]["data"][place])
         raise RuntimeError("The page does not say which model answers.")
 
     def _header_event(self) -> tuple[int, int]:
