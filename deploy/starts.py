@@ -65,7 +65,7 @@ class Start:
                 memory.stop()
                 end(process)
         self._check_health(variables, persistent, healthy=False)
-        for line in self._log.read_text().splitlines():
+        for line in dict.fromkeys(self._log.read_text().splitlines()):
             if TROUBLE.search(line):
                 say(f"  in the log: {line}")
         return Figures(what, page, token, swap, memory.serving, memory.converting)
