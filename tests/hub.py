@@ -12,14 +12,15 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
-Files = dict[str, bytes]
+Files = Mapping[str, bytes | memoryview]
+"""What is in a commit; a large file may be a view of one that is mapped."""
 
 
 @dataclass
@@ -38,6 +39,8 @@ class StandInHub:
     """Where large files are."""
     commits: dict[str, dict[str, Files]] = field(default_factory=dict)
     """Of each repository, the newest last."""
+    siblings: dict[str, list[dict[str, object]]] = field(default_factory=dict)
+    """Of each commit, what the hub tells about its files."""
     card: dict[str, str] = field(default_factory=dict)
     token: str | None = None
     """Without it nobody gets a file."""
@@ -56,6 +59,7 @@ class StandInHub:
         content = "".join(f"{name} {hashlib.sha1(data).hexdigest()}" for name, data in sorted(files.items()))
         commit = hashlib.sha1((repository + content).encode()).hexdigest()
         self.commits.setdefault(repository, {})[commit] = files
+        self.siblings[commit] = [_sibling(name, data) for name, data in files.items()]
         return commit
 
     def sent(self, name: str) -> list[Request]:
@@ -80,6 +84,15 @@ def serve() -> Iterator[StandInHub]:
 
 def is_large(name: str) -> bool:
     return name.endswith((".safetensors", ".gguf"))
+
+
+def _sibling(name: str, data: bytes | memoryview) -> dict[str, object]:
+    blob = hashlib.sha1(b"blob %d\0" % len(data))
+    blob.update(data)
+    file: dict[str, object] = {"rfilename": name, "size": len(data), "blobId": blob.hexdigest()}
+    if is_large(name):
+        file["lfs"] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "pointerSize": 130}
+    return file
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -121,19 +134,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _info(self, repository: str, revision: str | None) -> None:
         if not (found := self._find(repository, revision or "main")):
             return
-        commit, files = found
-        siblings = []
-        for name, data in files.items():
-            file = {"rfilename": name, "size": len(data)}
-            file["blobId"] = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-            if is_large(name):
-                file["lfs"] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "pointerSize": 130}
-            siblings.append(file)
+        commit, _ = found
+        siblings = self.hub.siblings[commit]
         info = {"id": repository, "sha": commit, "siblings": siblings, "cardData": self.hub.card, "tags": []}
         self._answer(200, {"Content-Type": "application/json"}, json.dumps(info).encode())
 
     def _file(self, request: Request, repository: str, revision: str, name: str) -> None:
-        in_storage = self.server.server_address[1] == urlsplit(self.hub.storage).port
+        in_storage = self.connection.getsockname()[1] == urlsplit(self.hub.storage).port
         if not in_storage and self.hub.token not in (None, request.token):
             return self._answer(401 if request.token is None else 403, {"X-Error-Code": "GatedRepo"})
         if not (found := self._find(repository, revision)):
@@ -145,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(302, {"Location": self.hub.storage + self.path, "X-Repo-Commit": commit})
         data = files[name]
         if name in self.hub.forged:
-            data = data[:-1] + bytes([data[-1] ^ 1])
+            data = bytes(data[:-1]) + bytes([data[-1] ^ 1])
         status, headers = 200, {"X-Repo-Commit": commit}
         if match := re.fullmatch(r"bytes=(\d+)-(\d*)", request.range or ""):
             first, last = int(match[1]), min(int(match[2] or len(data)), len(data) - 1)
@@ -156,7 +163,9 @@ class _Handler(BaseHTTPRequestHandler):
         request.sent = len(data) // 2 if drop else len(data)
         return self._answer(status, headers, data, request.sent)
 
-    def _answer(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"", sent: int = -1) -> None:
+    def _answer(
+        self, status: int, headers: dict[str, str] | None = None, body: bytes | memoryview = b"", sent: int = -1
+    ) -> None:
         """`sent` bytes of the body go out, all if negative."""
         self.send_response(status)
         for name, value in (headers or {}).items():

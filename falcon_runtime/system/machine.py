@@ -4,13 +4,14 @@ import os
 import platform
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 PROC = Path("/proc")
-MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
-"""A container's, with `memory.current` and `memory.stat` beside it."""
+CGROUP = Path("/sys/fs/cgroup")
+"""A container's own control group: of version 2, or of version 1, which has a folder for each controller."""
 BANDWIDTH_BYTES, BANDWIDTH_S = 256_000_000, 0.25
 """How much memory is read to measure how fast it is, more than caches hold, and for how long that is repeated."""
 
@@ -18,24 +19,35 @@ BANDWIDTH_BYTES, BANDWIDTH_S = 256_000_000, 0.25
 def machine_memory() -> int:
     """Bytes of memory that this process can have at most: a container's limit where there is one, not the host's."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        return min(memory, int(MEMORY_LIMIT.read_text()))
-    except (OSError, ValueError):  # There is no such file, or no limit: "max".
-        return memory
+    limit = _memory_limit()
+    return memory if limit is None else min(memory, limit)
 
 
 def available_memory() -> int:
     """Bytes of memory that can be taken now: what the system can give, no more than a container's limit leaves."""
     available = proc_value("meminfo", "MemAvailable")  # "24061340 kB"
     memory = int(available.split()[0]) * 1024 if available else machine_memory()
-    try:
-        used = int(MEMORY_LIMIT.with_name("memory.current").read_text())
-        stat = dict(line.split() for line in MEMORY_LIMIT.with_name("memory.stat").read_text().splitlines())
-        # Files that were read count as used, though the system drops them as soon as memory is wanted.
-        left = int(MEMORY_LIMIT.read_text()) - used + int(stat.get("inactive_file", 0))
-    except (OSError, ValueError):
-        return memory
-    return max(0, min(memory, left))
+    limit = _memory_limit()
+    return memory if limit is None else max(0, min(memory, limit - _memory_used()))
+
+
+def _memory_limit() -> int | None:
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # There is no such file, or no limit: "max".
+            return int((CGROUP / name).read_text())
+    return None
+
+
+def _memory_used() -> int:
+    """Bytes that a container uses. Files that were read would count too, though the system drops them as soon as memory
+    is wanted."""
+    v2 = "memory.current", "memory.stat", "inactive_file"
+    v1 = "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"
+    for used, stat, files in (v2, v1):
+        with suppress(OSError, ValueError):
+            values = dict(line.split() for line in (CGROUP / stat).read_text().splitlines())
+            return int((CGROUP / used).read_text()) - int(values.get(files, 0))
+    return 0
 
 
 def memory_bandwidth(threads: int | None = None) -> float:
@@ -57,11 +69,17 @@ def memory_bandwidth(threads: int | None = None) -> float:
 def default_threads() -> int:
     """The CPUs that this process may really use: a container's share, not the host's count."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cpus
-    return cpus if quota == "max" else max(1, min(cpus, round(int(quota) / int(period))))
+    quota, period = _cpu_quota()
+    return cpus if quota <= 0 else max(1, min(cpus, round(quota / period)))
+
+
+def _cpu_quota() -> tuple[int, int]:
+    """Microseconds of CPU time that a container has in so many others; not above 0 where there is no limit."""
+    for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
+        with suppress(OSError, ValueError):  # There is no such file, or no limit: "max".
+            quota, period = " ".join((CGROUP / name).read_text() for name in names).split()
+            return int(quota), int(period)
+    return 0, 1
 
 
 def cpu_name() -> str:

@@ -12,7 +12,7 @@ from falcon_runtime.models.catalog import CATALOG, STARTER
 from falcon_runtime.models.library import Model, choices, converted_models, find_model
 from falcon_runtime.models.manifest import MANIFEST, read_manifest
 from falcon_runtime.models.sources import HubRepository
-from falcon_runtime.system.machine import available_memory, machine_memory
+from falcon_runtime.system.machine import available_memory, default_threads, machine_memory
 
 from ..conftest import small_llama
 from ..convert.conftest import write_gguf
@@ -58,28 +58,51 @@ def test_slots_are_as_many_as_memory_allows(monkeypatch: pytest.MonkeyPatch, nam
         assert entry.memory_bytes == needed(slots)
 
 
-def test_the_memory_of_a_container_is_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr("falcon_runtime.system.machine.MEMORY_LIMIT", limit)
+@pytest.mark.parametrize("name", ["memory.max", "memory/memory.limit_in_bytes"])
+def test_the_memory_of_a_container_is_its_limit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("falcon_runtime.system.machine.CGROUP", tmp_path)
     host = machine_memory()
     assert host > 100_000_000
+    (tmp_path / "memory").mkdir()
     for text, memory in (("1000000\n", 1_000_000), ("max\n", host), (f"{2 * host}\n", host)):
-        limit.write_text(text)
+        (tmp_path / name).write_text(text)
         assert machine_memory() == memory
 
 
+@pytest.mark.parametrize(
+    ("most", "used", "stat", "files"),
+    [
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+    ],
+)
 def test_available_memory_is_the_systems_and_within_the_containers_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    most: str, used: str, stat: str, files: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("falcon_runtime.system.machine.PROC", tmp_path)
-    monkeypatch.setattr("falcon_runtime.system.machine.MEMORY_LIMIT", tmp_path / "memory.max")
+    for variable in ("PROC", "CGROUP"):
+        monkeypatch.setattr(f"falcon_runtime.system.machine.{variable}", tmp_path)
     (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    5000 kB\n")
     assert available_memory() == 5_120_000
-    (tmp_path / "memory.current").write_text("3000000\n")
-    (tmp_path / "memory.stat").write_text("anon 1000000\ninactive_file 500000\nactive_file 7\n")
+    (tmp_path / "memory").mkdir()
+    (tmp_path / used).write_text("3000000\n")
+    (tmp_path / stat).write_text(f"anon 1000000\n{files} 500000\nactive_file 7\n")
     for limit, available in (("4000000", 1_500_000), ("2000000", 0), ("max", 5_120_000), ("90000000", 5_120_000)):
-        (tmp_path / "memory.max").write_text(limit + "\n")
+        (tmp_path / most).write_text(limit + "\n")
         assert available_memory() == available
+
+
+def test_the_cpus_of_a_container_are_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("falcon_runtime.system.machine.CGROUP", tmp_path)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8))
+    assert default_threads() == 8
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    for quota, threads in (("-1", 8), ("200000", 2), ("10000", 1), ("1600000", 8)):
+        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(quota + "\n")
+        assert default_threads() == threads
+    for text, threads in (("300000 100000", 3), ("50000 100000", 1)):
+        (tmp_path / "cpu.max").write_text(text + "\n")
+        assert default_threads() == threads
 
 
 def test_available_memory_of_this_machine() -> None:
