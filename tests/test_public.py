@@ -148,6 +148,20 @@ def test_a_wrong_call_gets_a_sentence(visitor: Visitor, path: str, body: bytes, 
         assert words in answer.json()["detail"]
 
 
+def test_a_call_may_name_its_values(visitor: Visitor) -> None:
+    """The form that the page's own description of the API shows."""
+    asked = visitor.http.post(f"{API}/call/v2/generate", json={"prompt": "Hi", "max_new_tokens": 2})
+    told = visitor.http.get(f"{API}/call/v2/generate/{asked.json()['event_id']}").text
+    assert "event: complete" in told
+
+
+def test_pages_elsewhere_may_call_it(visitor: Visitor) -> None:
+    asks = {"Host": "demo.example", "Origin": "https://example.com", "Access-Control-Request-Method": "POST"}
+    answer = visitor.http.options(f"{API}/call/chat", headers=asks)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] in ("*", "https://example.com")
+
+
 def test_what_was_read_is_gone(visitor: Visitor) -> None:
     event = visitor.ask({"data": ["Hi", 2, 0]}).json()["event_id"]
     assert visitor.read(event)[-1][0] == "complete"

@@ -5,7 +5,7 @@ here, and goes on with an answer that nobody reads.
 """
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -16,8 +16,10 @@ from gradio.block_function import BlockFunction
 from gradio.routes import App
 from gradio.state_holder import SessionState, StateHolder
 
-PAGES = 500
-"""Pages whose state is kept after their connection was lost, for they may come back."""
+LEFT, LEFT_S = 500, 900
+"""Of how many pages whose connection was lost the state is kept, and for how long: they may come back, as phones do."""
+PAGES = 10_000
+"""Names of pages that are remembered. One that comes back later goes on with an empty state."""
 
 
 class LightState(SessionState):
@@ -59,8 +61,12 @@ class Sessions:
         self._blocks = app.get_blocks()
         app.state_holder = LightStates()  # type: ignore[no-untyped-call]
         app.state_holder.set_blocks(self._blocks)
-        self._pages: OrderedDict[str, int] = OrderedDict()
-        """How many connections each page has that is open, or was."""
+        self._pages: OrderedDict[str, None] = OrderedDict()
+        """Sessions of pages that are open or were, the latest at the end."""
+        self._open: Counter[str] = Counter()
+        """Connections of the pages that are open."""
+        self._left: dict[str, float] = {}
+        """When something was last heard of each page that is not open any more."""
         self._readers: dict[str, int] = {}
         self._read: dict[str, float] = {}
         """When somebody last read what a session was told, or asked it."""
@@ -76,23 +82,29 @@ class Sessions:
         return next((function for function in public if function.api_name == name), None)
 
     def is_page(self, session: Any) -> bool:
-        """Whether a page has, or lately had, this session open."""
-        return isinstance(session, str) and session in self._pages
+        """Whether a page has, or had, this session open. One that had is kept for a while longer."""
+        if not isinstance(session, str) or session not in self._pages:
+            return False
+        if not self._open[session]:
+            self._leave(session)
+        return True
 
     @contextmanager
     def page(self, session: str) -> Iterator[None]:
         """While a page is open."""
-        self._pages[session] = self._pages.pop(session, 0) + 1
-        while len(self._pages) > PAGES:
-            oldest = next((name for name, connections in self._pages.items() if not connections), None)
-            if oldest is None:
-                break
-            del self._pages[oldest]
-            self._forget(oldest)
+        self._pages[session] = None
+        self._pages.move_to_end(session)
+        if len(self._pages) > PAGES:
+            self._pages.popitem(last=False)
+        self._open[session] += 1
+        self._left.pop(session, None)
         try:
             yield
         finally:
-            self._pages[session] -= 1
+            self._open[session] -= 1
+            if not self._open[session]:
+                del self._open[session]
+                self._leave(session)
 
     @contextmanager
     def reader(self, session: str) -> Iterator[None]:
@@ -131,12 +143,20 @@ class Sessions:
                     await self._queue.clean_events(session_hash=session)
             elif now - read > unread_s or not self._queue.pending_event_ids_session.get(session):
                 self._forget_messages(session)
-                if session not in self._pages:
+                if session not in self._open and session not in self._left:
                     self._forget(session)
+        for session, left in list(self._left.items()):
+            if now - left > LEFT_S or len(self._left) > LEFT:
+                del self._left[session]
+                self._forget(session)
 
     @property
     def _queue(self) -> Any:
         return self._blocks._queue
+
+    def _leave(self, session: str) -> None:
+        self._left.pop(session, None)
+        self._left[session] = time.monotonic()  # The latest is the last.
 
     def _forget_messages(self, session: str) -> None:
         self._read.pop(session, None)
