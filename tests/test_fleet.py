@@ -50,7 +50,7 @@ class FakeTimer:
 
 
 class FakeRuntime:
-    def __init__(self, world: World, model: str, models_dir: Path, backend: str, threads: int | None):
+    def __init__(self, world: World, model: str, models_dir: Path, backend: str, threads: int | None, _: object):
         self.world, self.name, self.title = world, model, model.upper()
         self.memory_bytes, self.status, self.closed = world.sizes[model], Status(), False
         self.loading = threading.Lock()

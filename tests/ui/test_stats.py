@@ -39,5 +39,6 @@ def test_a_full_context_offers_nothing_more() -> None:
 
 def test_what_failed_or_goes_on_has_no_continue() -> None:
     assert "continue-run" not in stats.line(ended(None))
-    assert "continue-run" not in stats.line(Update("text", error="It broke <b>."))
+    assert "continue-run" not in stats.line(Update(error="It broke <b>."))
+    assert "continue-run" in stats.line(Update("text", error="It broke.")), "what was written can be gone on with"
     assert "&lt;b&gt;" in stats.line(Update(error="It broke <b>."))
