@@ -22,7 +22,7 @@ class Child:
         """What it prints goes where ours goes, or to `stderr`; `variables` are added to its environment."""
         ours, theirs = socket.socketpair()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, str(theirs.fileno()), *arguments],
+            [sys.executable, "-P", "-m", module, str(theirs.fileno()), *arguments],  # -P: not what lies in the way.
             env=subprocess_env(**variables),
             stdin=subprocess.DEVNULL,
             stderr=stderr,
