@@ -31,6 +31,11 @@ class BadSetting(FalconError):
     """A flag or a variable has a value that it cannot have."""
 
 
+def described(name: str) -> str:
+    """What a limit of a request is, which has another default here."""
+    return RequestLimits.model_fields[name].description or ""
+
+
 class Settings(BaseSettings, RequestLimits):
     """Opens the page at once and prepares the model while it is up. Every flag has a variable, such as FALCON_MODEL for
     --model; flags win over variables."""
@@ -60,8 +65,8 @@ class Settings(BaseSettings, RequestLimits):
     )
     backend: Backend = Field("xnnpack", description="ExecuTorch backend that the model was lowered for")
 
-    prompt_characters: Count | None = Field(500_000, description="characters of all texts of one request together")
-    answer_seconds: Count | None = Field(900, description="seconds that an answer may take, without waiting")
+    prompt_characters: Count | None = Field(500_000, description=described("prompt_characters"))
+    answer_seconds: Count | None = Field(900, description=described("answer_seconds"))
     queue_length: Count = Field(64, description="requests that wait; more are refused")
     requests_at_once: Count = Field(16, description="requests of one client that run or wait at a time")
     requests_per_minute: Count = Field(120, description="requests of one client in any minute")

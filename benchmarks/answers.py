@@ -16,7 +16,7 @@ from functools import cached_property
 from itertools import groupby
 
 from falcon_runtime import FalconRuntime, SamplingParams
-from falcon_runtime.runtime import Generation
+from falcon_runtime.generation import Generation
 
 from .questions import QUESTIONS, Question
 

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -39,7 +40,7 @@ NETWORK = re.compile(r"PIP_.*|.*_CA_BUNDLE|SSL_CERT_.*|(?i:.*_proxy)")
 """Variables that belong to the machine: where packages come from, and how the network is reached."""
 
 
-class Build:
+class Build(ABC):
     """What both have in common."""
 
     STARTS: Sequence[tuple[str, bool]]
@@ -58,9 +59,9 @@ class Build:
         """The app's, as it is called inside."""
         self.command = ["python", "app.py"]
 
+    @abstractmethod
     def build(self) -> float:
         """Lays everything out for the first time; the seconds that the requirements took."""
-        raise NotImplementedError
 
     def renew(self) -> None:
         """What a restart does: the home folder is as it was after the build."""
@@ -70,12 +71,13 @@ class Build:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.lay()
 
+    @abstractmethod
     def lay(self) -> None:
         """Copies the app into the home folder."""
-        raise NotImplementedError
 
+    @abstractmethod
     def persistent_variables(self, persistent: bool) -> dict[str, str]:
-        raise NotImplementedError
+        """Those with which models are kept in the persistent folder, or not."""
 
     def run(self, command: Sequence[str]) -> float:
         """Runs a command in the app's folder as the user; the seconds that it took."""

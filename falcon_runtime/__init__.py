@@ -2,7 +2,8 @@
 
 from .chunk import Chunk, FinishReason, Stats
 from .errors import FalconError
-from .runtime import FalconRuntime, Generation
+from .generation import Generation
+from .runtime import FalconRuntime
 from .sampling import SamplingParams
 from .status import Status
 

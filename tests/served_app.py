@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import IO
 
 import httpx
 import psutil
+from gradio_client import Client
+from gradio_client.client import Job
 
 ROOT = Path(__file__).parents[1]
 STARTS_WITHIN_S = 600
@@ -40,6 +42,20 @@ class ServedApp:
         """The processes of all engines that run now."""
         children = self.process.children(recursive=True)
         return [child for child in children if "falcon_runtime.engine.worker" in child.cmdline()]
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + STARTS_WITHIN_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_idle(process: psutil.Process) -> bool:
+    """Whether it does nothing for a second."""
+    before = sum(process.cpu_times()[:2])
+    time.sleep(1)
+    return bool(sum(process.cpu_times()[:2]) - before < 0.02)
 
 
 @contextmanager
@@ -108,3 +124,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def connect(app: ServedApp) -> Client:
+    return Client(app.url, verbose=False)
+
+
+def wait_for_text(job: Job) -> str:
+    """The first text of a job that is still running."""
+    while not (outputs := [piece for piece in job.outputs() if piece]):
+        assert not job.done(), job.exception()
+        time.sleep(0.02)
+    return str(outputs[-1])

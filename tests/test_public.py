@@ -4,16 +4,15 @@ import json
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
-from .served_app import ServedApp, serve
+from .served_app import ServedApp, is_idle, serve, wait_until
 
 API = "/gradio_api"
 SECRET = "the heron at Lough Derg"
@@ -67,13 +66,6 @@ def visitor(public: ServedApp) -> Iterator[Visitor]:
     visitor = Visitor(public)
     with visitor.http:
         yield visitor
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(
@@ -243,13 +235,6 @@ def test_who_does_not_read_what_comes_is_not_waited_for(public: ServedApp, visit
         request = f"GET {API}/call/generate/{event} HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {visitor.address}\r\n\r\n"
         reader.sendall(request.encode())
         wait_until(lambda: is_idle(public.worker()))
-
-
-def is_idle(process: psutil.Process) -> bool:
-    """Whether it does nothing for a second."""
-    before = sum(process.cpu_times()[:2])
-    time.sleep(1)
-    return sum(process.cpu_times()[:2]) - before < 0.02
 
 
 def test_limits_of_a_request(endless_models_dir: Path, tmp_path: Path) -> None:

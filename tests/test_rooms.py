@@ -18,10 +18,11 @@ MAY_IMPORT = {
     "text": {"system", "models"},
     "engine": {"system", "models"},
     "convert": {"system", "models", "engine"},
-    "runtime": {"system", "models", "text", "engine"},
+    "generation": {"text", "engine"},
+    "runtime": {"system", "models", "text", "engine", "generation"},
     "fleet": {"system", "models", "runtime"},
-    "cli": {"system", "models", "text", "convert", "runtime"},
-    "__init__": {"runtime"},
+    "cli": {"system", "models", "text", "convert", "runtime", "generation"},
+    "__init__": {"runtime", "generation"},
     "__main__": {"cli"},
 }
 

@@ -4,8 +4,7 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate, takewhile
@@ -15,11 +14,10 @@ import psutil
 import pytest
 
 from falcon_runtime import Chunk, FalconRuntime, SamplingParams
-from falcon_runtime.engine import process
-from falcon_runtime.errors import EngineDied, InvalidRequest, PromptTooLong, RuntimeClosed
+from falcon_runtime.errors import InvalidRequest, PromptTooLong, RuntimeClosed
 from falcon_runtime.models.catalog import STARTER
 from falcon_runtime.models.manifest import read_manifest
-from falcon_runtime.runtime import COMPILING, Generation
+from falcon_runtime.runtime import COMPILING
 from falcon_runtime.status import Status
 from falcon_runtime.text.encoder import Encoder
 from falcon_runtime.text.prompt import encode_chat
@@ -367,76 +365,6 @@ def test_requests_at_once_get_their_own_answers(small_model_slots: Path) -> None
         for thread in threads:
             thread.join()
     assert [together[i] for i in range(len(prompts))] == alone
-
-
-def test_a_killed_engine_is_one_clear_error_and_the_next_request_works(small_model: Path) -> None:
-    with FalconRuntime(str(small_model)) as runtime:
-        assert runtime.restarted_at is None
-        generation = begun(runtime)
-        worker = newest_worker()
-        worker.suspend()  # So that it cannot finish before it is killed.
-        killed_at = time.monotonic()
-        worker.kill()
-        with pytest.raises(EngineDied, match=r"SIGKILL.*send it again"):
-            list(generation)
-        assert runtime.decode([65])  # Without an engine.
-        assert len(tokens_of(list(runtime.generate("A", GREEDY)))) == 24
-        assert newest_worker().pid != worker.pid
-        assert runtime.restarted_at
-        assert killed_at <= runtime.restarted_at <= time.monotonic()
-
-
-def begun(runtime: FalconRuntime) -> Generation:
-    """A long answer of which there is some text."""
-    generation = runtime.generate("A", LONG)
-    next(chunk for chunk in generation if chunk.token_ids)
-    return generation
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def test_an_engine_that_dies_comes_back_by_itself(small_model: Path) -> None:
-    with FalconRuntime(str(small_model)) as runtime:
-        runtime.load()
-        for _ in range(2):  # The second time after a pause: the first one served nobody.
-            worker = newest_worker()
-            worker.kill()
-            wait_until(lambda: runtime.status.state == "loading")
-            assert runtime.status.message.startswith("The engine has ended and starts again")
-            wait_until(lambda: runtime.status.state == "ready")
-            assert newest_worker().pid != worker.pid
-        assert len(tokens_of(list(runtime.generate("A", GREEDY)))) == 24
-
-
-def test_who_waits_is_served_by_the_next_engine(small_model: Path) -> None:
-    with FalconRuntime(str(small_model)) as runtime:
-        expected = tokens_of(list(runtime.generate("B", GREEDY)))
-        generation = begun(runtime)
-        worker = newest_worker()
-        worker.suspend()
-        waiting, dropped = runtime.generate("B", GREEDY), runtime.generate("C", LONG)
-        dropped.close()
-        worker.kill()
-        with pytest.raises(EngineDied):
-            list(generation)
-        assert tokens_of(list(waiting)) == expected
-        assert list(dropped)[-1].finish_reason == "cancelled"
-
-
-def test_an_engine_that_hangs_is_noticed(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PATIENCE", "PATIENCE_S"):
-        monkeypatch.setattr(process, name, 1)
-    with FalconRuntime(str(small_model)) as runtime:
-        generation = begun(runtime)
-        newest_worker().suspend()
-        with pytest.raises(EngineDied, match="stood still"):
-            list(generation)
-        assert len(tokens_of(list(runtime.generate("A", GREEDY)))) == 24
 
 
 def test_the_parent_imports_neither_executorch_nor_torch(small_model: Path) -> None:

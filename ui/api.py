@@ -15,7 +15,7 @@ from gradio.components.api_component import Api
 from falcon_runtime import FalconRuntime
 from falcon_runtime.errors import FalconError, InvalidRequest
 from falcon_runtime.fleet import Fleet
-from falcon_runtime.runtime import Generation
+from falcon_runtime.generation import Generation
 from falcon_runtime.sampling import SamplingParams
 from falcon_runtime.system.unicode import whole
 

@@ -12,10 +12,10 @@ import gradio as gr
 
 from falcon_runtime import FalconRuntime
 from falcon_runtime.fleet import Fleet
+from falcon_runtime.generation import Generation
 from falcon_runtime.models.catalog import STARTER
 from falcon_runtime.models.choosing import Offer
 from falcon_runtime.models.manifest import RecipeName
-from falcon_runtime.runtime import Generation
 from falcon_runtime.sampling import SamplingParams
 
 from . import answers, controls, link, stats

@@ -126,7 +126,7 @@ class _Policy:
 
 
 async def refuse_form(_request: Request, error: Exception) -> Response:
-    """The answer to a call in which something has not the form that it must have."""
+    """The answer to a call whose body does not validate."""
     assert isinstance(error, RequestValidationError)
     problems = (f"{'.'.join(map(str, item['loc'][1:])) or 'the body'}: {item['msg']}" for item in error.errors())
     return refuse(f"This call cannot be understood. {'; '.join(problems)}"[:1000], 422)

@@ -13,7 +13,7 @@ from gradio.components import Component
 from falcon_runtime import FalconRuntime
 from falcon_runtime.errors import InvalidRequest
 from falcon_runtime.fleet import Fleet
-from falcon_runtime.runtime import Generation
+from falcon_runtime.generation import Generation
 from falcon_runtime.sampling import SamplingParams
 
 from . import controls, link, stats, tokens

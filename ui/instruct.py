@@ -11,7 +11,7 @@ import gradio as gr
 from falcon_runtime import FalconRuntime
 from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
-from falcon_runtime.runtime import Generation
+from falcon_runtime.generation import Generation
 from falcon_runtime.sampling import SamplingParams
 
 from . import answers, controls, documents, formats, link, stats, streaming

@@ -14,7 +14,7 @@ from falcon_runtime import FalconRuntime
 from falcon_runtime.chunk import TokenLogprobs
 from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
-from falcon_runtime.runtime import Generation
+from falcon_runtime.generation import Generation
 from falcon_runtime.sampling import SamplingParams
 
 from . import stats

@@ -12,11 +12,12 @@ from typing import Any
 
 from ..chunk import Chunk
 from ..errors import FalconError, InvalidRequest
+from ..generation import Generation
 from ..models.catalog import CATALOG, CatalogEntry
 from ..models.library import converted_models, default_models_dir, find_model, passed_over
 from ..models.manifest import read_manifest
 from ..models.sources import Wheel
-from ..runtime import FalconRuntime, Generation
+from ..runtime import FalconRuntime
 from ..sampling import SamplingParams
 from ..status import Status
 from ..system.unicode import whole

@@ -7,8 +7,8 @@ from contextlib import suppress
 from functools import partial
 
 from ..chunk import FinishReason, Stats
+from ..generation import Generation
 from ..models.defaults import Defaults
-from ..runtime import Generation
 from ..sampling import SamplingParams
 from ..system.unicode import whole
 from .notes import note

@@ -103,8 +103,8 @@ class Engine:
     def _ended(self, process: EngineProcess, streams: Sequence[StepStream], cause: str) -> None:
         """What a process that ended leaves behind. Called by the thread that listened to it."""
         error = EngineDied(
-            f"The engine's process ended while it was working ({cause}). Nothing you wrote is lost: send it again, and "
-            "a new engine starts."
+            f"The engine's process ended while it was working ({cause}). Nothing you wrote is lost: continue the "
+            "answer, or send it again."
         )
         self._deaths = 0 if process.served else self._deaths
         self._count_death()

