@@ -167,4 +167,4 @@ def test_a_visitor_sees_what_the_page_says(endless_app: ServedApp) -> None:
     assert answer
     for _ in range(2):
         header = visitor.header()
-        assert (header.model, header.status, header.notice) == ("endless", "Ready", "")
+        assert (header.model, header.status) == ("endless", "Ready")
