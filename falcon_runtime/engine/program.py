@@ -12,6 +12,7 @@ from ..models.manifest import PROGRAM, Manifest
 from ..models.recipes import PACKED
 from ..system.machine import default_threads
 from .kernels import KERNELS, Announce, Heads, abi, abi_check
+from .module import Module
 
 Logits = NDArray[np.float32]
 
@@ -36,19 +37,13 @@ class Program:
     """A `ForwardProgram` on ExecuTorch. Wrong shapes would abort the process, so the caller keeps within the limits."""
 
     def __init__(self, folder: Path, manifest: Manifest, threads: int | None, announce: Announce = lambda: None):
-        # The extension itself, not portable_lib, which re-exports it: that one brings in the whole exporter, which
-        # takes seconds and 130 MB. It needs torch's libraries to be loaded first.
-        import torch
-        from executorch.extension.pybindings import _C as runtime
-
-        runtime._unsafe_reset_threadpool(min(threads or default_threads(), abi.MAX_THREADS))
-        abi_check.check(runtime._load_for_executorch)
+        abi.use_threads(threads or default_threads())
+        abi_check.check(Module)
         _use_kernels(manifest, announce)
         self.slots, self.context = manifest.slots, manifest.context
         self.max_tokens, self.max_rows = manifest.max_tokens, manifest.max_rows
-        self._tensor = torch.tensor
         try:
-            self._module = runtime._load_for_executorch(str(folder / PROGRAM))
+            self._module = Module(str(folder / PROGRAM))
             self._check(manifest)
             # Loads the method, with fp32 packs the weights, and fails if the caches are smaller than the manifest says.
             self.forward([[]] * (self.slots - 1) + [[0]], [self.context - 1] * self.slots, [0])
@@ -66,11 +61,8 @@ class Program:
             [manifest.max_rows],
             [1, manifest.max_rows, manifest.vocabulary],
         ]
-        found: list[list[int]] = []
-        if "forward" in self._module.method_names():
-            meta = self._module.method_meta("forward")
-            found = [list(meta.input_tensor_meta(i).sizes()) for i in range(meta.num_inputs())]
-            found += [list(meta.output_tensor_meta(i).sizes()) for i in range(meta.num_outputs())]
+        inputs, outputs = self._module.shapes()
+        found = inputs + outputs
         if found != expected:
             raise ModelDamaged(
                 f"{PROGRAM} is not the program that the manifest describes: its forward has the shapes {found}, not "
@@ -83,10 +75,9 @@ class Program:
             batch += new
             positions += range(start, start + len(new))
             sequences += [slot] * len(new)
-        inputs = tuple(map(self._tensor, ([batch], positions, sequences, rows)))
-        logits = self._module.forward(inputs, clone_outputs=False)[0]
-        result: Logits = logits[0].numpy()
-        return result
+        inputs = [np.array(numbers, np.int64) for numbers in ([batch], positions, sequences, rows)]
+        logits: Logits = self._module.forward(inputs)[0]
+        return logits
 
 
 def _use_kernels(manifest: Manifest, announce: Announce) -> None:

@@ -13,6 +13,7 @@ from numba import cfunc, types
 
 from falcon_runtime.engine.kernels import abi, abi_check, compiled
 from falcon_runtime.engine.kernels.compiled import addresses
+from falcon_runtime.engine.module import Module
 from falcon_runtime.errors import UnsupportedExecuTorch
 
 
@@ -31,7 +32,7 @@ def multiply_by(factor: int) -> Mapping[str, Any]:
 def multiplied(factor: int) -> tuple[bool, list[int]]:
     """Whether something was compiled, and what the functions make of 7."""
     compiling: list[None] = []
-    found = addresses(multiply_by, factor, announce=lambda: compiling.append(None))
+    found = addresses(f"{__name__}:multiply_by", factor, announce=lambda: compiling.append(None))
     call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
     return bool(compiling), [call(found[name])(7) for name in ("multiply", "negative")]
 
@@ -93,31 +94,41 @@ def test_two_processes_at_once_do_no_harm(kept: Path) -> None:
     assert multiplied(3) == (False, [21, -21])
 
 
-def load(path: str) -> Any:
-    import torch  # noqa: F401  Its libraries have to be there first.
-    from executorch.extension.pybindings import _C as runtime
-
-    return runtime._load_for_executorch(path)
-
-
 @pytest.mark.parametrize(
     ("offset", "other"), [("SIZES", 8), ("STRIDES", 24), ("DATA", 32), ("NUMEL", 48), ("TYPE", 40)]
 )
 def test_another_layout_is_a_sentence(offset: str, other: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    abi_check.check(load)
+    abi_check.check(Module)
     monkeypatch.setattr(abi, offset, other)
     with pytest.raises(UnsupportedExecuTorch, match=r"calls kernels in another way than the one that was tested: \S"):
-        abi_check.check(load)
+        abi_check.check(Module)
 
 
 def test_another_version_is_a_sentence_that_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(abi_check, "version", lambda package: "1.6.0")
     with pytest.raises(UnsupportedExecuTorch, match=r"ExecuTorch 1\.6\.0 .*1\.5\.1.*pip install executorch==1\.5\.1"):
-        abi_check.check(load)
+        abi_check.check(Module)
 
 
-def test_functions_that_are_not_there_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(abi, "REGISTER_KERNELS", "_ZN10executorch7runtime16register_kernelsEv")
-    monkeypatch.setattr(abi_check, "_registered", abi_check._registered.__wrapped__)  # As if it were the first time.
-    with pytest.raises(UnsupportedExecuTorch, match="register_kernels"):
-        abi_check.check(load)
+@pytest.mark.parametrize("function", ["REGISTER_KERNELS", "MODULE_LOAD", "METHOD_EXECUTE", "METHOD_OUTPUT"])
+def test_functions_that_are_not_there_are_a_sentence(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(abi, function, "_ZN10executorch7runtime5otherEv")
+    if function == "REGISTER_KERNELS":  # As if it were the first time.
+        monkeypatch.setattr(abi_check, "_registered", abi_check._registered.__wrapped__)
+    with pytest.raises(UnsupportedExecuTorch, match=r"undefined symbol: .*other"):
+        abi_check.check(Module)
+
+
+def test_a_start_with_kept_kernels_needs_neither_torch_nor_numba(small_model: Path) -> None:
+    """Their imports would take most of the time until an answer, and most of an engine's memory."""
+    code = (
+        "import sys; from pathlib import Path; from falcon_runtime.models.manifest import read_manifest;"
+        "from falcon_runtime.engine import worker; from falcon_runtime.engine.program import Program;"
+        "folder = Path(sys.argv[1]); program = Program(folder, read_manifest(folder), 1);"
+        "print(program.forward([[1, 2]], [0], [1]).shape, {'torch', 'numba'} & set(sys.modules))"
+    )
+    first, second = [
+        subprocess.run([sys.executable, "-c", code, small_model], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert second == "(1, 320) set()\n", first

@@ -1,170 +1,153 @@
 """ExecuTorch's binary interface: the one place that knows the names of its functions in the library, and the layout in
-memory of what it passes to a kernel. docs/executorch.md says how to move to another release.
+memory of what it passes and is passed. docs/executorch.md says how to move to another release.
 
-Sources: runtime/core/evalue.h, runtime/core/portable_type/tensor_impl.h, runtime/kernel/operator_registry.h and
-runtime/kernel/kernel_runtime_context.h of ExecuTorch, and pthreadpool.h.
+Sources: the headers of ExecuTorch's Python package (`executorch/include`), extension/module/module.h,
+runtime/core/evalue.h, runtime/core/result.h, runtime/core/portable_type/tensor_impl.h, runtime/executor/method.h,
+runtime/executor/method_meta.h, runtime/kernel/operator_registry.h, runtime/kernel/kernel_runtime_context.h and
+extension/threadpool/threadpool.h; pthreadpool.h; for std::string, libstdc++'s basic_string.h.
 """
 
 import ctypes
+from ctypes import c_bool, c_char, c_char_p, c_int8, c_int32, c_int64, c_size_t, c_uint8, c_uint32, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import executorch
-import numpy as np
-from llvmlite import ir
-from numba import carray, njit, types
-from numba.extending import intrinsic
 
 MAX_THREADS = 128
-HALF, FLOAT = 5, 6
-"""float16 and float32 as a ScalarType."""
-# Offsets in a TensorImpl: of the addresses of its sizes and strides (int32 each) and of its numbers, of their count
-# (int64) and of its ScalarType (int8).
-SIZES, STRIDES, DATA, NUMEL, TYPE = 0, 16, 24, 40, 56
+LONG, HALF, FLOAT = 4, 5, 6
+"""int64, float16 and float32 as a ScalarType."""
+TENSOR = 1
+"""A tensor as a Tag, the kind of an EValue."""
 FAILURE, INVALID_ARGUMENT = 16, 0x12
 """Offset in a KernelRuntimeContext of the error (int32) that ends a forward, and the error that a kernel sets."""
-REGISTER_KERNELS = "_ZN10executorch7runtime16register_kernelsENS0_4SpanIKNS0_6KernelEEE"
-GET_THREAD_POOL = "_ZN10executorch9extension10threadpool15get_pthreadpoolEv"
 FLAG_DISABLE_DENORMALS = 1
 """Of pthreadpool: numbers too small for float32's full precision count as zero, which is faster."""
+MODULE_SIZE = 4096
+"""Bytes, more than a Module has."""
+MMAP_AND_LOCK, CONSISTENT = 3, 1
+"""How a Module reads its file: it maps it, and locks the pages in memory if that is allowed. And what it verifies: that
+the program is consistent in itself."""
+
+_MODULE, _META = "_ZN10executorch9extension6module6Module", "_ZNK10executorch7runtime10MethodMeta"
+_NAME = "RKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
+_OWNED = "St10unique_ptrINS_7runtime11EventTracerESt14default_deleteISE_EESC_INSD_15MemoryAllocatorESF_ISI_EESK_b"
+REGISTER_KERNELS = "_ZN10executorch7runtime16register_kernelsENS0_4SpanIKNS0_6KernelEEE"
+MODULE_CONSTRUCTOR = f"{_MODULE}C1E{_NAME}NS2_8LoadModeE{_OWNED}"
+MODULE_DESTRUCTOR = f"{_MODULE}D1Ev"
+MODULE_LOAD = f"{_MODULE}4loadENS_7runtime7Program12VerificationE"
+MODULE_META = f"{_MODULE}11method_metaE{_NAME}"
+MODULE_METHOD = f"{_MODULE}6methodE{_NAME}"
+METHOD_SET_INPUT = "_ZN10executorch7runtime6Method9set_inputERKNS0_6EValueEm"
+METHOD_EXECUTE = "_ZN10executorch7runtime6Method7executeEv"
+METHOD_OUTPUT = "_ZN10executorch7runtime6Method14mutable_outputEm"
+META_INPUTS, META_OUTPUTS = f"{_META}10num_inputsEv", f"{_META}11num_outputsEv"
+META_INPUT, META_OUTPUT = f"{_META}17input_tensor_metaEm", f"{_META}18output_tensor_metaEm"
+GET_PTHREADPOOL = "_ZN10executorch9extension10threadpool15get_pthreadpoolEv"
+GET_THREADPOOL = "_ZN10executorch9extension10threadpool14get_threadpoolEv"
+SET_THREADS = "_ZN10executorch9extension10threadpool10ThreadPool24_unsafe_reset_threadpoolEj"
+
+
+class String(ctypes.Structure):
+    """std::string."""
+
+    _fields_ = (("address", c_char_p), ("length", c_size_t), ("short", c_char * 16))
+
+
+class Sizes(ctypes.Structure):
+    """Span<const int32_t>."""
+
+    _fields_ = (("address", ctypes.POINTER(c_int32)), ("count", c_size_t))
+
+
+class TensorImpl(ctypes.Structure):
+    _fields_ = (
+        ("sizes", c_void_p),  # int32 each
+        ("dim_order", c_void_p),  # uint8 each
+        ("strides", c_void_p),  # int32 each
+        ("data", c_void_p),
+        ("dim", c_int64),
+        ("numel", c_int64),
+        ("numel_bound", c_size_t),
+        ("type", c_int8),
+        ("dynamism", c_uint8),  # 0: the sizes do not change.
+        ("device_type", c_int8),
+        ("device_index", c_int8),
+    )
+
+
+class EValue(ctypes.Structure):
+    """The payload of a tensor is the address of its TensorImpl."""
+
+    _fields_ = (("payload", c_void_p), ("tag", c_uint32))
+
+
+class Result(ctypes.Structure):
+    """Result<T> of a T of eight bytes, an address. Of more than 16 bytes, so that it is returned in memory, as C++ does
+    with anything that has a destructor."""
+
+    _fields_ = (("value", c_void_p), ("there", c_bool), ("more", c_int64 * 2))
+
+
+class SizesResult(ctypes.Structure):
+    """Result<TensorInfo>."""
+
+    _fields_ = (("sizes", Sizes), ("more", c_int64 * 6), ("there", c_bool))
+
+
+class Kernel(ctypes.Structure):
+    _fields_ = (("name", c_char_p), ("key", c_void_p), ("function", c_void_p))
+
+
+SIZES, STRIDES, DATA = TensorImpl.sizes.offset, TensorImpl.strides.offset, TensorImpl.data.offset
+NUMEL, TYPE = TensorImpl.numel.offset, TensorImpl.type.offset
 
 _alive: list[Any] = []
 """What ExecuTorch points to, for as long as the process lives."""
 
 
-class _Kernel(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("key", ctypes.c_void_p), ("function", ctypes.c_void_p)]
+def function(symbol: str, returns: Any = None, library: str = "libexecutorch") -> Any:
+    """A function of the library. Errors: AttributeError if it has none of this name."""
+    found = _library(library)[symbol]
+    found.restype = returns
+    return found
 
 
 def register(operator: str, address: int) -> None:
     """Makes the C function at `address`, void(context, arguments, count), ExecuTorch's kernel of the operator
     `falcon::<operator>`. `arguments` is an array of `count` addresses of EValues, the last two of which are both the
     result."""
-    entry = _Kernel(f"falcon::{operator}.out".encode(), None, address)
-    error = _library("libexecutorch")[REGISTER_KERNELS](ctypes.byref(entry), ctypes.c_size_t(1))
+    entry = Kernel(f"falcon::{operator}.out".encode(), None, address)
+    error = function(REGISTER_KERNELS, c_uint32)(ctypes.byref(entry), c_size_t(1))
     assert error == 0, f"ExecuTorch refuses the kernel of falcon::{operator}: error {error}"
     _alive.append(entry)
 
 
+def use_own_kernels() -> None:
+    """Loads ExecuTorch's own kernels and XNNPACK, which make themselves known to it."""
+    for name in ("libexecutorch_kernels_optimized", "libexecutorch_backend_xnnpack"):
+        _library(name)
+
+
+def use_threads(count: int) -> None:
+    """Makes the thread pool one of so many threads, at most `MAX_THREADS`."""
+    pool = function(GET_THREADPOOL, c_void_p, "libexecutorch_threadpool")()
+    function(SET_THREADS, c_bool, "libexecutorch_threadpool")(c_void_p(pool), c_uint32(min(count, MAX_THREADS)))
+
+
 def thread_pool() -> int:
     """Address of ExecuTorch's thread pool. It is another one after its size was set."""
-    get = _library("libexecutorch_threadpool")[GET_THREAD_POOL]
-    get.restype = ctypes.c_size_t
-    return int(get())
+    return int(function(GET_PTHREADPOOL, c_size_t, "libexecutorch_threadpool")())
 
 
 def address_of_parallelize(with_thread: bool) -> int:
     """Of the pool's function that calls task(argument, i) for each i below a count, or task(argument, thread, i)."""
     name = "pthreadpool_parallelize_1d" + "_with_thread" * with_thread
-    return ctypes.cast(_library("libexecutorch_threadpool")[name], ctypes.c_void_p).value or 0
+    return ctypes.cast(_library("libexecutorch_threadpool")[name], c_void_p).value or 0
 
 
 @cache
 def _library(name: str) -> ctypes.CDLL:
     (folder,) = executorch.__path__
     return ctypes.CDLL(str(Path(folder) / "lib" / f"{name}.so"))
-
-
-# What follows is for compiled code, where addresses are int64.
-
-
-@intrinsic
-def pointer(typing: Any, address: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
-
-    return types.voidptr(types.int64), code
-
-
-def _call(builder: Any, address: Any, arguments: Any) -> None:
-    """Calls the C function at an address, which returns nothing."""
-    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments]).as_pointer()
-    builder.call(builder.inttoptr(address, kind), arguments)
-
-
-@intrinsic
-def parallelize(typing: Any, function: Any, pool: Any, task: Any, argument: Any, count: Any) -> Any:
-    """Calls the pool's function at the address `function`; returns when all calls of `task` have."""
-
-    def code(compiler: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _call(builder, args[0], [*args[1:], ir.IntType(32)(FLAG_DISABLE_DENORMALS)])
-        return compiler.get_dummy_value()
-
-    return types.void(*[types.int64] * 5), code
-
-
-@intrinsic
-def call_unit(typing: Any, task: Any, argument: Any, thread: Any, unit: Any) -> Any:
-    """Calls the compiled function void(argument, thread, unit) at the address `task`, as the pool does."""
-
-    def code(compiler: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _call(builder, args[0], args[1:])
-        return compiler.get_dummy_value()
-
-    return types.void(*[types.int64] * 4), code
-
-
-@intrinsic
-def call_kernel(typing: Any, kernel: Any, workspace: Any, context: Any, arguments: Any, count: Any) -> Any:
-    """Calls the compiled function void(workspace, context, arguments, count) at the address `kernel`."""
-
-    def code(compiler: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _call(builder, args[0], args[1:])
-        return compiler.get_dummy_value()
-
-    return types.void(*[types.int64] * 5), code
-
-
-@njit
-def word_at(address: Any) -> Any:
-    return carray(pointer(address), 1, np.int64)[0]
-
-
-@njit
-def float_at(arguments: Any, index: Any) -> Any:
-    """An argument that is a float, as float64."""
-    return carray(pointer(word_at(arguments + 8 * index)), 1, np.float64)[0]
-
-
-@njit
-def bool_at(arguments: Any, index: Any) -> Any:
-    return carray(pointer(word_at(arguments + 8 * index)), 1, np.uint8)[0] & 1
-
-
-@njit
-def tensor_at(arguments: Any, index: Any) -> Any:
-    """Address of the TensorImpl of an argument."""
-    return word_at(word_at(arguments + 8 * index))
-
-
-@njit
-def size_of(impl: Any, dimension: Any) -> Any:
-    return np.int64(carray(pointer(word_at(impl + SIZES)), 8, np.int32)[dimension])
-
-
-@njit
-def data_of(impl: Any) -> Any:
-    """Address of the numbers of a tensor."""
-    return word_at(impl + DATA)
-
-
-@njit
-def type_of(impl: Any) -> Any:
-    """The ScalarType of a tensor."""
-    return carray(pointer(impl + TYPE), 1, np.int8)[0]
-
-
-@njit
-def set_rows(impl: Any, rows: Any) -> None:
-    """Makes the tensor [1, N, size] one of [1, rows, size]."""
-    size = size_of(impl, 2)
-    carray(pointer(word_at(impl + SIZES)), 3, np.int32)[1] = rows
-    carray(pointer(word_at(impl + STRIDES)), 3, np.int32)[0] = rows * size
-    carray(pointer(impl + NUMEL), 1, np.int64)[0] = rows * size
-
-
-@njit
-def fail(context: Any) -> None:
-    """Ends the forward with an error."""
-    carray(pointer(context + FAILURE), 1, np.int32)[0] = INVALID_ARGUMENT

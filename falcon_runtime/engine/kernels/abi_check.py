@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...errors import UnsupportedExecuTorch
 from . import abi
 
@@ -33,7 +35,7 @@ class _Unexpected(Exception):
 
 
 def check(load: Callable[[str], Any]) -> None:
-    """`load` loads a program and gives ExecuTorch's module. Errors: UnsupportedExecuTorch."""
+    """`load` loads a program and gives its `Module`. Errors: UnsupportedExecuTorch."""
     if (found := version("executorch")) not in TESTED:
         raise UnsupportedExecuTorch(
             f"ExecuTorch {found} is installed, but the kernels are tested with {' and '.join(TESTED)} only. {_remedy()}"
@@ -51,16 +53,15 @@ def _remedy() -> str:
 
 def _problem(load: Callable[[str], Any]) -> str:
     """What is not as expected; empty if all is."""
-    import torch
-
     try:
         seen, _ = _registered()
         seen[:] = ["the kernel is not called"]
-        x = torch.arange(float(math.prod(SHAPE))).view(SHAPE)
-        result = load(str(PROGRAM)).forward((x,))[0]
+        x = np.arange(math.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
+        module = load(str(PROGRAM))
+        result = module.forward([x])
     except (AttributeError, AssertionError, RuntimeError, OSError) as error:
         return str(error)
-    if not seen and not torch.equal(result, 2 * x[:, :ROWS]):
+    if not seen and not np.array_equal(result, 2 * x[:, :ROWS]):
         seen.append("the result does not arrive")
     return "; ".join(seen)
 

@@ -12,11 +12,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ...models.architecture import CACHE_BLOCK
+from .attention_workspace import KEYS
 from .vectors import FLOAT, LANES, LONG, Code
-
-KEYS = CACHE_BLOCK
-"""Keys whose scores are computed at a time."""
 
 
 def make_scores(queries: int, size: int, bits: int) -> Any:

@@ -14,36 +14,35 @@ import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
-from numba.core.registry import cpu_target
-from numba.core.runtime import rtsys
 
 from ...system.folders import user_cache
+from . import machine_code
+from .instruction_sets import processor
 
 Library = tuple[str, bytes]
 """The name of a C function in its library, and the object code of that."""
 PACKAGES = ("numba", "llvmlite", "numpy", "executorch")
 
-_alive: list[Any] = []
-"""The libraries whose code is in use."""
 
-
-def addresses(
-    make: Callable[..., Mapping[str, Any]], *options: Any, announce: Callable[[], None] = lambda: None
-) -> dict[str, int]:
-    """Addresses of the C functions that `make(*options)` compiles (numba's `cfunc`), by the names that it gives them.
+def addresses(maker: str, *options: Any, announce: Callable[[], None] = lambda: None) -> dict[str, int]:
+    """Addresses of C functions, by the names that their maker gives them: a function "module:name", which makes them
+    (numba's `cfunc`) of `options`. Its module is imported only if they have to be compiled, and so is numba.
 
     They must depend on nothing but the source of this package and on `options`, which their `repr` tells: no addresses
     in them, no global that changes. `announce` is called before they are compiled, which takes seconds, if they are.
     """
-    path = folder() / f"{make.__name__}-{_digest(make.__qualname__, options)}.zip"
+    module, name = maker.split(":")
+    path = folder() / f"{name}-{_digest(maker, options)}.zip"
     libraries = _kept(path)
     if not libraries:
         announce()
+        make: Callable[..., Mapping[str, Any]] = getattr(import_module(module), name)
         libraries = {name: _library(function) for name, function in make(*options).items()}
         _keep(path, libraries)
     # Also what was compiled just now: where numba has it, a sum may be in another order, and its last bits others.
@@ -62,13 +61,9 @@ def _library(function: Any) -> Library:
 
 def _load(name: str, code: bytes) -> int:
     """Each library has an engine of its own: numba numbers functions anew in each process, so that names recur."""
-    rtsys.initialize(cpu_target.target_context)  # Compiled code may call numba's runtime.
-    target = llvm.Target.from_default_triple().create_target_machine()
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
+    engine = machine_code.engine()
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    _alive.append(engine)
-    return int(engine.get_function_address(name))
+    return machine_code.address(engine, name)
 
 
 def _kept(path: Path) -> dict[str, Library]:
@@ -101,10 +96,9 @@ def _digest(name: str, options: tuple[Any, ...]) -> str:
 @cache
 def _surroundings() -> str:
     """All that compiled code depends on besides its options: processor, versions and source."""
-    processor = cpu_target.target_context.codegen().magic_tuple()
     versions = [sys.version, *(f"{package} {version(package)}" for package in PACKAGES)]
     here = Path(__file__).parent
     models = here.parents[1] / "models"
     sources = [*sorted(here.glob("*.py")), models / "recipes.py", models / "architecture.py"]
     digests = [hashlib.sha256(source.read_bytes()).hexdigest() for source in sources]
-    return "\n".join([*map(str, processor), *versions, *digests])
+    return "\n".join([*processor(), *versions, *digests])

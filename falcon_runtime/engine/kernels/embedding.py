@@ -10,10 +10,10 @@ import numpy as np
 from numba import carray, cfunc, njit
 
 from ...models.recipes import BLOCK, TILE
-from .abi import data_of, fail, pointer, set_rows, size_of, tensor_at
 from .arithmetic import F, from_half
-from .linear import MAX_SCHEMES, SCHEME, scheme_of, workspace_at
-from .workspace import KERNEL_SIGNATURE
+from .linear import scheme_of, workspace_at
+from .linear_workspace import MAX_SCHEMES, SCHEME
+from .passed import KERNEL_SIGNATURE, data_of, fail, pointer, set_rows, size_of, tensor_at
 
 
 @njit

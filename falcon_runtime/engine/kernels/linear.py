@@ -23,8 +23,27 @@ from numba import carray, cfunc, njit
 
 from ...models.architecture import MAX_TOKENS
 from ...models.recipes import BLOCK, TILE, Scheme
-from .abi import (
-    MAX_THREADS,
+from .arithmetic import LOG2, F, exp2
+from .instruction_sets import Products
+from .linear_workspace import (
+    ADD_ARGUMENTS,
+    CHUNK,
+    FACTORS,
+    GATED,
+    MAX_SCHEMES,
+    NORM_ARGUMENTS,
+    NORMED,
+    OUTLIER,
+    PLAIN,
+    SCHEME,
+    SERIAL,
+    UNIT_BYTES,
+    UNITS,
+    WORKSPACE,
+)
+from .passed import (
+    KERNEL_SIGNATURE,
+    UNIT_SIGNATURE,
     bool_at,
     call_unit,
     data_of,
@@ -37,50 +56,8 @@ from .abi import (
     tensor_at,
     word_at,
 )
-from .arithmetic import LOG2, F, exp2
-from .instruction_sets import Products
-from .rounding import FACTORS, rounding, top_of
+from .rounding import rounding, top_of
 from .tile import make_tile
-from .workspace import ADDRESS, KERNEL_SIGNATURE, UNIT_SIGNATURE, Workspace
-
-CHUNK = 64
-"""Blocks of a row that a thread quantizes at a time."""
-SERIAL = 2 * CHUNK
-"""Up to so many blocks in all, waking the other threads takes longer than they save."""
-UNIT_BYTES = 256 * 1024
-"""Of weights that a thread multiplies with all rows before it takes the next: they should stay in its cache."""
-UNITS = 16
-"""Into which a weight is divided at least."""
-OUTLIER = 3
-"""A block of normed inputs is taken twice if its largest number is so many times the mean of those of all blocks."""
-PLAIN, NORMED, GATED = range(3)
-NORM_ARGUMENTS, ADD_ARGUMENTS = 8, 5
-"""Of norm_linear and of the other two, the result being given twice."""
-MAX_SCHEMES = 4
-
-SCHEME = np.dtype(
-    [("block_bytes", np.int64), ("head_bytes", np.int64), ("bits", np.int64), ("zero", np.int64), ("multiply", ADDRESS)]
-)
-"""One of `recipes.Scheme`, and the address of the second step for it."""
-WORKSPACE = np.dtype(
-    [
-        # Of this call: addresses of float32 [rows, inputs], [inputs], [rows, outputs] twice, and of the packed weight
-        # [tiles, blocks, block_bytes].
-        *((name, ADDRESS) for name in ("x", "norm", "residual", "out", "weight")),
-        ("eps", np.float64),
-        *((name, np.int64) for name in ("kind", "precise", "zero", "rows", "blocks", "tiles", "outputs")),
-        ("unit", np.int64),  # Tiles that a thread takes at a time.
-        ("pairs", np.int64),  # Entries of `order`.
-        # Memory: int8 [rows, 2, blocks, 32] and their factors [rows, 2, blocks, 8 bytes], the second half of which is
-        # for blocks that are taken twice; which these are, uint8 [blocks]; the order in which blocks are multiplied,
-        # int64 [pairs, 2]; and float32 [MAX_THREADS, CHUNK * 32].
-        *((name, ADDRESS) for name in ("inputs", "factors", "twice", "order", "scratch")),
-        ("most_blocks", np.int64),  # That there is room for.
-        ("schemes", ADDRESS),  # SCHEME [scheme_count].
-        ("scheme_count", np.int64),
-        *((name, ADDRESS) for name in ("pool", "parallelize", "parallelize_with_thread", "quantize")),
-    ]
-)
 
 
 @njit
@@ -268,13 +245,3 @@ def linear() -> Mapping[str, Any]:
         parallelize(w.parallelize_with_thread, pool, scheme.multiply, address, tasks)
 
     return {"quantize": quantize_unit, "linear": kernel}
-
-
-def make_room(workspace: Workspace, blocks: int) -> None:
-    """Allocates the memory for rows of up to so many blocks."""
-    workspace.allocate("inputs", (MAX_TOKENS, 2, blocks, BLOCK), np.int8)
-    workspace.allocate("factors", (MAX_TOKENS, 2, blocks, FACTORS), np.int8)
-    workspace.allocate("twice", (blocks,), np.uint8)
-    workspace.allocate("order", (2 * blocks, 2), np.int64)
-    workspace.allocate("scratch", (MAX_THREADS, CHUNK * BLOCK), np.float32)
-    workspace.set(most_blocks=blocks)

@@ -7,11 +7,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from ...models.recipes import BLOCK
+from .linear_workspace import FACTORS
 from .vectors import BYTE, FLOAT, FLOATS, INT, INTS, LANES, LONG, Code
-
-FACTORS = 8
-"""Bytes that a block of inputs has beside its 8-bit numbers: their scale, a float32, and what their sum adds to every
-output: with offsets their own sum, a float32, and else an int32, that of the numbers times -`Scheme.zero`."""
 
 
 @intrinsic

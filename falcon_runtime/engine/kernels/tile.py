@@ -13,8 +13,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ...models.recipes import BLOCK, QUADS, TILE, Scheme
-from .instruction_sets import BYTES, PAIRS, Products, dot
-from .rounding import FACTORS
+from .dot import BYTES, PAIRS, dot
+from .instruction_sets import Products
+from .linear_workspace import FACTORS
 from .vectors import FLOAT, FLOATS, INT, INTS, LONG, Code
 
 AHEAD, LINE = 1024, 64

@@ -9,16 +9,11 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import types
 from numpy.typing import NDArray
 
+from . import machine_code
+
 ADDRESS = np.int64
-ROW_SIGNATURE = types.void(types.int64, types.int64)
-"""(workspace, row), as the thread pool calls it."""
-UNIT_SIGNATURE = types.void(types.int64, types.int64, types.int64)
-"""(workspace, thread, unit), as the thread pool calls it."""
-KERNEL_SIGNATURE = types.void(types.int64, types.int64, types.int64, types.int64)
-"""(workspace, context, arguments, count), as `bind` calls it."""
 
 
 class Workspace:
@@ -44,10 +39,6 @@ class Workspace:
         return array
 
 
-_engines: list[Any] = []
-"""What the functions of `bind` live in."""
-
-
 def bind(kernel: int, workspace: int) -> int:
     """Address of a C function void(context, arguments, count) that calls the one at the address `kernel` with
     `workspace` before these."""
@@ -59,8 +50,4 @@ def bind(kernel: int, workspace: int) -> int:
     target = builder.inttoptr(word(kernel), ir.FunctionType(ir.VoidType(), [word] * 4).as_pointer())
     builder.call(target, [word(workspace), *function.args])
     builder.ret_void()
-    machine = llvm.Target.from_triple(module.triple).create_target_machine()
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)
-    engine.finalize_object()
-    _engines.append(engine)
-    return int(engine.get_function_address("bound"))
+    return machine_code.address(machine_code.engine(str(module)), "bound")

@@ -1,0 +1,46 @@
+"""LLVM's machine code in this process, without numba, whose import takes as long as all the rest of a start."""
+
+import ctypes
+import sys
+from functools import cache
+from typing import Any
+
+import llvmlite.binding as llvm
+
+NUMBAS = (
+    "NRT_Free",
+    "NRT_MemInfo_call_dtor",
+    "numba_do_raise",
+    "numba_gil_ensure",
+    "numba_gil_release",
+    "numba_runtime_build_excinfo_struct",
+    "numba_unpickle",
+)
+
+_alive: list[Any] = []
+"""The engines whose code is in use."""
+
+
+def engine(assembly: str = "") -> Any:
+    """An engine with the code of a module, to which object files can be added."""
+    _initialize()
+    target = llvm.Target.from_default_triple().create_target_machine()
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(assembly), target)
+
+
+def address(engine: Any, name: str) -> int:
+    """Of a C function of an engine, whose code stays from now on."""
+    engine.finalize_object()
+    _alive.append(engine)
+    return int(engine.get_function_address(name))
+
+
+@cache
+def _initialize() -> None:
+    """Also gives what numba compiled the functions of numba's that it names. None is called: they raise exceptions and
+    end the life of arrays, and kernels do neither. Where numba is, it has given its own."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    if "numba" not in sys.modules:
+        for name in NUMBAS:
+            llvm.add_symbol(name, ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value or 0)

@@ -1,0 +1,100 @@
+"""A program of ExecuTorch's, loaded and called through its C++ library.
+
+The extension in its Python package needs torch, whose import takes more time and memory than all the rest of a small
+model's engine.
+"""
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .kernels import abi
+from .kernels.abi import EValue, TensorImpl
+
+TYPES = {np.dtype(np.int64): abi.LONG, np.dtype(np.float32): abi.FLOAT}
+FORWARD = b"forward"
+Shapes = list[list[int]]
+
+
+class Module:
+    """The method "forward" of the program in a file. Errors of ExecuTorch's are RuntimeErrors; what was printed to
+    stderr says more."""
+
+    def __init__(self, path: str):
+        abi.use_own_kernels()
+        self._module = ctypes.create_string_buffer(abi.MODULE_SIZE)
+        name, nothing = _string(path.encode()), ctypes.byref(ctypes.c_void_p())
+        construct = abi.function(abi.MODULE_CONSTRUCTOR)
+        construct(self._module, ctypes.byref(name), abi.MMAP_AND_LOCK, nothing, nothing, nothing, ctypes.c_bool(False))
+        weakref.finalize(self, abi.function(abi.MODULE_DESTRUCTOR), self._module)
+        _succeed("load the program", abi.function(abi.MODULE_LOAD, ctypes.c_uint32)(self._module, abi.CONSISTENT))
+        self._method: int | None = None
+        self._set_input = abi.function(abi.METHOD_SET_INPUT, ctypes.c_uint32)
+        self._execute = abi.function(abi.METHOD_EXECUTE, ctypes.c_uint32)
+        self._output = abi.function(abi.METHOD_OUTPUT, ctypes.POINTER(EValue))
+
+    def shapes(self) -> tuple[Shapes, Shapes]:
+        """Of the inputs and of the outputs, the largest that they may have."""
+        meta = self._of_forward(abi.MODULE_META)
+
+        def shapes(count: str, one: str) -> Shapes:
+            number = abi.function(count, ctypes.c_size_t)(ctypes.byref(meta))
+            return [
+                _shape(abi.function(one, abi.SizesResult)(ctypes.byref(meta), ctypes.c_size_t(i)))
+                for i in range(number)
+            ]
+
+        return shapes(abi.META_INPUTS, abi.META_INPUT), shapes(abi.META_OUTPUTS, abi.META_OUTPUT)
+
+    def forward(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """The first output, float32, valid until the next call and while this lives. Inputs are int64 or float32."""
+        if self._method is None:
+            self._method = self._of_forward(abi.MODULE_METHOD).value
+        method = ctypes.c_void_p(self._method)
+        tensors = [_Tensor(array) for array in inputs]
+        for index, tensor in enumerate(tensors):
+            problem = self._set_input(method, ctypes.byref(tensor.value), ctypes.c_size_t(index))
+            _succeed(f"take input {index}", problem)
+        _succeed("execute the method", self._execute(method))
+        result = TensorImpl.from_address(self._output(method, ctypes.c_size_t(0)).contents.payload or 0)
+        shape = (ctypes.c_int32 * result.dim).from_address(result.sizes)
+        numbers = (ctypes.c_float * result.numel).from_address(result.data)
+        return np.frombuffer(numbers, np.float32).reshape(tuple(shape))
+
+    def _of_forward(self, symbol: str) -> ctypes.c_void_p:
+        """What a function of the module returns for the method's name: an address."""
+        result = abi.function(symbol, abi.Result)(self._module, ctypes.byref(_string(FORWARD)))
+        _succeed("load the method", 0 if result.there else result.value or 1)
+        return ctypes.c_void_p(result.value)
+
+
+class _Tensor:
+    """An array as ExecuTorch takes it, in the array's own memory."""
+
+    def __init__(self, array: NDArray[Any]):
+        dim = array.ndim
+        self._alive = array = np.ascontiguousarray(array)
+        self._sizes = (ctypes.c_int32 * dim)(*array.shape)
+        self._order = (ctypes.c_uint8 * dim)(*range(dim))
+        self._strides = (ctypes.c_int32 * dim)(*(stride // array.itemsize for stride in array.strides))
+        places = (ctypes.addressof(lengths) for lengths in (self._sizes, self._order, self._strides))
+        self._impl = TensorImpl(*places, array.ctypes.data, dim, array.size, array.size, TYPES[array.dtype])
+        self.value = EValue(ctypes.addressof(self._impl), abi.TENSOR)
+
+
+def _string(text: bytes) -> abi.String:
+    return abi.String(text, len(text))
+
+
+def _shape(result: abi.SizesResult) -> list[int]:
+    _succeed("describe a tensor", 0 if result.there else result.sizes.count or 1)
+    return list(result.sizes.address[: result.sizes.count])
+
+
+def _succeed(what: str, error: int) -> None:
+    if error:
+        raise RuntimeError(f"ExecuTorch cannot {what}: error 0x{error & 0xFFFFFFFF:x}")
