@@ -17,6 +17,7 @@ from falcon_runtime.models.choosing import Plan, hub_problem, plan
 from falcon_runtime.models.library import Choice, default_models_dir
 from falcon_runtime.status import Status
 from falcon_runtime.system.child import kill_children
+from falcon_runtime.system.instruction_sets import chosen
 from settings import BadSetting, Settings, read_settings
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ def main() -> int:
         signal.signal(number, lambda *_: leave(uploads))
     try:
         settings = read_settings(sys.argv[1:])
+        chosen()  # An instruction set that is not there should be a sentence now, not when the engine starts.
         if settings.offline:
             os.environ["HF_HUB_OFFLINE"] = "1"  # For the processes that this one starts.
         models = plan(settings.model, default_models_dir(), settings.on_space, settings.offline)

@@ -26,6 +26,10 @@ class UnsupportedExecuTorch(FalconError):
     """The ExecuTorch that is installed is not the one that the kernels were made for."""
 
 
+class UnsupportedProcessor(FalconError):
+    """The processor lacks the instructions that were asked for."""
+
+
 class DownloadFailed(FalconError):
     """A download did not arrive, or is not what the catalogue says."""
 

@@ -10,6 +10,8 @@ from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.models.choosing import Offer
 from falcon_runtime.models.library import Choice
+from falcon_runtime.system.instruction_sets import chosen
+from falcon_runtime.system.machine import cpu_name
 
 from .runs import INSTANT
 
@@ -151,6 +153,7 @@ def details_of(choice: Choice) -> str:
     facts = [
         f"{choice.parameters / 1e9:.2f} billion parameters, {choice.recipe}, {choice.context:,} tokens of context",
         f"{gigabytes(choice.memory_bytes)} of memory for {choice.slots} answers at once",
+        f"Runs on {escape(cpu_name())} with {chosen().title}",
     ]
     if not choice.converted:
         facts.append(

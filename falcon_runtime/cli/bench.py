@@ -15,6 +15,7 @@ from ..models.manifest import Backend, Manifest
 from ..runtime import FalconRuntime
 from ..sampling import SamplingParams
 from ..status import Status
+from ..system.instruction_sets import chosen
 from ..system.machine import cpu_name, default_threads, proc_value
 
 PREFILLED = 500
@@ -41,6 +42,8 @@ class Benchmark:
     slots: int
     machine: str
     """The CPU's name."""
+    instructions: str
+    """What the kernels use of it."""
     threads: int
     load_s: float
     """From the beginning of `load` until the engine is ready, tokenizer included, download and conversion not."""
@@ -72,7 +75,7 @@ class Benchmark:
         return "\n".join(
             [
                 f"{self.model}, {self.recipe}, {self.context:,} tokens of context in {slots}",
-                f"{self.machine}, {self.threads} thread{'s' * (self.threads > 1)}",
+                f"{self.machine}, {self.instructions}, {self.threads} thread{'s' * (self.threads > 1)}",
                 *(f"  {name:18}{figure}" for name, figure in figures.items()),
             ]
         )
@@ -113,6 +116,7 @@ def measure(
             context=manifest.context,
             slots=manifest.slots,
             machine=cpu_name(),
+            instructions=chosen().title,
             threads=threads or default_threads(),
             load_s=load_s,
             program_bytes=manifest.program_bytes,

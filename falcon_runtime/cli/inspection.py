@@ -6,6 +6,8 @@ from pathlib import Path
 from ..errors import FalconError
 from ..models.manifest import PROGRAM, Manifest, read_manifest
 from ..system.checksum import sha256_of
+from ..system.instruction_sets import chosen
+from ..system.machine import cpu_name
 from ..text.tokenizer import load_tokenizer
 
 
@@ -30,6 +32,7 @@ class Inspection:
             "made by": ", ".join(
                 [f"converter {m.converter}", *(f"{name} {version}" for name, version in m.versions.items())]
             ),
+            "here": f"{chosen().title} on {cpu_name()}",
             "state": "whole" if not self.problems else f"\n{'':15}".join(["damaged:", *self.problems]),
         }
         return "\n".join([m.title, *(f"  {name:13}{text}" for name, text in lines.items())])

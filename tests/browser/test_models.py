@@ -6,6 +6,8 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 from falcon_runtime.models.catalog import CATALOG, STARTER
+from falcon_runtime.system.instruction_sets import chosen
+from falcon_runtime.system.machine import cpu_name
 
 from .. import hub
 from ..served_app import serve
@@ -35,6 +37,7 @@ def test_model_menu(open_page: OpenPage, starter_int8: Path, tmp_path: Path) -> 
         menu.get_by_label(re.compile(FALCON.title)).check()
         details = page.locator("#model-details")
         expect(details).to_contain_text(re.compile(r"of memory.*to download.*TII Falcon-LLM License 2.0", re.DOTALL))
+        expect(details).to_contain_text(f"Runs on {cpu_name()} with {chosen().title}")
         expect(details.get_by_role("link")).to_have_attribute("href", re.compile("^https://falconllm"))
         expect(use).to_have_text("Agree to the licence, download and convert")
         use.click()

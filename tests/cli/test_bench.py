@@ -9,6 +9,7 @@ import pytest
 from falcon_runtime.cli.bench import CONTEXTS, DECODED, PREFILLED, STREAMS, Benchmark, Meter, measure
 from falcon_runtime.models.manifest import read_manifest
 from falcon_runtime.runtime import FalconRuntime
+from falcon_runtime.system.instruction_sets import chosen
 from falcon_runtime.system.machine import cpu_name
 
 from .test_cli import run
@@ -31,6 +32,8 @@ def test_every_figure_is_measured(small_model_slots: Path) -> None:
     assert result.peak_rss_bytes > result.program_bytes
     assert (result.recipe, result.context, result.slots, result.threads) == ("fp32", 128, 3, 2)
     assert result.machine == cpu_name() != ""
+    assert result.instructions == chosen().title
+    assert f"{cpu_name()}, {chosen().title}, 2 threads" in str(result)
     assert len(announced) == 2 + len(STREAMS)
 
 

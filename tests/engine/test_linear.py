@@ -13,23 +13,24 @@ from numpy.typing import NDArray
 
 from falcon_runtime.convert import convert
 from falcon_runtime.convert.quantize import packed, unpacked
-from falcon_runtime.engine.kernels.instruction_sets import Products, available_products
-from falcon_runtime.engine.kernels.rounding import FACTORS, rounding, top_of
+from falcon_runtime.engine.kernels.linear_workspace import FACTORS
+from falcon_runtime.engine.kernels.rounding import rounding, top_of
 from falcon_runtime.engine.kernels.tile import make_tile
 from falcon_runtime.engine.program import Program
 from falcon_runtime.models.manifest import read_manifest
 from falcon_runtime.models.recipes import BLOCK, INT4, PACKED, TILE, Scheme
+from falcon_runtime.system.instruction_sets import InstructionSet, available
 
 from ..convert.conftest import random_llama, write_gguf
 
 FACTOR = np.dtype([("scale", np.float32), ("sum", np.int32)])
 """What stands beside a block of inputs; with offsets, the sum is a float32."""
-WAYS = available_products()
+WAYS = available()
 BEST = WAYS[0]
 
 
 @cache
-def compiled(rows: int, scheme: Scheme, way: Products) -> Callable[..., None]:
+def compiled(rows: int, scheme: Scheme, way: InstructionSet) -> Callable[..., None]:
     tile = make_tile(rows, scheme, way)
 
     @cfunc(types.void(*[types.int64] * 9))
@@ -46,7 +47,7 @@ def compiled(rows: int, scheme: Scheme, way: Products) -> Callable[..., None]:
 
 def product(
     scheme: Scheme,
-    way: Products,
+    way: InstructionSet,
     weight: NDArray[np.uint8],
     order: NDArray[np.int64],
     inputs: NDArray[np.int8],
@@ -101,9 +102,9 @@ def test_a_tile_is_multiplied(scheme: Scheme, rows: int) -> None:
 
 
 @pytest.mark.parametrize("scheme", PACKED, ids=str)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_the_largest_integers_do_not_overflow(scheme: Scheme, way: Products, sign: int) -> None:
+def test_the_largest_integers_do_not_overflow(scheme: Scheme, way: InstructionSet, sign: int) -> None:
     tile = packed(torch.ones(TILE, 2 * BLOCK), scheme)
     head = 2 * TILE * (1 + scheme.offsets)
     floats, numbers = tile[..., :head].view(torch.float16), tile[..., head:]

@@ -22,8 +22,8 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from ...system.folders import user_cache
+from ...system.instruction_sets import processor, target
 from . import machine_code
-from .instruction_sets import processor
 
 Library = tuple[str, bytes]
 """The name of a C function in its library, and the object code of that."""
@@ -42,11 +42,18 @@ def addresses(maker: str, *options: Any, announce: Callable[[], None] = lambda: 
     libraries = _kept(path)
     if not libraries:
         announce()
+        _choose_target()
         make: Callable[..., Mapping[str, Any]] = getattr(import_module(module), name)
         libraries = {name: _library(function) for name, function in make(*options).items()}
         _keep(path, libraries)
     # Also what was compiled just now: where numba has it, a sum may be in another order, and its last bits others.
     return {name: _load(*library) for name, library in libraries.items()}
+
+
+def _choose_target() -> None:
+    """Lets numba, which is not imported yet, compile for the instruction set that was chosen."""
+    if target() != processor():
+        _, os.environ["NUMBA_CPU_NAME"], os.environ["NUMBA_CPU_FEATURES"] = target()
 
 
 def folder() -> Path:
@@ -101,4 +108,4 @@ def _surroundings() -> str:
     models = here.parents[1] / "models"
     sources = [*sorted(here.glob("*.py")), models / "recipes.py", models / "architecture.py"]
     digests = [hashlib.sha256(source.read_bytes()).hexdigest() for source in sources]
-    return "\n".join([*processor(), *versions, *digests])
+    return "\n".join([*target(), *versions, *digests])

@@ -23,8 +23,8 @@ from numba import carray, cfunc, njit
 
 from ...models.architecture import MAX_TOKENS
 from ...models.recipes import BLOCK, TILE, Scheme
+from ...system.instruction_sets import InstructionSet
 from .arithmetic import LOG2, F, exp2
-from .instruction_sets import Products
 from .linear_workspace import (
     ADD_ARGUMENTS,
     CHUNK,
@@ -145,9 +145,9 @@ def _quantize(address: Any, thread: Any, unit: Any) -> None:
                 none[2 * again], none[2 * again + 1] = 0, 0
 
 
-def multiply(scheme: Scheme, products: Products) -> Mapping[str, Any]:
+def multiply(scheme: Scheme, isa: InstructionSet) -> Mapping[str, Any]:
     """The second step, for weights of a scheme."""
-    eight, four, two, one = (make_tile(rows, scheme, products) for rows in (8, 4, 2, 1))
+    eight, four, two, one = (make_tile(rows, scheme, isa) for rows in (8, 4, 2, 1))
     block_bytes = scheme.block_bytes
 
     @cfunc(UNIT_SIGNATURE)

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from ...models.recipes import BLOCK, Scheme
+from ...system.instruction_sets import chosen
 from . import abi
 from . import attention_workspace as attention
 from . import linear_workspace as linear
 from .attention_workspace import Heads
 from .compiled import addresses
-from .instruction_sets import best_products
 from .workspace import Workspace, bind
 
 ATTENTION, LINEAR = f"{__package__}.attention:", f"{__package__}.linear:"
@@ -61,7 +61,7 @@ class Kernels:
         if not self._schemes:
             self._register_products(announce)
         for scheme in schemes.difference(self._schemes):
-            (multiply,) = addresses(LINEAR + "multiply", scheme, best_products(), announce=announce).values()
+            (multiply,) = addresses(LINEAR + "multiply", scheme, chosen(), announce=announce).values()
             entry = scheme.block_bytes, scheme.head_bytes, scheme.bits, scheme.zero, multiply
             self._multiplications[len(self._schemes)] = entry
             self._schemes.append(scheme)

@@ -2,9 +2,10 @@
 
 Nearly everything that takes time in a model goes through here, and it is the same for one row (as fast as memory brings
 the weights) and for many (as fast as the processor multiplies): each block's numbers are unpacked once for up to eight
-rows and multiplied in integers, four at a time, by `vpdpbusd` where the processor has it.
+rows and multiplied in integers, by what the processor has (block_sums.py).
 """
 
+from itertools import product
 from typing import Any
 
 from llvmlite import ir
@@ -12,11 +13,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ...models.recipes import BLOCK, QUADS, TILE, Scheme
-from .dot import BYTES, PAIRS, dot
-from .instruction_sets import Products
+from ...models.recipes import BLOCK, TILE, Scheme
+from ...system.instruction_sets import InstructionSet
+from .block_sums import block_sums
 from .linear_workspace import FACTORS
-from .vectors import FLOAT, FLOATS, INT, INTS, LONG, Code
+from .vectors import FLOAT, INT, LONG, Code, constant
 
 AHEAD, LINE = 1024, 64
 """How many bytes before they are needed weights are asked for while others are multiplied, and how many come."""
@@ -24,7 +25,7 @@ PAIR = 16
 """Bytes of an entry of `order`."""
 
 
-def make_tile(rows: int, scheme: Scheme, products: Products) -> Any:
+def make_tile(rows: int, scheme: Scheme, isa: InstructionSet) -> Any:
     """A function for compiled code, tile(weight, order, count, inputs, factors, width, base, out, stride).
 
     `weight` is the address of one tile, `inputs` are signed bytes [rows, 32 * width], `factors` [rows, width], and
@@ -39,7 +40,7 @@ def make_tile(rows: int, scheme: Scheme, products: Products) -> Any:
         stride: Any,
     ) -> Any:  # fmt: skip
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            _Tile(builder, scheme, products).write(rows, *args)
+            _Tile(builder, scheme, isa).write(rows, *args)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 9), code
@@ -48,16 +49,19 @@ def make_tile(rows: int, scheme: Scheme, products: Products) -> Any:
 
 
 class _Tile(Code):
-    def __init__(self, builder: Any, scheme: Scheme, products: Products):
+    def __init__(self, builder: Any, scheme: Scheme, isa: InstructionSet):
         super().__init__(builder)
-        self.scheme, self.products = scheme, products
+        self.scheme, self.lanes, self.block = scheme, isa.lanes, block_sums(self, scheme, isa)
+        self.floats, self.ints = ir.VectorType(FLOAT, isa.lanes), ir.VectorType(INT, isa.lanes)
+        self.parts = range(TILE // isa.lanes)
+        """Of the 16 outputs, each of which fills a register."""
 
     def write(
         self, rows: int, weight: Any, order: Any, count: Any, inputs: Any, factors: Any, width: Any, base: Any,
         out: Any, stride: Any,
     ) -> None:  # fmt: skip
         b = self.builder
-        totals = [self.variable(self.zeros()) for _ in range(rows)]
+        totals = [[self.variable(constant(self.floats, 0.0)) for _ in range(rows)] for _ in self.parts]
         input_rows = [self.offset(inputs, width, row * BLOCK) for row in range(rows)]
         factor_rows = [self.offset(factors, width, row * FACTORS) for row in range(rows)]
         with cgutils.for_range(b, count) as loop:
@@ -66,38 +70,31 @@ class _Tile(Code):
             at = self.offset(weight, block, self.scheme.block_bytes)
             for line in range(0, self.scheme.block_bytes, LINE):
                 self.prefetch(self.offset(at, AHEAD + line, 1))
-            floats = [self.load_floats(self.offset(at, i, 2 * TILE), 16) for i in range(1 + self.scheme.offsets)]
-            quads = self._quads(self.offset(at, self.scheme.head_bytes, 1))
-            for row in range(rows):
-                numbers = self.offset(input_rows[row], place, BLOCK)
-                factor = self.offset(factor_rows[row], place, FACTORS)
-                addend = self.offset(factor, 1, FACTORS // 2)
-                total, products = b.load(totals[row]), self.zeros(INTS)
-                if self.scheme.offsets:
-                    total = self.multiply_add(floats[1], self.spread(addend, FLOAT), total)
-                else:
-                    products = self.spread(addend, INT)
-                for i, quad in enumerate(quads):
-                    four = b.bitcast(self.spread(self.offset(numbers, i, 4), INT), BYTES)
-                    products = dot(self, self.products, self.scheme.bits, products, quad, four)
-                step = b.fmul(floats[0], self.spread(factor, FLOAT))
-                b.store(self.multiply_add(b.sitofp(products, FLOATS), step, total), totals[row])
-        with b.if_then(b.icmp_signed("!=", base, LONG(0))):
-            for row in range(rows):
-                known = self.load_floats(self.offset(base, stride, row), 32)
-                b.store(b.fadd(known, b.load(totals[row])), totals[row])
-        for row in range(rows):
-            self.store(b.load(totals[row]), self.offset(out, stride, row))
+            numbers = [self.offset(row, place, BLOCK) for row in input_rows]
+            numbers_factors = [self.offset(row, place, FACTORS) for row in factor_rows]
+            for part in self.parts:
+                self._add_block(at, part, numbers, numbers_factors, totals[part])
+        for row, part in product(range(rows), self.parts):
+            here = part * 4 * self.lanes
+            with b.if_then(b.icmp_signed("!=", base, LONG(0))):
+                known = self.load_floats(self.offset(self.offset(base, stride, row), here, 1), 32, self.lanes)
+                b.store(b.fadd(known, b.load(totals[part][row])), totals[part][row])
+            self.store(b.load(totals[part][row]), self.offset(self.offset(out, stride, row), here, 1))
 
-    def _quads(self, at: Any) -> list[Any]:
-        """The numbers of a block, unsigned bytes: four of each output, eight times."""
-        b = self.builder
-        if self.scheme.bits == 8:
-            return [self.load(self.offset(at, i, 4 * TILE), BYTES) for i in range(QUADS)]
-        quads = []
-        mask, half = ir.Constant(BYTES, [15] * 4 * TILE), ir.Constant(PAIRS, [4] * 2 * TILE)
-        for i in range(QUADS // 2):
-            both = self.load(self.offset(at, i, 4 * TILE), BYTES)
-            high = b.bitcast(b.lshr(b.bitcast(both, PAIRS), half), BYTES)
-            quads += [b.and_(both, mask), b.and_(high, mask)]
-        return quads
+    def _add_block(self, at: Any, part: int, rows: list[Any], factors: list[Any], totals: list[Any]) -> None:
+        """Adds to `totals` what the block of weights at an address gives with the inputs of each row."""
+        b, scheme = self.builder, self.scheme
+        heads = [self.offset(at, i * 2 * TILE + part * 2 * self.lanes, 1) for i in range(1 + scheme.offsets)]
+        scale, *offsets = [self.load_floats(head, 16, self.lanes) for head in heads]
+        addends = [self.offset(factor, 1, FACTORS // 2) for factor in factors]
+        if scheme.offsets or self.block.signed:
+            starts = [constant(self.ints, 0)] * len(rows)
+        else:
+            starts = [self.spread(addend, INT, self.lanes) for addend in addends]
+        sums = self.block.sums(self.offset(at, scheme.head_bytes, 1), part, rows, starts)
+        for place, products, factor, addend in zip(totals, sums, factors, addends, strict=True):
+            total = b.load(place)
+            for offset in offsets:
+                total = self.multiply_add(offset, self.spread(addend, FLOAT, self.lanes), total)
+            step = b.fmul(scale, self.spread(factor, FLOAT, self.lanes))
+            b.store(self.multiply_add(b.sitofp(products, self.floats), step, total), place)

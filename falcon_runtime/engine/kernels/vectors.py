@@ -11,6 +11,11 @@ FLOAT, HALF, BYTE, SHORT, INT, LONG = ir.FloatType(), ir.HalfType(), *(ir.IntTyp
 FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
 
 
+def constant(kind: Any, number: int | float) -> Any:
+    """A vector of one number."""
+    return ir.Constant(kind, [number] * kind.count)
+
+
 class Code:
     """LLVM's builder with what the kernels need. Addresses are integers."""
 
@@ -64,4 +69,4 @@ class Code:
         return cgutils.alloca_once_value(self.builder, value)
 
     def zeros(self, kind: Any = FLOATS) -> Any:
-        return ir.Constant(kind, [0 if kind is INTS else 0.0] * kind.count)
+        return constant(kind, 0 if kind is INTS else 0.0)
