@@ -20,19 +20,20 @@ class InstructionSet:
     """LLVM's names of the processor's features that it takes."""
     lanes: int
     """Numbers of 32 bits in a register."""
+    registers: int
 
 
-def _set(name: str, title: str, needs: str, lanes: int) -> InstructionSet:
-    return InstructionSet(name, title, tuple(needs.split()), lanes)
+def _set(name: str, title: str, needs: str, lanes: int, registers: int) -> InstructionSet:
+    return InstructionSet(name, title, tuple(needs.split()), lanes, registers)
 
 
 INSTRUCTION_SETS = (
-    _set("avx512vnni", "AVX-512 VNNI", "avx512f avx512bw avx512vl avx512vnni avx2 fma f16c", 16),
-    _set("avx512", "AVX-512", "avx512f avx512bw avx512vl avx2 fma f16c", 16),
-    _set("avxvnni", "AVX-VNNI", "avxvnni avx2 fma f16c", 8),
-    _set("avx2", "AVX2", "avx2 fma f16c", 8),
-    _set("dotprod", "ARM dot product", "neon dotprod", 4),
-    _set("any", "what LLVM finds best", "", 16),
+    _set("avx512vnni", "AVX-512 VNNI", "avx512f avx512bw avx512vl avx512vnni avx2 fma f16c", 16, 32),
+    _set("avx512", "AVX-512", "avx512f avx512bw avx512vl avx2 fma f16c", 16, 32),
+    _set("avxvnni", "AVX-VNNI", "avxvnni avx2 fma f16c", 8, 16),
+    _set("avx2", "AVX2", "avx2 fma f16c", 8, 16),
+    _set("dotprod", "ARM dot product", "neon dotprod", 4, 32),
+    _set("any", "what LLVM finds best", "", 4, 16),
 )
 """The better ones first. What has the features of one runs those after it too, where it has theirs."""
 WIDE = ("avx512", "avx10", "amx")

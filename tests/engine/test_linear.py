@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 import torch
@@ -31,6 +32,7 @@ BEST = WAYS[0]
 
 @cache
 def compiled(rows: int, scheme: Scheme, way: InstructionSet) -> Callable[..., None]:
+    llvm.initialize_native_asmparser()
     tile = make_tile(rows, scheme, way)
 
     @cfunc(types.void(*[types.int64] * 9))

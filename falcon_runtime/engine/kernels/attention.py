@@ -21,6 +21,7 @@ import numpy as np
 from numba import carray, cfunc, njit
 
 from ...models.architecture import MAX_TOKENS
+from ...system.instruction_sets import InstructionSet
 from .abi import HALF, MAX_THREADS
 from .arithmetic import F, exp2, to_half
 from .attention_loops import make_scores, make_sums
@@ -139,12 +140,12 @@ def _make_soften(heads: Heads) -> Any:
     return soften
 
 
-def attend(heads: Heads) -> Mapping[str, Any]:
+def attend(heads: Heads, isa: InstructionSet) -> Mapping[str, Any]:
     """Of a run of rows, for one key-value head and one piece of the past: the weighted sums of values, and the maximum
     and the sum of the weights. If there is one piece, the result."""
     queries, kv, size, all_heads, item = heads.queries, heads.kv, heads.size, heads.all, heads.item
     most, cache_of, soften = ROWS * queries, _make_cache_of(heads), _make_soften(heads)
-    score, add_values = (make(queries, size, heads.cache_bits) for make in (make_scores, make_sums))
+    score, add_values = (make(queries, size, heads.cache_bits, isa) for make in (make_scores, make_sums))
 
     @njit(fastmath=True)
     def over_keys(

@@ -12,21 +12,25 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ...system.instruction_sets import InstructionSet
 from .attention_workspace import KEYS
 from .vectors import FLOAT, LANES, LONG, Code
 
+MOST_VECTORS = 8
+"""Of a row at a time: enough for the processor to do other sums while one is added to."""
 
-def make_scores(queries: int, size: int, bits: int) -> Any:
+
+def make_scores(queries: int, size: int, bits: int, isa: InstructionSet) -> Any:
     """A function for compiled code, scores(rows, count, keys, there, out): the products [count, KEYS] of `count` rows
     [count, size], float32, with KEYS keys, the first of 16, in floats of `bits` bits. All but the counts are addresses;
     `there`, which `make_sums` needs, is how many keys matter. `queries` is how many rows there often are."""
-    return _in_parts(lambda rows: _inner_loop(_Head.scores, rows, size, bits), queries, 4 * size, 4 * KEYS)
+    return _in_parts(lambda rows: _inner_loop(_Head.scores, isa, rows, size, bits), queries, 4 * size, 4 * KEYS)
 
 
-def make_sums(queries: int, size: int, bits: int) -> Any:
+def make_sums(queries: int, size: int, bits: int, isa: InstructionSet) -> Any:
     """The same for sums(weights, count, values, there, out): adds the products of weights [count, KEYS] with `there`
     values, in floats of `bits` bits, to `out` [count, size]."""
-    return _in_parts(lambda rows: _inner_loop(_Head.sums, rows, size, bits), queries, 4 * KEYS, 4 * size)
+    return _in_parts(lambda rows: _inner_loop(_Head.sums, isa, rows, size, bits), queries, 4 * KEYS, 4 * size)
 
 
 def _in_parts(make: Callable[[int], Any], often: int, stride: int, out_stride: int) -> Any:
@@ -57,11 +61,11 @@ def _in_parts(make: Callable[[int], Any], often: int, stride: int, out_stride: i
     return run
 
 
-def _inner_loop(write: Callable[..., None], rows: int, size: int, bits: int) -> Any:
+def _inner_loop(write: Callable[..., None], isa: InstructionSet, rows: int, size: int, bits: int) -> Any:
     @intrinsic
     def loop(typing: Any, numbers: Any, cached: Any, there: Any, out: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            write(_Head(builder), rows, size, bits, *args)
+            write(_Head(builder, isa), rows, size, bits, *args)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 4), code
@@ -70,23 +74,31 @@ def _inner_loop(write: Callable[..., None], rows: int, size: int, bits: int) -> 
 
 
 class _Head(Code):
+    def __init__(self, builder: Any, isa: InstructionSet):
+        super().__init__(builder)
+        self.isa = isa
+
     def scores(self, rows: int, size: int, bits: int, queries: Any, keys: Any, there: Any, out: Any) -> None:
-        vector, vectors = LANES * bits // 8, _vectors(rows)
-        with cgutils.for_range(self.builder, LONG(KEYS // LANES // vectors)) as part:
-            first = self.offset(keys, part.index, vectors * size * vector)
-            totals = self._zeros(rows, vectors, LANES)
+        lanes, item = self.isa.lanes, bits // 8
+        vectors = self._vectors(rows, KEYS // lanes)
+        with cgutils.for_range(self.builder, LONG(KEYS // lanes // vectors)) as part:
+            totals = self._zeros(rows, vectors, lanes)
+            places = []  # Of the first number of each vector of keys, which are LANES by LANES.
+            for i in range(vectors):
+                key = self.builder.add(self.builder.mul(part.index, LONG(vectors * lanes)), LONG(i * lanes))
+                block, within = self.builder.udiv(key, LONG(LANES)), self.builder.urem(key, LONG(LANES))
+                places.append(self.offset(self.offset(keys, block, size * LANES * item), within, item))
             with cgutils.for_range(self.builder, LONG(size)) as loop:
-                at = self.offset(first, loop.index, vector)
-                columns = [self.load_floats(self.offset(at, i, size * vector), bits) for i in range(vectors)]
+                columns = [self.load_floats(self.offset(at, loop.index, LANES * item), bits, lanes) for at in places]
                 self._add(totals, self.offset(queries, loop.index, 4), 4 * size, columns)
-            place = self.offset(out, part.index, vectors * LANES * 4)
+            place = self.offset(out, part.index, vectors * lanes * 4)
             for row in range(rows):
                 for i, total in enumerate(totals[row]):
-                    self.store(self.builder.load(total), self.offset(place, row * KEYS + i * LANES, 4))
+                    self.store(self.builder.load(total), self.offset(place, row * KEYS + i * lanes, 4))
 
     def sums(self, rows: int, size: int, bits: int, weights: Any, values: Any, there: Any, out: Any) -> None:
-        lanes = min(LANES, size & -size)  # A power of two that divides the size.
-        vectors = max(n for n in range(1, _vectors(rows) + 1) if size // lanes % n == 0)
+        lanes = min(self.isa.lanes, size & -size)  # A power of two that divides the size.
+        vectors = self._vectors(rows, size // lanes)
         with cgutils.for_range(self.builder, LONG(size // lanes // vectors)) as part:
             first = self.offset(values, part.index, vectors * lanes * bits // 8)
             totals = self._zeros(rows, vectors, lanes)
@@ -100,6 +112,12 @@ class _Head(Code):
                     at = self.offset(place, row * size + i * lanes, 4)
                     self.store(self.builder.fadd(self.load_floats(at, 32, lanes), self.builder.load(total)), at)
 
+    def _vectors(self, rows: int, count: int) -> int:
+        """How many of `count` vectors each row has at a time: as many as three quarters of the registers hold the sums
+        of; the others are for what is multiplied."""
+        most = max(1, self.isa.registers * 3 // 4 // rows)
+        return max(n for n in range(1, min(most, MOST_VECTORS) + 1) if count % n == 0)
+
     def _zeros(self, rows: int, vectors: int, lanes: int) -> list[list[Any]]:
         zeros = self.zeros(ir.VectorType(FLOAT, lanes))
         return [[self.variable(zeros) for _ in range(vectors)] for _ in range(rows)]
@@ -110,8 +128,3 @@ class _Head(Code):
             number = self.spread(self.offset(numbers, row, stride), FLOAT, columns[0].type.count)
             for total, column in zip(row_totals, columns, strict=True):
                 self.builder.store(self.multiply_add(number, column, self.builder.load(total)), total)
-
-
-def _vectors(rows: int) -> int:
-    """How many vectors each row has at a time: enough for the processor to do other sums while one is added to."""
-    return 2 if rows > 4 else 4

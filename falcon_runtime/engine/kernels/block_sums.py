@@ -17,35 +17,38 @@ Values = list[Any]
 
 
 class BlockSums:
-    """For `lanes` of the 16 outputs of a tile at a time."""
+    """`lanes` outputs fill a register, so that a tile has one part or several."""
 
     signed = False
     """Whether the weights' zero is taken off before they are multiplied, so that rows need not start from what it adds
     up to."""
 
     def __init__(self, code: Code, scheme: Scheme, isa: InstructionSet):
-        self.code, self.scheme, self.lanes, self.isa = code, scheme, isa.lanes, isa
+        self.code, self.scheme, self.lanes = code, scheme, isa.lanes
+        self.parts = range(TILE // isa.lanes)
+        self.rows = isa.registers // 2 // len(self.parts)
+        """Whose sums fit into half of the registers."""
         self.ints = ir.VectorType(INT, isa.lanes)
         self.shorts, self.bytes = ir.VectorType(SHORT, 2 * isa.lanes), ir.VectorType(BYTE, 4 * isa.lanes)
 
-    def sums(self, at: Any, part: int, rows: Sequence[Any], starts: Values) -> Values:
-        """Of each row int32 [lanes], on top of `starts`. `at` is the address of the block's numbers, `part` says which
-        outputs, and `rows` are the addresses of the rows' inputs."""
+    def sums(self, at: Any, rows: Sequence[Any], starts: Values) -> list[Values]:
+        """Of each row, on top of its one of `starts`: int32 [parts][rows][lanes]. `at` is the address of the block's
+        numbers, and `rows` are those of the rows' inputs."""
         raise NotImplementedError
 
-    def quads(self, at: Any, part: int) -> Iterator[tuple[int, Any]]:
-        """The groups of four: which it is, and its unsigned bytes."""
-        b, here = self.code.builder, part * 4 * self.lanes
-        if self.scheme.bits == 8:
-            for i in range(QUADS):
-                yield i, self.code.load(self.code.offset(at, i * 4 * TILE + here, 1), self.bytes)
-            return
-        mask = constant(self.bytes, 15)
-        for i in range(QUADS // 2):
-            both = self.code.load(self.code.offset(at, i * 4 * TILE + here, 1), self.bytes)
-            high = b.bitcast(b.lshr(b.bitcast(both, self.shorts), constant(self.shorts, 4)), self.bytes)
-            yield 2 * i, b.and_(both, mask)
-            yield 2 * i + 1, b.and_(high, mask)
+    def quads(self, at: Any) -> Iterator[tuple[int, Values]]:
+        """The groups of four: which it is, and its unsigned bytes, [parts]."""
+        b, eight = self.code.builder, self.scheme.bits == 8
+        for i in range(QUADS if eight else QUADS // 2):
+            places = [self.code.offset(at, 4 * (i * TILE + part * self.lanes), 1) for part in self.parts]
+            stored = [self.code.load(place, self.bytes) for place in places]
+            if eight:
+                yield i, stored
+            else:
+                mask, four = constant(self.bytes, 15), constant(self.shorts, 4)
+                yield 2 * i, [b.and_(both, mask) for both in stored]
+                high = [b.bitcast(b.lshr(b.bitcast(both, self.shorts), four), self.bytes) for both in stored]
+                yield 2 * i + 1, [b.and_(both, mask) for both in high]
 
     def inputs(self, row: Any, quad: int) -> Any:
         """The four inputs that meet a group, for each output."""
@@ -56,10 +59,13 @@ class BlockSums:
 class Dots(BlockSums):
     """By an instruction that adds the products of four unsigned and four signed bytes to an int32."""
 
-    def sums(self, at: Any, part: int, rows: Sequence[Any], starts: Values) -> Values:
-        sums = starts
-        for i, quad in self.quads(at, part):
-            sums = [self.dot(total, quad, self.inputs(row, i)) for total, row in zip(sums, rows, strict=True)]
+    def sums(self, at: Any, rows: Sequence[Any], starts: Values) -> list[Values]:
+        sums = [list(starts) for _ in self.parts]
+        for i, quad in self.quads(at):
+            for row, address in enumerate(rows):
+                four = self.inputs(address, i)
+                for part, unsigned in enumerate(quad):
+                    sums[part][row] = self.dot(sums[part][row], unsigned, four)
         return sums
 
     def dot(self, total: Any, unsigned: Any, signed: Any) -> Any:
@@ -73,9 +79,9 @@ class SignedDots(Dots):
         super().__init__(code, scheme, isa)
         self.signed = scheme.bits == 8
 
-    def quads(self, at: Any, part: int) -> Iterator[tuple[int, Any]]:
-        for i, quad in super().quads(at, part):
-            yield i, self.code.builder.xor(quad, constant(self.bytes, -128)) if self.signed else quad
+    def quads(self, at: Any) -> Iterator[tuple[int, Values]]:
+        for i, quad in super().quads(at):
+            yield i, [self.code.builder.xor(one, constant(self.bytes, -128)) if self.signed else one for one in quad]
 
     def dot(self, total: Any, unsigned: Any, signed: Any) -> Any:
         return self.code.call("llvm.aarch64.neon.sdot.v4i32.v16i8", self.ints, total, unsigned, signed)
@@ -102,21 +108,30 @@ class ShortSums(BlockSums):
     """Weights of 4 bits: the sums of a whole block fit into 16 bits, 15 * 127 * 2 * 8 = 30,480, and are summed by twos
     once at its end."""
 
-    def sums(self, at: Any, part: int, rows: Sequence[Any], starts: Values) -> Values:
-        b, sums = self.code.builder, Values()
-        for i, quad in self.quads(at, part):
-            products = [self.pairs(quad, self.inputs(row, i)) for row in rows]
-            sums = [b.add(total, pair) for total, pair in zip(sums, products, strict=True)] if sums else products
-        return [b.add(start, self.by_twos(total)) for start, total in zip(starts, sums, strict=True)]
+    def sums(self, at: Any, rows: Sequence[Any], starts: Values) -> list[Values]:
+        sums: list[Values] = [[] for _ in rows]
+        for i, quad in self.quads(at):
+            for row, address in enumerate(rows):
+                sums[row] = self.add(sums[row], quad, address, i)
+        ones, add = constant(self.shorts, 1), self.code.builder.add
+        return [
+            [add(start, self.by_twos(row[part], ones)) for start, row in zip(starts, sums, strict=True)]
+            for part in self.parts
+        ]
+
+    def add(self, sums: Values, quad: Values, row: Any, i: int) -> Values:
+        """A row's sums [parts], with the products of a group; there are none before the first."""
+        four = self.inputs(row, i)
+        pairs = [self.pairs(unsigned, four) for unsigned in quad]
+        return [self.code.builder.add(total, pair) for total, pair in zip(sums, pairs, strict=True)] if sums else pairs
 
     def pairs(self, unsigned: Any, signed: Any) -> Any:
         """Sums of two products of bytes, in 16 bits."""
-        name = "avx512.pmaddubs.w.512" if self.lanes == 16 else "avx2.pmadd.ub.sw"
-        return self.code.call(f"llvm.x86.{name}", self.shorts, unsigned, signed)
+        return self.code.call("llvm.x86.avx512.pmaddubs.w.512", self.shorts, unsigned, signed)
 
-    def by_twos(self, shorts: Any) -> Any:
-        name = "avx512.pmaddw.d.512" if self.lanes == 16 else "avx2.pmadd.wd"
-        return self.code.call(f"llvm.x86.{name}", self.ints, shorts, constant(self.shorts, 1))
+    def by_twos(self, shorts: Any, factors: Any) -> Any:
+        """Sums of two products of 16-bit numbers."""
+        return self.code.call("llvm.x86.avx512.pmaddw.d.512", self.ints, shorts, factors)
 
 
 class SignedSums(ShortSums):
@@ -125,22 +140,70 @@ class SignedSums(ShortSums):
 
     signed = True
 
-    def sums(self, at: Any, part: int, rows: Sequence[Any], starts: Values) -> Values:
-        b, sums = self.code.builder, Values()
-        for i, quad in self.quads(at, part):
-            weights = b.xor(quad, constant(self.bytes, -128))
-            magnitudes = self.code.call(f"llvm.abs.v{4 * self.lanes}i8", self.bytes, weights, ir.IntType(1)(0))
-            twos = [self.by_twos(self.pairs(magnitudes, self.with_signs(self.inputs(row, i), weights))) for row in rows]
-            sums = [b.add(total, two) for total, two in zip(sums, twos, strict=True)] if sums else twos
-        return sums
+    def sums(self, at: Any, rows: Sequence[Any], starts: Values) -> list[Values]:
+        sums: list[Values] = [[] for _ in rows]
+        for i, quad in self.quads(at):
+            weights = [self.code.builder.xor(one, constant(self.bytes, -128)) for one in quad]
+            both = [(one, self.magnitudes(one)) for one in weights]
+            for row, address in enumerate(rows):
+                sums[row] = self.add(sums[row], both, address, i)
+        return [list(part) for part in zip(*sums, strict=True)]
+
+    def add(self, sums: Values, quad: Values, row: Any, i: int) -> Values:
+        """The same with pairs of weights and their magnitudes."""
+        b, four, ones = self.code.builder, self.inputs(row, i), constant(self.shorts, 1)
+        twos = [self.by_twos(self.pairs(magnitudes, self.with_signs(four, one)), ones) for one, magnitudes in quad]
+        return [b.add(total, two) for total, two in zip(sums, twos, strict=True)] if sums else twos
+
+    def magnitudes(self, weights: Any) -> Any:
+        return self.code.call(f"llvm.abs.v{4 * self.lanes}i8", self.bytes, weights, ir.IntType(1)(0))
 
     def with_signs(self, inputs: Any, weights: Any) -> Any:
         """The inputs, negative where a weight is."""
-        if self.lanes == 8:
-            return self.code.call("llvm.x86.avx2.psign.b", self.bytes, inputs, weights)
-        b = self.code.builder
-        negative = b.icmp_signed("<", weights, constant(self.bytes, 0))
-        return b.select(negative, b.sub(constant(self.bytes, 0), inputs), inputs)
+        b, zeros = self.code.builder, constant(self.bytes, 0)
+        return b.select(b.icmp_signed("<", weights, zeros), b.sub(zeros, inputs), inputs)
+
+
+class _InOrder(BlockSums):
+    """AVX2's 16 registers hold the sums of four rows, if things are done in this order. LLVM would rather gather all
+    inputs first, and keep them in memory, so that each step is written as it should be: an assembly of few lines, which
+    reads what nothing here writes."""
+
+    @property
+    def sum_kind(self) -> Any:
+        return self.ints if self.signed else self.shorts
+
+    def step(self, code: Sequence[str], quad: Values, row: Any, i: int, sums: Values) -> Values:
+        """The results 0 and 1 of `code`, which may also use 2 and 3. It is given what to broadcast (4), the operands in
+        `quad` (from 5 on), ones (the one after these), and with `sums` starts with these in 0 and 1."""
+        b, ones, results = self.code.builder, constant(self.shorts, 1), ir.LiteralStructType([self.sum_kind] * 4)
+        operands = [self.code.offset(row, i, 4), *quad, ones, *sums]
+        kind = ir.FunctionType(results, [operand.type for operand in operands])
+        places = ",".join(["=&x"] * 4 + ["r"] + ["x"] * (len(quad) + 1) + ["0", "1"][: len(sums)])
+        result = b.call(ir.InlineAsm(kind, "\n".join(code), places, side_effect=True), operands)
+        return [b.extract_value(result, place) for place in (0, 1)]
+
+
+class SignedSumsInOrder(_InOrder, SignedSums):
+    def add(self, sums: Values, quad: Values, row: Any, i: int) -> Values:
+        operands = [operand for both in quad for operand in both]
+        code = ["vpbroadcastd ($4), $2"]
+        for weights, magnitudes, to in ((5, 6, 3), (7, 8, 2)):
+            code += [f"vpsignb ${weights}, $2, ${to}", f"vpmaddubsw ${to}, ${magnitudes}, ${to}"]
+            code += [f"vpmaddwd $9, ${to}, ${to}"]
+        ends = ["vpaddd $3, $0, $0", "vpaddd $2, $1, $1"] if sums else ["vmovdqa $3, $0", "vmovdqa $2, $1"]
+        return self.step([*code, *ends], operands, row, i, sums)
+
+
+class ShortSumsInOrder(_InOrder, ShortSums):
+    def add(self, sums: Values, quad: Values, row: Any, i: int) -> Values:
+        first, second = ("$3", "$2") if sums else ("$0", "$1")
+        code = ["vpbroadcastd ($4), $2", f"vpmaddubsw $2, $5, {first}", f"vpmaddubsw $2, $6, {second}"]
+        ends = ["vpaddw $3, $0, $0", "vpaddw $2, $1, $1"] if sums else []
+        return self.step([*code, *ends], quad, row, i, sums)
+
+    def by_twos(self, shorts: Any, factors: Any) -> Any:
+        return self.code.call("llvm.x86.avx2.pmadd.wd", self.ints, shorts, factors)
 
 
 _WAYS: dict[str, tuple[Callable[[Code, Scheme, InstructionSet], BlockSums], ...]] = {
@@ -148,7 +211,7 @@ _WAYS: dict[str, tuple[Callable[[Code, Scheme, InstructionSet], BlockSums], ...]
     "avx512vnni": (Dots, Dots),
     "avx512": (ShortSums, SignedSums),
     "avxvnni": (Dots, Dots),
-    "avx2": (ShortSums, SignedSums),
+    "avx2": (ShortSumsInOrder, SignedSumsInOrder),
     "dotprod": (SignedDots, SignedDots),
     "any": (PlainDots, PlainDots),
 }

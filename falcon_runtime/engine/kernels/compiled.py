@@ -42,7 +42,7 @@ def addresses(maker: str, *options: Any, announce: Callable[[], None] = lambda: 
     libraries = _kept(path)
     if not libraries:
         announce()
-        _choose_target()
+        _prepare_numba()
         make: Callable[..., Mapping[str, Any]] = getattr(import_module(module), name)
         libraries = {name: _library(function) for name, function in make(*options).items()}
         _keep(path, libraries)
@@ -50,8 +50,9 @@ def addresses(maker: str, *options: Any, announce: Callable[[], None] = lambda: 
     return {name: _load(*library) for name, library in libraries.items()}
 
 
-def _choose_target() -> None:
-    """Lets numba, which is not imported yet, compile for the instruction set that was chosen."""
+def _prepare_numba() -> None:
+    """Lets numba, which may not be imported yet, compile for the instruction set that was chosen, assembly too."""
+    llvm.initialize_native_asmparser()
     if target() != processor():
         _, os.environ["NUMBA_CPU_NAME"], os.environ["NUMBA_CPU_FEATURES"] = target()
 

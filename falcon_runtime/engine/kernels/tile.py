@@ -5,7 +5,6 @@ the weights) and for many (as fast as the processor multiplies): each block's nu
 rows and multiplied in integers, by what the processor has (block_sums.py).
 """
 
-from itertools import product
 from typing import Any
 
 from llvmlite import ir
@@ -53,15 +52,13 @@ class _Tile(Code):
         super().__init__(builder)
         self.scheme, self.lanes, self.block = scheme, isa.lanes, block_sums(self, scheme, isa)
         self.floats, self.ints = ir.VectorType(FLOAT, isa.lanes), ir.VectorType(INT, isa.lanes)
-        self.parts = range(TILE // isa.lanes)
-        """Of the 16 outputs, each of which fills a register."""
 
     def write(
         self, rows: int, weight: Any, order: Any, count: Any, inputs: Any, factors: Any, width: Any, base: Any,
         out: Any, stride: Any,
     ) -> None:  # fmt: skip
-        b = self.builder
-        totals = [[self.variable(constant(self.floats, 0.0)) for _ in range(rows)] for _ in self.parts]
+        b, parts = self.builder, self.block.parts
+        totals = [[self.variable(constant(self.floats, 0.0)) for _ in range(rows)] for _ in parts]
         input_rows = [self.offset(inputs, width, row * BLOCK) for row in range(rows)]
         factor_rows = [self.offset(factors, width, row * FACTORS) for row in range(rows)]
         with cgutils.for_range(b, count) as loop:
@@ -70,31 +67,33 @@ class _Tile(Code):
             at = self.offset(weight, block, self.scheme.block_bytes)
             for line in range(0, self.scheme.block_bytes, LINE):
                 self.prefetch(self.offset(at, AHEAD + line, 1))
-            numbers = [self.offset(row, place, BLOCK) for row in input_rows]
-            numbers_factors = [self.offset(row, place, FACTORS) for row in factor_rows]
-            for part in self.parts:
-                self._add_block(at, part, numbers, numbers_factors, totals[part])
-        for row, part in product(range(rows), self.parts):
-            here = part * 4 * self.lanes
-            with b.if_then(b.icmp_signed("!=", base, LONG(0))):
+            for first in range(0, rows, self.block.rows):
+                some = slice(first, first + self.block.rows)
+                numbers = [self.offset(row, place, BLOCK) for row in input_rows[some]]
+                their_factors = [self.offset(row, place, FACTORS) for row in factor_rows[some]]
+                self._add_block(at, numbers, their_factors, [part[some] for part in totals])
+        outputs = [(row, part, 4 * part * self.lanes) for row in range(rows) for part in parts]
+        with b.if_then(b.icmp_signed("!=", base, LONG(0))):
+            for row, part, here in outputs:
                 known = self.load_floats(self.offset(self.offset(base, stride, row), here, 1), 32, self.lanes)
                 b.store(b.fadd(known, b.load(totals[part][row])), totals[part][row])
+        for row, part, here in outputs:
             self.store(b.load(totals[part][row]), self.offset(self.offset(out, stride, row), here, 1))
 
-    def _add_block(self, at: Any, part: int, rows: list[Any], factors: list[Any], totals: list[Any]) -> None:
-        """Adds to `totals` what the block of weights at an address gives with the inputs of each row."""
+    def _add_block(self, at: Any, rows: list[Any], factors: list[Any], totals: list[list[Any]]) -> None:
+        """Adds to `totals` [parts][rows] what the block of weights at an address gives with the inputs of each row."""
         b, scheme = self.builder, self.scheme
-        heads = [self.offset(at, i * 2 * TILE + part * 2 * self.lanes, 1) for i in range(1 + scheme.offsets)]
-        scale, *offsets = [self.load_floats(head, 16, self.lanes) for head in heads]
         addends = [self.offset(factor, 1, FACTORS // 2) for factor in factors]
         if scheme.offsets or self.block.signed:
             starts = [constant(self.ints, 0)] * len(rows)
         else:
             starts = [self.spread(addend, INT, self.lanes) for addend in addends]
-        sums = self.block.sums(self.offset(at, scheme.head_bytes, 1), part, rows, starts)
-        for place, products, factor, addend in zip(totals, sums, factors, addends, strict=True):
-            total = b.load(place)
-            for offset in offsets:
-                total = self.multiply_add(offset, self.spread(addend, FLOAT, self.lanes), total)
-            step = b.fmul(scale, self.spread(factor, FLOAT, self.lanes))
-            b.store(self.multiply_add(b.sitofp(products, self.floats), step, total), place)
+        for part, sums in enumerate(self.block.sums(self.offset(at, scheme.head_bytes, 1), rows, starts)):
+            heads = [self.offset(at, 2 * (i * TILE + part * self.lanes), 1) for i in range(1 + scheme.offsets)]
+            scale, *offsets = [self.load_floats(head, 16, self.lanes) for head in heads]
+            for place, products, factor, addend in zip(totals[part], sums, factors, addends, strict=True):
+                total = b.load(place)
+                for offset in offsets:
+                    total = self.multiply_add(offset, self.spread(addend, FLOAT, self.lanes), total)
+                step = b.fmul(scale, self.spread(factor, FLOAT, self.lanes))
+                b.store(self.multiply_add(b.sitofp(products, self.floats), step, total), place)
