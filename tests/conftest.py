@@ -1,34 +1,22 @@
 """Fixtures for all tests: the converted starter model, built once and kept in the user's cache, and small models."""
 
-import hashlib
-import os
-from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
-import torch
-from filelock import FileLock
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-import falcon_runtime
 from falcon_runtime.convert import convert
 from falcon_runtime.models.catalog import STARTER
 from falcon_runtime.models.library import Model, find_model
 from falcon_runtime.models.manifest import MANIFEST, is_converted, read_manifest
 from falcon_runtime.models.provision import Provisioning
 from falcon_runtime.models.sources import Wheel
-from falcon_runtime.system.folders import user_cache
 
+from .kept import CONVERTER, KEPT, SMALL_MODELS, cache_of, ensured, made_once
 from .served_app import ServedApp, serve
-
-CHAT_TEMPLATE = (
-    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% if m['role'] == 'assistant' %}<|end|>{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
 
 FOLDERS = ("browser", "tests", "convert", "cli", "engine", "text", "models", "ui", "system")
 """Those whose files take longest come first, so that no process is left with a long file when the other is done."""
@@ -53,25 +41,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def models_cache() -> Path:
-    """A models folder in the user's cache, for this converter: what is in it is as good as made now. What is downloaded
-    serves all of them."""
-    package = Path(falcon_runtime.__file__).parent
-    sources = [*(package / "convert").rglob("*.py"), *(package / "models").glob("*.py")]
-    digest = hashlib.sha256(version("executorch").encode())
-    for source in sorted(sources):
-        digest.update(source.read_bytes())
-    kept = user_cache().with_name("falcon-runtime-tests")
-    cache, downloads = kept / digest.hexdigest()[:16], kept / "downloads"
-    with FileLock(ensured(kept) / ".lock"):
-        if not cache.exists():
-            ensured(downloads)
-            ensured(cache).joinpath(".downloads").symlink_to(downloads)
+    """A models folder in the user's cache, for this converter. What is downloaded serves all of them."""
+    cache, downloads = cache_of(*CONVERTER), ensured(KEPT / "downloads")
+    with suppress(FileExistsError):
+        (cache / ".downloads").symlink_to(downloads)
     return cache
-
-
-def ensured(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -121,86 +95,39 @@ def endless_app(endless_models_dir: Path, tmp_path_factory: pytest.TempPathFacto
         yield served
 
 
-def small_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte, and the special tokens of a chat."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({character: i for i, character in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
-    tokenizer.add_special_tokens(special)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", chat_template=CHAT_TEMPLATE)
-
-
-class AnyHeads(LlamaConfig):
-    """Of any number of heads; else the hidden size has to be a multiple of them."""
-
-    def validate_architecture(self) -> None:
-        pass
-
-
-def small_llama(seed: int = 0, **changes: object) -> LlamaForCausalLM:
-    """A random Llama that takes a second to export; its logits are spread enough for clear greedy choices."""
-    torch.manual_seed(seed)
-    values: dict[str, object] = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "num_hidden_layers": 2,
-        "vocab_size": 320,
-        "max_position_embeddings": 256,
-        "tie_word_embeddings": False,
-        "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
-        "eos_token_id": 256,
-        "initializer_range": 0.2,
-    }
-    return LlamaForCausalLM(AnyHeads(**values | changes)).eval()
+@pytest.fixture(scope="session")
+def small_cache() -> Path:
+    """A folder in the user's cache for small models, for this converter."""
+    return cache_of(*CONVERTER, *SMALL_MODELS)
 
 
 @pytest.fixture(scope="session")
-def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for what all processes of this run share."""
-    folder = tmp_path_factory.getbasetemp()
-    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-
-
-def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
-    """`folder`, made by whichever process needs it first."""
-    folder.parent.mkdir(exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
-        if not folder.exists():
-            make(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def small_checkpoint(shared_folder: Path) -> Path:
+def small_checkpoint(small_cache: Path) -> Path:
     """A small random Llama with its tokenizer, as a Hugging Face folder."""
 
     def make(folder: Path) -> None:
-        small_llama().save_pretrained(folder)
-        small_tokenizer().save_pretrained(folder)
+        from .small_models import save_checkpoint, small_llama
 
-    return made_once(shared_folder / "small-llama", make)
+        save_checkpoint(small_llama(), folder)
+
+    return made_once(small_cache / "small-llama", make)
 
 
 @pytest.fixture(scope="session")
-def small_model(small_checkpoint: Path, shared_folder: Path) -> Path:
+def small_model(small_checkpoint: Path, small_cache: Path) -> Path:
     """The small checkpoint converted: fp32, one slot, 256 tokens of context."""
     kind: dict[str, Any] = {"recipe": "fp32", "slots": 1}
     return made_once(
-        shared_folder / "models" / "small-llama",
+        small_cache / "models" / "small-llama",
         lambda folder: convert(str(small_checkpoint), folder.parent, **kind, output=folder),
     )
 
 
 @pytest.fixture(scope="session")
-def small_model_slots(small_checkpoint: Path, shared_folder: Path) -> Path:
+def small_model_slots(small_checkpoint: Path, small_cache: Path) -> Path:
     """The small checkpoint converted with three slots of 128 tokens."""
     kind: dict[str, Any] = {"recipe": "fp32", "slots": 3, "context": 128}
     return made_once(
-        shared_folder / "models-of-three-slots" / "small-llama",
+        small_cache / "models-of-three-slots" / "small-llama",
         lambda folder: convert(str(small_checkpoint), folder.parent, **kind, output=folder),
     )

@@ -23,7 +23,7 @@ from falcon_runtime.text.encoder import Encoder
 from falcon_runtime.text.prompt import encode_chat
 from falcon_runtime.text.tokenizer import Detokenizer
 
-from .conftest import small_tokenizer
+from .small_models import small_tokenizer
 
 GREEDY = SamplingParams(temperature=0, max_new_tokens=24)
 LONG = SamplingParams(temperature=0, max_new_tokens=240, stop_on_repetition=False)

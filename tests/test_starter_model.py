@@ -3,6 +3,7 @@
 import math
 import pydoc_data.topics
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from falcon_runtime.cli.perplexity import measure
 from falcon_runtime.convert import convert
 from falcon_runtime.models.catalog import STARTER
 from falcon_runtime.models.manifest import RecipeName, is_converted
+
+from .kept import CONVERTER, cache_of, made_once
 
 TEXT = pydoc_data.topics.topics["exceptions"] + pydoc_data.topics.topics["import"]
 """English prose that every Python has."""
@@ -82,11 +85,18 @@ def test_a_chat_is_read_only_once(runtime: FalconRuntime) -> None:
 
 
 @pytest.fixture(scope="module")
-def reference_perplexity(runtime: FalconRuntime, reference: LlamaForCausalLM) -> float:
+def reference_perplexity(request: pytest.FixtureRequest, runtime: FalconRuntime) -> float:
+    """Kept in the user's cache: transformers takes minutes of a processor's time for it."""
     tokens = torch.tensor(runtime.tokenize(TEXT)[: WINDOW * WINDOWS]).view(WINDOWS, WINDOW)
-    with torch.no_grad():
-        logits = reference(tokens).logits[:, :-1].log_softmax(-1)
-    return math.exp(-logits.gather(-1, tokens[:, 1:, None]).mean().item())
+
+    def find(file: Path) -> None:
+        reference: LlamaForCausalLM = request.getfixturevalue("reference")
+        with torch.no_grad():
+            logits = reference(tokens).logits[:, :-1].log_softmax(-1)
+        file.write_text(repr(math.exp(-logits.gather(-1, tokens[:, 1:, None]).mean().item())))
+
+    read = sha256(tokens.numpy().tobytes()).hexdigest()
+    return float(made_once(cache_of(*CONVERTER, Path(__file__)) / f"perplexity-{read}", find).read_text())
 
 
 @pytest.mark.parametrize("recipe", ["int8", "int4"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 from falcon_runtime.models.catalog import STARTER
-from tests.served_app import serve
+from tests.served_app import ServedApp, serve
 
 from .actions import OVER, open_tab, press, set_sampling
 from .conftest import OpenPage
@@ -65,21 +65,18 @@ def test_both_sides_go_on_and_come_back(page: Page) -> None:
     expect(sides(page).first.locator(".shown")).to_have_text(text)
 
 
-def test_two_recipes(open_page: OpenPage, starter_int8: Path, tmp_path: Path) -> None:
+def test_two_recipes(starter_int8: Path, app: ServedApp, page: Page) -> None:
     """The second engine is there while it is used, and where there is no memory for it the page says so."""
-    with serve(starter_int8.parent, tmp_path / "log") as app:
-        page = open_page(app.url)
-        open_tab(page, "Compare")
-        set_sampling(page, "Max new tokens", 24)
-        set_sampling(page, "Right temperature", 0)
-        page.get_by_label("Right model").click()
-        page.get_by_role("option", name=re.compile("int8")).click()
-        compare(page, TOKYO)
-        for i in range(2):
-            expect(sides(page).nth(i)).to_contain_text("Tokyo")
-        expect(page.locator("#header")).to_contain_text("int4")
-        assert len(app.workers()) == 2
-        page.close()
+    open_tab(page, "Compare")
+    set_sampling(page, "Max new tokens", 24)
+    set_sampling(page, "Right temperature", 0)
+    page.get_by_label("Right model").click()
+    page.get_by_role("option", name=re.compile("int8")).click()
+    compare(page, TOKYO)
+    for i in range(2):
+        expect(sides(page).nth(i)).to_contain_text("Tokyo")
+    expect(page.locator("#header")).to_contain_text("int4")
+    assert len(app.workers()) == 2
 
 
 def test_a_public_page_offers_no_downloads(open_page: OpenPage, starter_models_dir: Path, tmp_path: Path) -> None:

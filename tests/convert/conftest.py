@@ -17,7 +17,7 @@ from falcon_runtime.convert.traced.llama import Llama
 from falcon_runtime.convert.weights import stream
 from falcon_runtime.models.recipes import Schemes
 
-from ..conftest import small_llama
+from ..small_models import small_llama
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog.",

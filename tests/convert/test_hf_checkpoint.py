@@ -16,7 +16,7 @@ from falcon_runtime.convert.checkpoint import tensor_shapes
 from falcon_runtime.convert.opening import Origin, open_checkpoint
 from falcon_runtime.errors import ConversionFailed
 
-from ..conftest import small_tokenizer
+from ..small_models import small_tokenizer
 from .conftest import TEXTS, random_llama, write_gguf
 
 INDEX = "model.safetensors.index.json"

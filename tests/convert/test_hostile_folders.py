@@ -16,8 +16,8 @@ from falcon_runtime.convert.opening import open_checkpoint
 from falcon_runtime.convert.request import check_output
 from falcon_runtime.errors import ConversionFailed, FalconError
 
-from ..conftest import small_tokenizer
 from ..hostile import BAD_JSON, ODD, bounded, harmed, named, put
+from ..small_models import small_tokenizer
 from .conftest import random_llama
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"

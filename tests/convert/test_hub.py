@@ -25,8 +25,8 @@ from falcon_runtime.models.manifest import read_manifest
 from falcon_runtime.models.sources import HubRepository, parse_source
 from falcon_runtime.status import Status
 
-from ..conftest import small_llama, small_tokenizer
 from ..hub import Files, StandInHub, serve
+from ..small_models import small_llama, small_tokenizer
 from .conftest import random_llama, write_gguf
 
 NAME = "falconers/Small-1.5-Llama"

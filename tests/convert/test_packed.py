@@ -16,7 +16,7 @@ from falcon_runtime.models.catalog import STARTER
 from falcon_runtime.models.manifest import PROGRAM, RecipeName, read_manifest
 from falcon_runtime.models.recipes import schemes_of
 
-from ..conftest import small_llama, small_tokenizer
+from ..small_models import small_llama, small_tokenizer
 from .conftest import filled
 
 

@@ -1,6 +1,5 @@
 """A converted model computes what transformers computes."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from falcon_runtime.engine.scheduler import Pace, Scheduler
 from falcon_runtime.models.manifest import RecipeName, read_manifest
 from falcon_runtime.sampling import SamplingParams
 
-from ..conftest import small_llama, small_tokenizer
+from ..kept import CONVERTER, SMALL_MODELS, cache_of, made_once
+from ..small_models import save_checkpoint, small_llama
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [200, 3], [17] * 30, [*range(40, 90)]]
 
@@ -74,12 +74,13 @@ def test_a_long_past(tmp_path: Path, heads: int, kv_heads: int, head_dim: int, r
     """Over several blocks and pieces of keys, with few new rows and with many, in both kinds of cache."""
     shape = {"num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": head_dim}
     reference = small_llama(hidden_size=96, max_position_embeddings=1024, num_hidden_layers=1, **shape)
-    reference.config.num_attention_heads = 1  # Else it is not saved where the hidden size is no multiple of the heads.
-    reference.save_pretrained(tmp_path / "checkpoint")
-    settings = json.loads((tmp_path / "checkpoint" / "config.json").read_text()) | {"num_attention_heads": heads}
-    (tmp_path / "checkpoint" / "config.json").write_text(json.dumps(settings))
-    small_tokenizer().save_pretrained(tmp_path / "checkpoint")
-    folder = convert(str(tmp_path / "checkpoint"), tmp_path, recipe, slots=2, context=1024, output=tmp_path / "model")
+
+    def make(folder: Path) -> None:
+        save_checkpoint(reference, tmp_path / "checkpoint")
+        convert(str(tmp_path / "checkpoint"), tmp_path, recipe, slots=2, context=1024, output=folder)
+
+    cache = cache_of(*CONVERTER, *SMALL_MODELS, Path(__file__))
+    folder = made_once(cache / f"{recipe}-{heads}-{kv_heads}-{head_dim}", make)
     program = Program(folder, read_manifest(folder), threads=2)
     tokens = [i * i % 251 for i in range(1000)]
     expected = logits_of(reference, tokens)

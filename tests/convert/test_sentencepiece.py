@@ -16,7 +16,7 @@ from falcon_runtime.convert.gguf_tokenizer import build_tokenizer
 from falcon_runtime.convert.opening import open_checkpoint
 from falcon_runtime.errors import ConversionFailed
 
-from ..conftest import small_llama
+from ..small_models import small_llama
 from .conftest import TEXTS
 
 LLAMA = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False}

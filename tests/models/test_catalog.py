@@ -14,8 +14,8 @@ from falcon_runtime.models.manifest import MANIFEST, read_manifest
 from falcon_runtime.models.sources import HubRepository
 from falcon_runtime.system.machine import available_memory, default_threads, machine_memory
 
-from ..conftest import small_llama
 from ..convert.conftest import write_gguf
+from ..small_models import small_llama
 
 
 @pytest.mark.parametrize(

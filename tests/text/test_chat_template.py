@@ -14,7 +14,7 @@ from falcon_runtime.text.encoder import Encoder
 from falcon_runtime.text.prompt import Message, encode_chat, instruction_messages
 from falcon_runtime.text.transcripts import Transcripts
 
-from ..conftest import CHAT_TEMPLATE
+from ..small_models import CHAT_TEMPLATE
 from .test_encoder import ENCODERS, SPELLED, starter
 from .test_prompt import ROOMY, answer, assistant, spelled_out, user
 from .vocabularies import KINDS, byte_level

@@ -12,7 +12,7 @@ from falcon_runtime.text.encoder import Encoder
 from falcon_runtime.text.prompt import encode_chat
 from falcon_runtime.text.templates import Refused, fill
 
-from ..conftest import CHAT_TEMPLATE
+from ..small_models import CHAT_TEMPLATE
 from .vocabularies import byte_level
 
 MESSAGES = [{"role": "user", "content": "Hi"}]

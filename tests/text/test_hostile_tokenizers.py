@@ -16,8 +16,8 @@ from falcon_runtime.models import tokenizer_files
 from falcon_runtime.text.encoder import Encoder
 from falcon_runtime.text.tokenizer import load_tokenizer
 
-from ..conftest import small_tokenizer
 from ..hostile import BAD_JSON, bounded, harmed, named, put
+from ..small_models import small_tokenizer
 
 FILES = ["tokenizer.json", "tokenizer_config.json"]
 

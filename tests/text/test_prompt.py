@@ -24,7 +24,7 @@ from falcon_runtime.text.transcripts import MAX_TRANSCRIPTS, Transcripts
 from ui import stats as stats_line
 from ui.streaming import Update
 
-from ..conftest import small_tokenizer
+from ..small_models import small_tokenizer
 
 ROOMY = 100_000
 SYSTEM: Message = {"role": "system", "content": "You answer in one sentence."}

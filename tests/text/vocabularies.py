@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from falcon_runtime.convert.sentencepiece_tokenizer import Kind, Vocabulary, build
 
-from ..conftest import CHAT_TEMPLATE, small_tokenizer
+from ..small_models import CHAT_TEMPLATE, small_tokenizer
 
 CONTROLS = ["<s>", "</s>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 SPELLING_OF_BYTES = {f"<0x{byte:02X}>": 3 + byte for byte in range(256)}
