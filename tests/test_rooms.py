@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "generation": {"text", "engine"},
     "runtime": {"system", "models", "text", "engine", "generation"},
     "fleet": {"system", "models", "runtime"},
-    "cli": {"system", "models", "text", "convert", "runtime", "generation"},
+    "cli": {"system", "models", "text", "engine", "convert", "runtime", "generation"},
     "__init__": {"runtime", "generation"},
     "__main__": {"cli"},
 }

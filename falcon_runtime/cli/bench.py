@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from ..engine import ceilings
 from ..models.manifest import Backend, Manifest
+from ..models.recipes import FP32
 from ..runtime import FalconRuntime
 from ..sampling import SamplingParams
 from ..status import Status
@@ -45,6 +47,10 @@ class Benchmark:
     instructions: str
     """What the kernels use of it."""
     threads: int
+    memory_bytes_per_second: float
+    """That all threads read from memory at best."""
+    products_per_second: float
+    """Of bytes, that they compute at best."""
     load_s: float
     """From the beginning of `load` until the engine is ready, tokenizer included, download and conversion not."""
     program_bytes: int
@@ -56,6 +62,10 @@ class Benchmark:
     prefill_tokens_per_second: float
     decode_tokens_per_second: dict[int, float]
     """By tokens of context before the answer."""
+    decode_shares: dict[int, float]
+    """By the same tokens: of the memory's speed, how much decode reads weights and cache with."""
+    prefill_share: float | None
+    """Of the processor's products, how many prefill does with all layers; None where their weights are floats."""
     streams_tokens_per_second: dict[int, float]
     """Of all answers together, by how many are asked for at once; those beyond `slots` wait for their turn."""
 
@@ -66,10 +76,14 @@ class Benchmark:
             "program": f"{self.program_bytes / 1e6:7,.0f} MB",
             "KV cache": f"{self.kv_cache_bytes / 1e6:7,.0f} MB",
             "peak RSS": f"{self.peak_rss_bytes / 1e6:7,.0f} MB" if self.peak_rss_bytes else "unknown",
-            "prefill": f"{self.prefill_tokens_per_second:7.1f} tok/s, {self.prefill_tokens} tokens",
+            "memory read": f"{self.memory_bytes_per_second / 1e9:7.1f} GB/s at best",
+            "products": f"{self.products_per_second / 1e9:7.0f} billion/s at best",
+            "prefill": f"{self.prefill_tokens_per_second:7.1f} tok/s, {self.prefill_tokens} tokens"
+            + (f", {self.prefill_share:.0%} of the products" if self.prefill_share else ""),
         }
         for tokens, rate in self.decode_tokens_per_second.items():
-            figures[f"decode after {tokens:,}"] = f"{rate:7.1f} tok/s"
+            share = f"{self.decode_shares[tokens]:.0%} of the memory's speed"
+            figures[f"decode after {tokens:,}"] = f"{rate:7.1f} tok/s, {share}"
         for count, rate in self.streams_tokens_per_second.items():
             figures[f"decode {count} at once"] = f"{rate:7.1f} tok/s together"
         return "\n".join(
@@ -105,11 +119,19 @@ def measure(
         manifest = runtime.manifest
         assert manifest
         meter = Meter(runtime, manifest)
+        announce("Measuring what this machine can do at best")
+        best = ceilings.measure(threads or default_threads())
 
         def median(what: str, rate: Callable[[], float]) -> float:
             announce(f"Measuring {what}")
             return statistics.median(rate() for _ in range(rounds))
 
+        prefill = median("prefill", meter.prefill)
+        decode = {
+            tokens: median(f"decode after {tokens:,} tokens", partial(meter.decode, tokens))
+            for tokens in meter.contexts
+        }
+        floats = str(FP32) in manifest.schemes
         return Benchmark(
             model=runtime.title,
             recipe=manifest.recipe,
@@ -122,11 +144,16 @@ def measure(
             program_bytes=manifest.program_bytes,
             kv_cache_bytes=manifest.shape.kv_cache_bytes(manifest.context, manifest.slots, manifest.cache_bits),
             prefill_tokens=len(runtime.tokenize(meter.prompt(PREFILLED))),
-            prefill_tokens_per_second=median("prefill", meter.prefill),
-            decode_tokens_per_second={
-                tokens: median(f"decode after {tokens:,} tokens", partial(meter.decode, tokens))
-                for tokens in meter.contexts
+            prefill_tokens_per_second=prefill,
+            decode_tokens_per_second=decode,
+            memory_bytes_per_second=best.read_bytes_per_second,
+            products_per_second=best.products_per_second,
+            decode_shares={
+                # The middle of the answer is decoded after so many.
+                tokens: rate * manifest.bytes_read(tokens + DECODED // 2) / best.read_bytes_per_second
+                for tokens, rate in decode.items()
             },
+            prefill_share=None if floats else prefill * manifest.shape.products / best.products_per_second,
             streams_tokens_per_second={
                 count: median(f"decode, {count} at once", partial(meter.streams, count)) for count in STREAMS
             },

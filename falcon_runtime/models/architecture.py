@@ -56,14 +56,18 @@ class Architecture:
         }
 
     @property
+    def products(self) -> int:
+        """Of a token with the weights of all layers, without the output layer."""
+        return self.layers * sum(outputs * inputs for outputs, inputs in self.linear.values())
+
+    @property
     def norms(self) -> int:
         """Weights of all norms."""
         return (2 * self.layers + 1) * self.hidden
 
     @property
     def parameters(self) -> int:
-        linear = self.layers * sum(outputs * inputs for outputs, inputs in self.linear.values())
-        return linear + self.norms + self.vocabulary * self.hidden * (1 if self.tied else 2)
+        return self.products + self.norms + self.vocabulary * self.hidden * (1 if self.tied else 2)
 
     @property
     def large(self) -> bool:

@@ -11,7 +11,7 @@ from ..errors import InvalidRequest, ModelDamaged, UnknownModel
 from ..sampling import SamplingParams
 from ..system.checksum import is_intact
 from ..system.files import Unreadable, read_bytes, read_json
-from .architecture import MAX_CONTEXT, MAX_ROWS, MAX_VOCABULARY, Architecture
+from .architecture import MAX_CONTEXT, MAX_ROWS, MAX_VOCABULARY, Architecture, cache_tokens
 
 MANIFEST = "manifest.json"
 MANIFEST_BYTES = 100_000
@@ -100,6 +100,13 @@ class Manifest(BaseModel):
     def memory_bytes(self) -> int:
         """About what the engine takes when it has loaded the model."""
         return self.shape.memory_bytes(self.program_bytes, self.context, self.slots, self.cache_bits)
+
+    def bytes_read(self, tokens: int) -> int:
+        """For one more token after so many: all weights but the embedding, of which it takes a row, and the keys and
+        values of its sequence."""
+        output = self.parts["head"] or self.parts["embedding"]
+        cache = self.shape.kv_cache_bytes(1, bits=self.cache_bits) // cache_tokens(1) * tokens
+        return self.parts["attention"] + self.parts["mlp"] + self.parts["norms"] + output + cache
 
     def save(self, folder: Path) -> None:
         (folder / MANIFEST).write_text(self.model_dump_json(indent=2) + "\n")

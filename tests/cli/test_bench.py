@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from falcon_runtime.cli.bench import CONTEXTS, DECODED, PREFILLED, STREAMS, Benchmark, Meter, measure
+from falcon_runtime.convert import convert
 from falcon_runtime.models.manifest import read_manifest
 from falcon_runtime.runtime import FalconRuntime
 from falcon_runtime.system.instruction_sets import chosen
@@ -34,7 +35,14 @@ def test_every_figure_is_measured(small_model_slots: Path) -> None:
     assert result.machine == cpu_name() != ""
     assert result.instructions == chosen().title
     assert f"{cpu_name()}, {chosen().title}, 2 threads" in str(result)
-    assert len(announced) == 2 + len(STREAMS)
+    assert len(announced) == 3 + len(STREAMS)
+    assert result.memory_bytes_per_second > 1e9
+    assert result.products_per_second > 1e9
+    read = sum(manifest.parts[part] for part in ("attention", "mlp", "norms", "head")) + 48 * 2 * 2 * 2 * 16 * 4
+    assert result.decode_shares[16] == pytest.approx(
+        result.decode_tokens_per_second[16] * read / result.memory_bytes_per_second
+    )
+    assert result.prefill_share is None, "products of floats are not those that were measured"
 
 
 def test_no_token_that_ends_an_answer_is_chosen(small_model: Path) -> None:
@@ -73,8 +81,9 @@ def test_the_command_prints_json_or_a_table(small_model: Path) -> None:
     result = json.loads(done.stdout)
     assert set(result) == {field.name for field in fields(Benchmark)}
     assert result["decode_tokens_per_second"].keys() == {"16"}
-    table = str(Benchmark(**result | {"decode_tokens_per_second": {16: 12.34}, "peak_rss_bytes": None}))
-    for words in ("fp32, 256 tokens of context in 1 slot", "12.3 tok/s", "unknown", result["machine"]):
+    known = {"decode_tokens_per_second": {16: 12.34}, "decode_shares": {16: 0.5}, "peak_rss_bytes": None}
+    table = str(Benchmark(**result | known))
+    for words in ("fp32, 256 tokens of context in 1 slot", "12.3 tok/s, 50%", "unknown", result["machine"]):
         assert words in table
 
 
@@ -90,3 +99,11 @@ def test_rounds_must_be_positive(small_model: Path, rounds: str) -> None:
     done = run("bench", "--model", str(small_model), "--rounds", rounds, models_dir=small_model.parent)
     assert done.returncode == 1
     assert "At least one round" in done.stderr
+
+
+def test_the_share_of_products_is_that_of_all_layers(small_checkpoint: Path, tmp_path: Path) -> None:
+    result = measure(str(convert(str(small_checkpoint), tmp_path, "int8", slots=1)), threads=1, rounds=1)
+    products = 2 * (64 * 128 + 64 * 64 + 2 * 128 * 64 + 128 * 64)
+    share = result.prefill_tokens_per_second * products / result.products_per_second
+    assert result.prefill_share == pytest.approx(share)
+    assert f"{share:.0%} of the products" in str(result)

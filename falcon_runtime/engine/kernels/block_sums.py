@@ -36,6 +36,11 @@ class BlockSums:
         numbers, and `rows` are those of the rows' inputs."""
         raise NotImplementedError
 
+    def multiply(self, total: Any, inputs: Any) -> Any:
+        """The products of a register's bytes with those of another as the processor can at best, with nothing around;
+        a bit pattern of no use."""
+        raise NotImplementedError
+
     def quads(self, at: Any) -> Iterator[tuple[int, Values]]:
         """The groups of four: which it is, and its unsigned bytes, [parts]."""
         b, eight = self.code.builder, self.scheme.bits == 8
@@ -67,6 +72,9 @@ class Dots(BlockSums):
                 for part, unsigned in enumerate(quad):
                     sums[part][row] = self.dot(sums[part][row], unsigned, four)
         return sums
+
+    def multiply(self, total: Any, inputs: Any) -> Any:
+        return self.dot(total, inputs, inputs)
 
     def dot(self, total: Any, unsigned: Any, signed: Any) -> Any:
         return self.code.call(f"llvm.x86.avx512.vpdpbusd.{32 * self.lanes}", self.ints, total, unsigned, signed)
@@ -125,9 +133,13 @@ class ShortSums(BlockSums):
         pairs = [self.pairs(unsigned, four) for unsigned in quad]
         return [self.code.builder.add(total, pair) for total, pair in zip(sums, pairs, strict=True)] if sums else pairs
 
+    def multiply(self, total: Any, inputs: Any) -> Any:
+        return self.pairs(self.code.builder.bitcast(total, self.bytes), inputs)
+
     def pairs(self, unsigned: Any, signed: Any) -> Any:
         """Sums of two products of bytes, in 16 bits."""
-        return self.code.call("llvm.x86.avx512.pmaddubs.w.512", self.shorts, unsigned, signed)
+        name = "avx512.pmaddubs.w.512" if self.lanes == 16 else "avx2.pmadd.ub.sw"
+        return self.code.call(f"llvm.x86.{name}", self.shorts, unsigned, signed)
 
     def by_twos(self, shorts: Any, factors: Any) -> Any:
         """Sums of two products of 16-bit numbers."""
