@@ -22,6 +22,9 @@ from settings import BadSetting, Settings, read_settings
 
 logger = logging.getLogger(__name__)
 
+SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+"""Those that end the program."""
+
 
 class CannotListen(FalconError):
     """The page cannot have the address that it should: mostly because the port is in use."""
@@ -32,7 +35,7 @@ def main() -> int:
     logging.basicConfig(format="%(message)s")
     uploads = tempfile.mkdtemp(prefix="falcon-uploads-")
     os.environ["GRADIO_TEMP_DIR"] = uploads
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, lambda *_: leave(uploads))
     try:
         settings = read_settings(sys.argv[1:])
@@ -54,6 +57,8 @@ def leave(uploads: str) -> NoReturn:
 
     Threads that wait for something are not asked; there is nothing to finish, for files are put in place by renames.
     """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # Impatience should not interrupt this.
     kill_children()
     shutil.rmtree(uploads, ignore_errors=True)
     if tunneling := sys.modules.get("gradio.tunneling"):

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -37,6 +38,18 @@ def test_terminated_while_an_answer_is_written(endless_models_dir: Path, tmp_pat
             assert app.process.wait(STARTS_WITHIN_S) == 0
         assert not engine.is_running()
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_told_to_end_again_and_again(endless_models_dir: Path, tmp_path: Path) -> None:
+    """As who presses Ctrl-C twice does: the second signal arrives while the first is obeyed."""
+    with serve(endless_models_dir, tmp_path / "log", "--model", "endless") as app:
+        engine = app.worker()
+        engine.suspend()
+        with suppress(psutil.NoSuchProcess):
+            for number in (signal.SIGTERM, signal.SIGINT) * 100:
+                app.process.send_signal(number)
+        assert app.process.wait(STARTS_WITHIN_S) == 0
+        assert not engine.is_running()
 
 
 def test_terminated_while_a_model_is_downloaded(tmp_path: Path) -> None:

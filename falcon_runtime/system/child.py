@@ -41,11 +41,15 @@ class Child:
 
     def kill(self) -> None:
         """Ends it and what it has started, whatever it is at; its memory is free then."""
+        self.send_kill()
+        self._process.wait()
+        _running.discard(self)
+
+    def send_kill(self) -> None:
+        """The same, but does not wait until it has ended."""
         self.killed = True
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)  # It has nothing to finish, and may be suspended.
-        self._process.wait()
-        _running.discard(self)
 
     def ended(self) -> tuple[int, str]:
         """Its exit code, and how it ended in words. Waits until it has."""
@@ -58,9 +62,12 @@ _running: set[Child] = set()
 
 
 def kill_children() -> None:
-    """Ends all of them."""
+    """Ends all of them. Safe in a signal's handler: it takes no lock, `subprocess`'s neither, which whoever was
+    interrupted may hold."""
     for child in list(_running):
-        child.kill()
+        child.send_kill()
+        with suppress(ChildProcessError):  # Another thread has waited for it.
+            os.waitpid(child.pid, 0)
 
 
 def connect(socket: str) -> Connection:
