@@ -47,10 +47,10 @@ class ProcessGone(Exception):
 class EngineProcess:
     """One run of the worker process, from start to death."""
 
-    def __init__(self, folder: Path, threads: int | None, on_end: OnEnd):
+    def __init__(self, folder: Path, threads: int | None, draft: Path | None, on_end: OnEnd):
         self._folder, self._on_end = folder, on_end
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  ExecuTorch writes notes there; told when it dies.
-        arguments = str(folder), str(threads or 0)
+        arguments = str(folder), str(threads or 0), str(draft or "")
         self._child = Child("falcon_runtime.engine.worker", *arguments, stderr=self._log, **ENVIRONMENT)
         self.pid = self._child.pid
         self.served = 0
@@ -63,7 +63,7 @@ class EngineProcess:
         self._hung = False
         self.alive = False
 
-    def await_ready(self, on_compiling: Callable[[], None]) -> None:
+    def await_ready(self, on_compiling: Callable[[], None]) -> Ready:
         """Returns when the model is loaded, and its program was found to be what was converted. Errors: those of
         `Engine.start`."""
         with ThreadPoolExecutor(1, "falcon-check") as beside:
@@ -77,6 +77,7 @@ class EngineProcess:
             raise answer
         self._patience_s, self.alive = max(PATIENCE_S, PATIENCE * answer.forward_s), True
         threading.Thread(target=self._listen, name="falcon-engine", daemon=True).start()
+        return answer
 
     def _answer(self, on_compiling: Callable[[], None]) -> Ready | FalconError:
         """What became of loading the model."""
