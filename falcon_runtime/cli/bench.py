@@ -42,6 +42,12 @@ class Benchmark:
     machine: str
     """The CPU's name."""
     threads: int
+    draft: str | None
+    """The title of the draft model, whose drafts the rates of decoding have in them; None without one."""
+    drafted_tokens: int
+    """Tokens that it drafted in all measurements of one answer's decode."""
+    accepted_tokens: int
+    """How many of them were accepted."""
     load_s: float
     """From the beginning of `load` until the engine is ready, tokenizer included, download and conversion not."""
     program_bytes: int
@@ -67,6 +73,8 @@ class Benchmark:
         }
         for tokens, rate in self.decode_tokens_per_second.items():
             figures[f"decode after {tokens:,}"] = f"{rate:7.1f} tok/s"
+        if self.draft:
+            figures["drafted"] = f"{self.drafted_tokens:7,}, accepted {self.accepted_tokens:,}: {self.draft}"
         for count, rate in self.streams_tokens_per_second.items():
             figures[f"decode {count} at once"] = f"{rate:7.1f} tok/s together"
         return "\n".join(
@@ -85,8 +93,10 @@ def measure(
     rounds: int = 3,
     on_status: Callable[[Status], None] | None = None,
     announce: Callable[[str], None] = lambda text: None,
+    draft: str | None = None,
 ) -> Benchmark:
-    """Medians of `rounds`. `announce` is told what is measured next. Errors: those of `FalconRuntime.load`."""
+    """Medians of `rounds`. `announce` is told what is measured next, and why there is no draft model where one might be
+    expected. Errors: those of `FalconRuntime.load`."""
     began = time.perf_counter()
 
     def report(status: Status) -> None:
@@ -96,9 +106,11 @@ def measure(
         if on_status:
             on_status(status)
 
-    with FalconRuntime(model, backend=backend, threads=threads) as runtime:
+    with FalconRuntime(model, backend=backend, threads=threads, draft=draft) as runtime:
         runtime.load(on_status=report)
         load_s = time.perf_counter() - began
+        if runtime.draft_problem:
+            announce(runtime.draft_problem)
         manifest = runtime.manifest
         assert manifest
         meter = Meter(runtime, manifest)
@@ -114,6 +126,7 @@ def measure(
             slots=manifest.slots,
             machine=cpu_name(),
             threads=threads or default_threads(),
+            draft=runtime.draft,
             load_s=load_s,
             program_bytes=manifest.program_bytes,
             kv_cache_bytes=manifest.shape.kv_cache_bytes(manifest.context, manifest.slots, manifest.cache_bits),
@@ -126,6 +139,8 @@ def measure(
             streams_tokens_per_second={
                 count: median(f"decode, {count} at once", partial(meter.streams, count)) for count in STREAMS
             },
+            drafted_tokens=meter.drafted,
+            accepted_tokens=meter.accepted,
             peak_rss_bytes=meter.peak_rss_bytes(),  # Last: arguments are evaluated in this order.
         )
 
@@ -135,11 +150,13 @@ class Meter:
 
     def __init__(self, runtime: FalconRuntime, manifest: Manifest):
         self.runtime = runtime
+        self.drafted = self.accepted = 0
         self.contexts = [tokens for tokens in CONTEXTS if tokens + DECODED <= manifest.context]
         """Of `CONTEXTS`, what the model holds."""
         self._longest = manifest.context - 1
         # An answer must not end before it is measured. And it takes no token that stands in the text already, so that
-        # the engine, which looks there, has nothing to draft: a forward for each token, whatever the text.
+        # the engine, which looks there, has nothing to draft: without a draft model a forward for each token, whatever
+        # the text.
         self.answer = SamplingParams(
             temperature=0,
             max_new_tokens=DECODED,
@@ -171,6 +188,8 @@ class Meter:
         """Rate at which an answer to a prompt of `tokens` is decoded. What the cache has of the prompt is not prefilled
         again: asked for in ascending order, long contexts are cheap."""
         *_, last = self.runtime.generate(self.prompt(tokens), self.answer)
+        self.drafted += last.stats.drafted_by_model
+        self.accepted += last.stats.accepted_by_model
         return last.stats.decode_tokens_per_second or 0.0
 
     def streams(self, count: int) -> float:

@@ -94,7 +94,7 @@ class Drafting:
         self, model: DraftModel, decoding: Mapping[int, Request], prefilling: Mapping[int, Request]
     ) -> list[int]:
         """The slots that prefill for which the draft model would draft if all that run were decoding."""
-        running = {slot: request for slot, request in (decoding | prefilling).items() if request.params}
+        running = {slot: request for slot, request in {**decoding, **prefilling}.items() if request.params}
         offers = [model.offer(slot, request.tokens, self._room(request)) for slot, request in running.items()]
         plan = allot(offers, self._prices, len(running), len(running)) if running else Allotment((), 0)
         return [slot for slot, count in zip(running, plan.counts, strict=True) if count and slot in prefilling]

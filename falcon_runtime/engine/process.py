@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FalconError, ModelDamaged
+from ..models.drafts import DraftSource
 from ..models.manifest import check_program, read_manifest
 from ..system.child import Child
 from .messages import Cancel, Compiling, Ready, Submit
@@ -47,10 +48,12 @@ class ProcessGone(Exception):
 class EngineProcess:
     """One run of the worker process, from start to death."""
 
-    def __init__(self, folder: Path, threads: int | None, draft: Path | None, on_end: OnEnd):
-        self._folder, self._on_end = folder, on_end
+    def __init__(
+        self, folder: Path, threads: int | None, draft: DraftSource | None, draft_required: bool, on_end: OnEnd
+    ):
+        self._folder, self._on_end, self._draft_required = folder, on_end, draft_required
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  ExecuTorch writes notes there; told when it dies.
-        arguments = str(folder), str(threads or 0), str(draft or "")
+        arguments = str(folder), str(threads or 0), str(draft.folder if draft else "")
         self._child = Child("falcon_runtime.engine.worker", *arguments, stderr=self._log, **ENVIRONMENT)
         self.pid = self._child.pid
         self.served = 0
@@ -75,6 +78,9 @@ class EngineProcess:
         if not isinstance(answer, Ready):
             self._child.ended()
             raise answer
+        if answer.draft_problem and self._draft_required:
+            self.stop()
+            raise answer.draft_problem
         self._patience_s, self.alive = max(PATIENCE_S, PATIENCE * answer.forward_s), True
         threading.Thread(target=self._listen, name="falcon-engine", daemon=True).start()
         return answer

@@ -11,7 +11,7 @@ from ..errors import InvalidRequest, ModelDamaged, UnknownModel
 from ..sampling import SamplingParams
 from ..system.checksum import is_intact
 from ..system.files import Unreadable, read_bytes, read_json
-from .architecture import MAX_CONTEXT, MAX_ROWS, MAX_VOCABULARY, Architecture
+from .architecture import MAX_CONTEXT, MAX_ROWS, MAX_VOCABULARY, PROCESS_BYTES, Architecture
 
 MANIFEST = "manifest.json"
 MANIFEST_BYTES = 100_000
@@ -100,6 +100,11 @@ class Manifest(BaseModel):
     def memory_bytes(self) -> int:
         """About what the engine takes when it has loaded the model."""
         return self.shape.memory_bytes(self.program_bytes, self.context, self.slots, self.cache_bits)
+
+    @property
+    def draft_bytes(self) -> int:
+        """About what the model takes as a draft model, in the engine of another one."""
+        return self.memory_bytes - PROCESS_BYTES
 
     def save(self, folder: Path) -> None:
         (folder / MANIFEST).write_text(self.model_dump_json(indent=2) + "\n")
