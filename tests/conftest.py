@@ -204,3 +204,18 @@ def small_model_slots(small_checkpoint: Path, shared_folder: Path) -> Path:
         shared_folder / "models-of-three-slots" / "small-llama",
         lambda folder: convert(str(small_checkpoint), folder.parent, **kind, output=folder),
     )
+
+
+@pytest.fixture(scope="session")
+def small_draft(small_checkpoint: Path, shared_folder: Path) -> Path:
+    """The small checkpoint without its second layer, converted: a model that drafts for the others."""
+
+    def make(folder: Path) -> None:
+        checkpoint, whole = folder.with_name("small-draft-checkpoint"), small_llama()
+        half = small_llama(num_hidden_layers=1)
+        half.load_state_dict({name: value for name, value in whole.state_dict().items() if ".layers.1." not in name})
+        half.save_pretrained(checkpoint)
+        small_tokenizer().save_pretrained(checkpoint)
+        convert(str(checkpoint), folder.parent, recipe="fp32", slots=3, context=128, output=folder)
+
+    return made_once(shared_folder / "drafts" / "small-draft", make)

@@ -85,6 +85,8 @@ def test_generate_reports_logprobs_where_asked_for(call: Call, small_model: Path
 def test_the_summary_tells_what_there_is_to_tell() -> None:
     stats = Stats(prompt_tokens=9, generated_tokens=80, drafted_tokens=52, accepted_tokens=34, dropped_messages=2)
     assert summary(stats, "stop").endswith("decode 80 at 0/s, 52 drafted and 34 accepted, oldest messages left out: 2")
+    by_model = replace(stats, dropped_messages=0, draft_model="Small", drafted_by_model=40, accepted_by_model=30)
+    assert summary(by_model, "stop").endswith("52 drafted and 34 accepted (40 and 30 by Small)")
     assert summary(Stats(prompt_tokens=9, generated_tokens=8), "stop").endswith("decode 8 at 0/s")
     assert summary(Stats(prompt_tokens=9, generated_tokens=8), None).endswith("decode 8 at 0/s")
 

@@ -106,12 +106,15 @@ class AnotherBigrams(Bigrams):
 )
 def test_sampling_has_the_models_distribution(params: SamplingParams) -> None:
     counts = np.zeros((6, 6))
-    for seed in range(4):
-        scheduler = with_draft(Bigrams(context=3000), AnotherBigrams(context=3000))
-        steps = answer(scheduler, [0, 1, 2, 3], long(params, 2500).model_copy(update={"seed": seed}))
+    accepted = drafted = 0
+    for seed in range(10):
+        # Of two drafted tokens at a time, the first is verified often enough.
+        scheduler = with_draft(Bigrams(context=600, max_rows=3), AnotherBigrams(context=600))
+        steps = answer(scheduler, [0, 1, 2, 3], long(params, 500).model_copy(update={"seed": seed}))
         tokens, stats = tokens_of(steps), steps[-1].stats
         np.add.at(counts, (tokens[:-1], tokens[1:]), 1)
-        assert 200 < stats.accepted_by_model < stats.drafted_by_model, "some are right and some are not"
+        accepted, drafted = accepted + stats.accepted_by_model, drafted + stats.drafted_by_model
+    assert 300 < accepted < drafted - 300, "the test needs drafts that are right, and others"
     for last, row in enumerate(counts):
         expected = distribution(Bigrams().next_logits([last]), params)
         assert not row[expected == 0].any()
