@@ -1,6 +1,5 @@
 """A small model that drafts for another one, in the engine: the same answers, its restarts, its errors, its names."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from falcon_runtime import FalconRuntime, SamplingParams
-from falcon_runtime.cli import main
 from falcon_runtime.engine.draft_model import DraftModel
 from falcon_runtime.engine.program import Program
 from falcon_runtime.engine.request import Request
@@ -118,18 +116,3 @@ def test_a_damaged_one_is_left_out_unless_it_was_named(
         assert len(tokens_of_chunks(list(runtime.generate("A", GREEDY)))) == 24
         assert "onvert the model again" in (runtime.draft_problem or "")
         assert runtime.draft is None
-
-
-def test_the_command_line_names_it(
-    small_model: Path, small_draft: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FALCON_MODELS_DIR", str(small_model.parent))
-    flags = ["--model", str(small_model), "--draft", str(small_draft)]
-    assert main(["bench", *flags, "--rounds", "1", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["draft"] == read_manifest(small_draft).title
-    assert 0 <= result["accepted_tokens"] <= result["drafted_tokens"]
-    assert main(["generate", "A", *flags[:3], "gpt-5"]) == 1
-    assert "There is no model 'gpt-5'" in capsys.readouterr().err
-    assert main(["inspect", str(small_model)]) == 0
-    assert "  draft        none of its own; --draft names one" in capsys.readouterr().out

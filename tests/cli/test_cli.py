@@ -19,6 +19,7 @@ from falcon_runtime.cli.notes import StatusLine, note
 from falcon_runtime.cli.terminal import defaults_in_use, summary
 from falcon_runtime.models.catalog import CATALOG, EXAMPLES
 from falcon_runtime.models.defaults import Defaults
+from falcon_runtime.models.manifest import read_manifest
 from falcon_runtime.sampling import SamplingParams
 from falcon_runtime.status import Status
 
@@ -285,6 +286,18 @@ def test_verbose_says_where_an_error_arises(call: Call, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: There is no model 'nothing'")
+
+
+def test_a_draft_model_is_named(call: Call, small_model: Path, small_draft: Path) -> None:
+    flags = ["--model", str(small_model), "--draft", str(small_draft)]
+    done = call("bench", *flags, "--rounds", "1", "--json", models_dir=small_model.parent)
+    result = json.loads(done.stdout)
+    assert result["draft"] == read_manifest(small_draft).title
+    assert 0 <= result["accepted_tokens"] <= result["drafted_tokens"]
+    refused = call("generate", "A", *flags[:3], "gpt-5", models_dir=small_model.parent)
+    assert (refused.returncode, refused.stderr[:30]) == (1, "error: There is no model 'gpt-5'"[:30])
+    inspected = call("inspect", str(small_model), models_dir=small_model.parent)
+    assert "  draft        none of its own; --draft names one" in inspected.stdout
 
 
 def test_inspect_says_what_a_model_is_and_whether_it_is_whole(call: Call, small_model: Path, tmp_path: Path) -> None:
