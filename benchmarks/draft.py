@@ -4,8 +4,9 @@
     python -m benchmarks.draft first-layers FILE.gguf FOLDER [--layers 20]
 
 `simulate` makes random checkpoints of both shapes (Falcon3-7B's and 1B's), with one layer and with some more, converts
-them into FOLDER, measures forwards of 1 to 8 rows, and extends them to all layers. With these times it computes how many tokens come in a
-second where each drafted one is accepted with a given probability. The tokenizer is any, such as the starter's.
+them into FOLDER, measures forwards of 1 to 8 rows, and extends them to all layers. With these times it computes how
+many tokens come in a second where each drafted one is accepted with a given probability. The tokenizer is any, such as
+the starter's.
 
 `first-layers` makes a draft model of the first layers of a checkpoint, and answers the questions of
 `benchmarks.drafting` with it and without.
@@ -72,8 +73,10 @@ def forwards(name: str, options: argparse.Namespace) -> list[float]:
 
 def random_model(name: str, layers: int, options: argparse.Namespace) -> Path:
     """The folder of a converted model of that shape, but for its layers."""
-    folder, checkpoint = options.folder / f"{name}-{layers}-layers", options.folder / "checkpoint"
+    folder: Path = options.folder / f"{name}-{layers}-layers"
+    checkpoint: Path = options.folder / "checkpoint"
     if not is_converted(folder):
+        shutil.rmtree(checkpoint, ignore_errors=True)  # Of a run that was interrupted.
         checkpoint.mkdir(parents=True)
         write(replace(CATALOG[name].architecture, layers=layers), checkpoint)
         for file in TOKENIZER:
@@ -137,7 +140,7 @@ def converted_layers(path: Path, folder: Path, layers: int) -> tuple[Path, Path]
         checkpoint = open_checkpoint(path)
         config = copy.deepcopy(checkpoint.config)
         config.num_hidden_layers = layers
-        part.mkdir(parents=True)
+        part.mkdir(parents=True, exist_ok=True)
         config.save_pretrained(part)
         checkpoint.save_tokenizer(part)
         save_file(
