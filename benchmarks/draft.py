@@ -1,12 +1,12 @@
 """What a draft model would gain, from the forwards of this machine; and a check of one on a real model.
 
-    python -m benchmarks.draft simulate FOLDER TOKENIZER_FOLDER [--model NAME] [--draft NAME] [--layers 5]
+    python -m benchmarks.draft simulate FOLDER TOKENIZER_FOLDER [--model NAME] [--draft NAME] [--layers 4]
     python -m benchmarks.draft first-layers FILE.gguf FOLDER [--layers 20]
 
-`simulate` makes random checkpoints of both shapes (Falcon3-7B's and 1B's), with one layer and with some more, converts
-them into FOLDER, measures forwards of 1 to 8 rows, and extends them to all layers. With these times it computes how
-many tokens come in a second where each drafted one is accepted with a given probability. The tokenizer is any, such as
-the starter's.
+`simulate` makes random checkpoints of both shapes (Falcon3-7B's and 1B's) with some of their layers, converts them into
+FOLDER, measures forwards of 1 to 8 rows, and extends them to all layers: a forward takes as long as its weights take to
+be read. With these times it computes how many tokens come in a second where each drafted one is accepted with a given
+probability. The tokenizer is any, such as the starter's.
 
 `first-layers` makes a draft model of the first layers of a checkpoint, and answers the questions of
 `benchmarks.drafting` with it and without.
@@ -49,7 +49,7 @@ def main() -> None:
     added.add_argument("tokenizer", type=Path)
     added.add_argument("--model", choices=list(CATALOG), default="falcon3-7b-instruct")
     added.add_argument("--draft", choices=list(CATALOG), default="falcon3-1b-instruct")
-    added.add_argument("--layers", type=int, default=5, help="of the larger one of the two that are measured")
+    added.add_argument("--layers", type=int, default=4, help="that are measured of each")
     added = commands.add_parser("first-layers")
     added.add_argument("checkpoint", type=Path)
     added.add_argument("folder", type=Path)
@@ -66,9 +66,11 @@ def main() -> None:
 
 def forwards(name: str, options: argparse.Namespace) -> list[float]:
     """Seconds that forwards of 1 to 8 rows take of the whole model of that name."""
-    few, more = (measured(random_model(name, layers, options), options.threads) for layers in (1, options.layers))
-    layers = CATALOG[name].architecture.layers
-    return [a + (b - a) * (layers - 1) / (options.layers - 1) for a, b in zip(few, more, strict=True)]
+    folder = random_model(name, options.layers, options)
+    parts = read_manifest(folder).parts
+    layers, head = parts["attention"] + parts["mlp"], parts.get("head", parts["embedding"])
+    whole = layers * CATALOG[name].architecture.layers / options.layers + head
+    return [seconds * whole / (layers + head) for seconds in measured(folder, options.threads)]
 
 
 def random_model(name: str, layers: int, options: argparse.Namespace) -> Path:
