@@ -42,8 +42,8 @@ def main() -> int:
         chosen()  # An instruction set that is not there should be a sentence now, not when the engine starts.
         if settings.offline:
             os.environ["HF_HUB_OFFLINE"] = "1"  # For the processes that this one starts.
-        models = plan(settings.model, default_models_dir(), settings.on_space, settings.offline)
-        with Fleet(models.first, backend=settings.backend, limits=settings) as fleet:
+        models = plan(settings.model, default_models_dir(), settings.on_space, settings.offline, settings.draft)
+        with Fleet(models.first, backend=settings.backend, limits=settings, draft=settings.draft) as fleet:
             serve(fleet, models, settings)
     except FalconError as error:
         print(error, file=sys.stderr)

@@ -52,6 +52,11 @@ class Settings(BaseSettings, RequestLimits):
     )
 
     model: str | None = Field(None, description="catalogue name, or folder of a converted model")
+    draft: str = Field(
+        "auto",
+        description="converted model that drafts tokens for the others, which verify them: name, folder, `none`, or "
+        "`auto`, which is falcon3-1b-instruct for the larger Falcon3 if it fits in memory",
+    )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=1, le=65535)] = Field(7860, description="port to listen on")
     share: CliImplicitFlag[bool] = Field(False, description="also open a public link through Gradio")

@@ -1,8 +1,9 @@
 """What drafting gains and costs: the same answers with it and without, in turns.
 
-    python -m benchmarks.drafting MODEL_FOLDER [--rounds 5] [--threads 2]
+    python -m benchmarks.drafting MODEL_FOLDER [--draft FOLDER] [--rounds 5] [--threads 2]
 
-Some of the questions make the model repeat what it was given, others leave it nothing to copy.
+With `--draft`, that model drafts too. Some of the questions make the model repeat what it was given, others leave it
+nothing to copy.
 """
 
 import argparse
@@ -43,25 +44,37 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="folder of a converted model")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=default_threads())
+    parser.add_argument("--draft", type=Path, help="folder of a converted model that drafts for it")
     options = parser.parse_args()
-    if os.environ.get("GLIBC_TUNABLES") != ENVIRONMENT["GLIBC_TUNABLES"]:
-        # The engine lives in this very process, which therefore needs the engine's environment from the start.
-        raise SystemExit(subprocess.call([sys.executable, "-m", __spec__.name, *sys.argv[1:]],
-                                         env=subprocess_env(**ENVIRONMENT)))  # fmt: skip
+    use_engine_environment(__spec__.name)
+    measure(options.model, options.draft, options.rounds, options.threads)
 
+
+def use_engine_environment(module: str) -> None:
+    """Begins the program `module` again unless it has the environment of an engine's process: where the engine lives in
+    this very process, that is needed from the start."""
+    if os.environ.get("GLIBC_TUNABLES") != ENVIRONMENT["GLIBC_TUNABLES"]:
+        command = [sys.executable, "-m", module, *sys.argv[1:]]
+        raise SystemExit(subprocess.call(command, env=subprocess_env(**ENVIRONMENT)))
+
+
+def measure(model: Path, draft: Path | None, rounds: int, threads: int) -> None:
+    """Prints a table: what drafting gains on each question."""
     from falcon_runtime.engine.program import Program
     from falcon_runtime.engine.request import Request
     from falcon_runtime.engine.scheduler import Scheduler
-    from falcon_runtime.engine.worker import measure_costs, pace_of
+    from falcon_runtime.engine.worker import load_draft, measure_costs, pace_of
 
-    manifest = read_manifest(options.model)
-    encoder = Encoder(load_tokenizer(options.model, manifest))
-    program = Program(options.model, manifest, options.threads)
+    manifest = read_manifest(model)
+    encoder = Encoder(load_tokenizer(model, manifest))
+    program = Program(model, manifest, threads)
     costs = measure_costs(program)
+    draft_model = load_draft(draft, threads, lambda: None) if draft else None
 
-    def answer(tokens: list[int], costs: list[float]) -> tuple[float, list[int], int, int]:
+    def answer(tokens: list[int], drafting: bool) -> tuple[float, list[int], int, int]:
         """Tokens per second after the first, the tokens, and how many were drafted and accepted."""
-        scheduler = Scheduler(program, manifest.end_tokens, pace_of(costs), costs)
+        by_model = draft_model if drafting else None
+        scheduler = Scheduler(program, manifest.end_tokens, pace_of(costs), costs if drafting else [1.0], by_model)
         scheduler.submit(Request(0, tokens, PARAMS))
         steps = []
         while scheduler.busy:
@@ -76,15 +89,15 @@ def main() -> None:
     for name, question in QUESTIONS.items():
         tokens = encode_chat(encoder, [{"role": "user", "content": question}], manifest.context, 1).tokens
         plain, drafting = [], []
-        for _ in range(options.rounds):
-            plain.append(answer(tokens, [1.0]))
-            drafting.append(answer(tokens, costs))
+        for _ in range(rounds):
+            plain.append(answer(tokens, False))
+            drafting.append(answer(tokens, True))
         rates = [statistics.median(run[0] for run in runs) for runs in (plain, drafting)]
         _, written, drafted, accepted = drafting[0]
         same = next((i for i, (a, b) in enumerate(zip(plain[0][1], written, strict=False)) if a != b), len(written))
         print(f"| {name} | {len(written)} | {rates[0]:.0f} | {rates[1]:.0f} | {rates[1] / rates[0]:.2f} | {drafted} | "
               f"{accepted} | {same} |", flush=True)  # fmt: skip
-    print(f"\n{cpu_name()}, {options.threads} threads, medians of {options.rounds} rounds")
+    print(f"\n{cpu_name()}, {threads} threads, medians of {rounds} rounds")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,12 @@ class Stats:
     """Tokens that were drafted and verified in the same forward as the one before them."""
     accepted_tokens: int = 0
     """How many of them were right: so many forwards were saved."""
+    draft_model: str = ""
+    """The draft model's title, once it has drafted for this request."""
+    drafted_by_model: int = 0
+    """How many of the drafted tokens it drafted; the others were copied from earlier in the text."""
+    accepted_by_model: int = 0
+    """How many of these were right."""
     queue_position: int = 0
     """How many requests are ahead of this one; 0 as soon as it runs."""
     context: int = 0

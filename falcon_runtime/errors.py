@@ -38,6 +38,10 @@ class ConversionFailed(FalconError):
     """A checkpoint could not be read or converted."""
 
 
+class DraftUnusable(FalconError):
+    """The draft model that was asked for cannot draft for the model: it is not converted, or has other tokens."""
+
+
 class InvalidRequest(FalconError):
     """What was asked cannot be done: an empty prompt, a parameter out of range, messages of no known form."""
 

@@ -25,7 +25,8 @@ class Fleet:
     """The runtimes of one server: `current`, to which `switch` makes another one the successor, and while it is leased
     by name a second one beside it. Thread-safe. Its log tells the owner which models could not be loaded, and why.
 
-    Arguments and errors are those of `FalconRuntime`; nothing is loaded before it is used. A runtime that has no part
+    Arguments and errors are those of `FalconRuntime`; nothing is loaded before it is used. A draft model drafts for
+    those that it can draft for, and the others answer without one. A runtime that has no part
     any more is closed when its last lease has ended. Names are those of `choices`, or a catalogue name with a recipe.
     """
 
@@ -36,8 +37,9 @@ class Fleet:
         backend: Backend = "xnnpack",
         threads: int | None = None,
         limits: RequestLimits | None = None,
+        draft: str | None = None,
     ):
-        self._limits = limits
+        self._limits, self._draft = limits, draft
         self._models_dir = Path(models_dir) if models_dir else default_models_dir()
         self._backend, self._threads = backend, threads
         # Reentrant, as the garbage collector may end a lease in a thread that holds it.
@@ -159,7 +161,9 @@ class Fleet:
             runtime.close()
 
     def _make(self, name: str | None) -> FalconRuntime:
-        runtime = FalconRuntime(name, self._models_dir, self._backend, self._threads, self._limits)
+        runtime = FalconRuntime(
+            name, self._models_dir, self._backend, self._threads, self._limits, self._draft, draft_required=False
+        )
         self._newest[runtime.name] = runtime
         return runtime
 

@@ -16,6 +16,7 @@ from .limits import RequestLimits
 from .models.backends import check_backend, check_convertible
 from .models.catalog import CatalogEntry
 from .models.defaults import Defaults, defaults_of
+from .models.drafts import DraftWish, default_draft
 from .models.library import Model, default_models_dir, find_model
 from .models.manifest import Backend, Manifest, RecipeName, read_manifest
 from .models.provision import Provisioning
@@ -39,6 +40,10 @@ class FalconRuntime:
     FALCON_MODELS_DIR, else `models` beside the package), `threads` how many the engine uses (None: the CPUs it may
     use), `limits` what one request may take. Safe to use from several threads.
 
+    `draft` is the converted model that drafts for this one, which changes how fast answers come, and nothing in them: a
+    name or folder, "none", or "auto" for the one that the catalogue has for it, if that is converted and fits in memory
+    (None: FALCON_DRAFT, else "auto"). One that is named and cannot draft is an error, unless `draft_required` is False.
+
     Errors: UnknownModel; the others come with `load` or the first request.
     """
 
@@ -49,11 +54,15 @@ class FalconRuntime:
         backend: Backend = "xnnpack",
         threads: int | None = None,
         limits: RequestLimits | None = None,
+        draft: str | None = None,
+        draft_required: bool = True,
     ):
         self._limits = limits or RequestLimits()
-        self._model: Model = find_model(model, Path(models_dir) if models_dir else default_models_dir())
+        folder = Path(models_dir) if models_dir else default_models_dir()
+        self._model: Model = find_model(model, folder)
         self._backend: Backend = backend
-        self._engine = Engine(self._model.folder, threads)
+        wish = DraftWish(draft or default_draft(), self._model, folder, draft_required)
+        self._engine = Engine(self._model.folder, threads, wish)
         self._status = Status()
         self._loading = threading.Lock()
         self._manifest: Manifest | None = None
@@ -84,11 +93,22 @@ class FalconRuntime:
 
     @property
     def description(self) -> str:
-        """Recipe, context and slots in a few words; empty until the model is loaded."""
+        """Recipe, context, slots and draft model in a few words; empty until the model is loaded."""
         m = self._manifest
         if not m:
             return ""
-        return f"{m.recipe} · {m.context:,} tokens of context" + f" · {m.slots} at once" * (m.slots > 1)
+        slots, draft = f" · {m.slots} at once" * (m.slots > 1), f" · {self.draft} drafts" if self.draft else ""
+        return f"{m.recipe} · {m.context:,} tokens of context{slots}{draft}"
+
+    @property
+    def draft(self) -> str | None:
+        """The title of the draft model; None where none is loaded."""
+        return self._engine.draft.manifest.title if self._engine.draft else None
+
+    @property
+    def draft_problem(self) -> str | None:
+        """Why the model answers without the draft model that there might be, in a sentence."""
+        return self._engine.draft_problem
 
     @property
     def recipe(self) -> RecipeName | None:
@@ -98,9 +118,10 @@ class FalconRuntime:
 
     @property
     def memory_bytes(self) -> int:
-        """About what the model takes when it is loaded; 0 where the folder is no converted model."""
-        facts = self._facts
-        return facts.memory_bytes if facts else 0
+        """About what the model takes when it is loaded, with its draft model once there is one; 0 where the folder is
+        no converted model."""
+        facts, draft = self._facts, self._engine.draft
+        return (facts.memory_bytes if facts else 0) + (draft.manifest.draft_bytes if draft else 0)
 
     @property
     def slots(self) -> int | None:
@@ -158,7 +179,7 @@ class FalconRuntime:
         """Provisions and loads the model unless that is done. With `wait` False it goes on in the background.
 
         Errors (with `wait`; `status` tells them otherwise): DownloadFailed, ConversionFailed, ModelDamaged,
-        TokenizerError, BackendUnavailable.
+        TokenizerError, BackendUnavailable; of a draft model that is required, UnknownModel, DraftUnusable.
         """
         if wait:
             self._load(on_status)

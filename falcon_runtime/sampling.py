@@ -6,6 +6,7 @@ repetition_penalty, presence_penalty and frequency_penalty, temperature, top_k, 
 A vocabulary may have 131,072 tokens. Sorting them takes 12 ms, as long as a small model's forward, so nothing does.
 """
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -266,7 +267,12 @@ class Sampler:
         self._counts = np.zeros(0, np.int32)
 
     def sample(self, logits: Array) -> Sampled:
-        """The next token. `logits` [vocabulary] are the model's; they are neither kept nor changed.
+        """The next token. `logits` [vocabulary] are the model's; they are neither kept nor changed."""
+        token, top = self.next(logits), self.params.logprobs
+        return Sampled(token, None if top is None else token_logprobs(logits, token, top))
+
+    def next(self, logits: Array) -> int:
+        """The next token alone.
 
         A token takes exactly one random number, or none at temperature 0: which numbers a token gets depends only on
         how many came before it.
@@ -283,8 +289,14 @@ class Sampler:
             token = int(ids[choose(probabilities, self._random.random())])
         self._seen[token] = True
         self._counts[token] += 1
-        top = self.params.logprobs
-        return Sampled(token, None if top is None else token_logprobs(logits, token, top))
+        return token
+
+    def fork(self) -> "Sampler":
+        """One that is about to choose as this one is, with the same random numbers; this one does not notice."""
+        other = copy.copy(self)
+        other._random = copy.deepcopy(self._random)
+        other._seen, other._counts = self._seen.copy(), self._counts.copy()
+        return other
 
     def _adjusted(self, logits: Array) -> Array:
         """Logits [vocabulary] with bias and penalties."""

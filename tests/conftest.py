@@ -131,3 +131,19 @@ def small_model_slots(small_checkpoint: Path, small_cache: Path) -> Path:
         small_cache / "models-of-three-slots" / "small-llama",
         lambda folder: convert(str(small_checkpoint), folder.parent, **kind, output=folder),
     )
+
+
+@pytest.fixture(scope="session")
+def small_draft(small_cache: Path) -> Path:
+    """The small checkpoint without its second layer, converted: a model that drafts for the others."""
+
+    def make(folder: Path) -> None:
+        from .small_models import save_checkpoint, small_llama
+
+        checkpoint, whole = folder.with_name("small-draft-checkpoint"), small_llama()
+        half = small_llama(num_hidden_layers=1)
+        half.load_state_dict({name: value for name, value in whole.state_dict().items() if ".layers.1." not in name})
+        save_checkpoint(half, checkpoint)
+        convert(str(checkpoint), folder.parent, recipe="fp32", slots=3, context=128, output=folder)
+
+    return made_once(small_cache / "drafts" / "small-draft", make)

@@ -305,6 +305,17 @@ def test_offline_there_is_no_model_of_the_hub(starter_models_dir: Path, variable
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("draft", "words"),
+    [
+        ("gpt-5", "There is no model 'gpt-5'"),
+        ("falcon3-1b-instruct", "The draft model Falcon3-1B-Instruct is not converted yet. Convert it first"),
+    ],
+)
+def test_a_draft_model_that_there_is_not(starter_models_dir: Path, draft: str, words: str) -> None:
+    assert refusal(starter_models_dir, FALCON_DRAFT=draft).startswith(words)
+
+
 def test_port_that_there_is_not(starter_models_dir: Path) -> None:
     process = start_app(starter_models_dir, subprocess.PIPE, "--port", "99999")
     _, errors = process.communicate()

@@ -50,7 +50,7 @@ class FakeTimer:
 
 
 class FakeRuntime:
-    def __init__(self, world: World, model: str, models_dir: Path, backend: str, threads: int | None, _: object):
+    def __init__(self, world: World, model: str, models_dir: Path, backend: str, threads: int | None, *_: object):
         self.world, self.name, self.title = world, model, model.upper()
         self.memory_bytes, self.status, self.closed = world.sizes[model], Status(), False
         self.loading = threading.Lock()
@@ -91,7 +91,7 @@ class FakeRuntime:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     world.provisioned["a"].set()
-    monkeypatch.setattr("falcon_runtime.fleet.FalconRuntime", lambda *arguments: FakeRuntime(world, *arguments))
+    monkeypatch.setattr("falcon_runtime.fleet.FalconRuntime", lambda *arguments, **_: FakeRuntime(world, *arguments))
     monkeypatch.setattr("falcon_runtime.fleet.available_memory", world.available)
     return world
 

@@ -87,10 +87,19 @@ def _figures(stats: Stats | None) -> list[str]:
     figures = [f"Prefill {so_far}{_number(stats.prompt_tokens)} tokens{cached}{_rate(stats.prefill_tokens_per_second)}"]
     if stats.generated_tokens:
         figures.append(f"Decode {_number(stats.generated_tokens)}{_rate(stats.decode_tokens_per_second)}")
-    if stats.drafted_tokens:
-        figures.append(f"Drafted {_number(stats.drafted_tokens)}, accepted {_number(stats.accepted_tokens)}")
+    figures += _drafts(stats)
     if stats.time_to_first_token_s is not None:
         figures.append(f"First token {_number(stats.time_to_first_token_s, 2)} s")
+    return figures
+
+
+def _drafts(stats: Stats) -> list[str]:
+    """What was drafted from the text itself, and by the draft model."""
+    copied, accepted = stats.drafted_tokens - stats.drafted_by_model, stats.accepted_tokens - stats.accepted_by_model
+    figures = [f"Drafted {_number(copied)}, accepted {_number(accepted)}"] if copied else []
+    if stats.drafted_by_model:
+        words = f"drafted {_number(stats.drafted_by_model)}, accepted {_number(stats.accepted_by_model)}"
+        figures.append(f"{escape(stats.draft_model)} {words}")
     return figures
 
 

@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_answering(command: Command) -> None:
-    model, sampling = _model_flags(), _sampling_flags()
+    model, sampling = _model_flags(drafts=True), _sampling_flags()
     added = command("generate", "Continue a text.", model, sampling)
     added.add_argument("prompt")
     added.add_argument("--json", action="store_true", help="print one JSON object at the end")
@@ -81,7 +81,7 @@ def _add_measuring(command: Command) -> None:
     added.add_argument("--window", type=int, default=256, help="tokens that are scored together")
     added.add_argument("--max-windows", type=int, help="stop after so many windows")
     added.add_argument("--json", action="store_true", help="print one JSON object")
-    added = command("bench", "Measure a model's speed and memory on this machine.", model)
+    added = command("bench", "Measure a model's speed and memory on this machine.", _model_flags(drafts=True))
     added.add_argument("--rounds", type=int, default=3, help="how often to measure; the median is reported")
     added.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -94,11 +94,18 @@ def _note_flags() -> argparse.ArgumentParser:
     return flags
 
 
-def _model_flags() -> argparse.ArgumentParser:
+def _model_flags(drafts: bool = False) -> argparse.ArgumentParser:
+    """Which model to run, and how; where tokens are generated, also with which draft model."""
     flags = argparse.ArgumentParser(add_help=False)
     flags.add_argument("--model", help="a catalogue name, or the folder of a converted model")
     flags.add_argument("--backend", choices=get_args(Backend), default="xnnpack")
     flags.add_argument("--threads", type=int, help="default: the CPUs that may be used")
+    if drafts:
+        flags.add_argument(
+            "--draft",
+            help="a converted model that drafts for it, none, or auto (the default): the one that the catalogue has "
+            "for it, if that is converted and fits in memory",
+        )
     return flags
 
 

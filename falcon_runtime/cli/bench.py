@@ -7,11 +7,12 @@ streams together, which is taken here.
 import statistics
 import time
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from ..engine import ceilings
+from ..engine.ceilings import Ceilings
 from ..models.manifest import Backend, Manifest
 from ..models.recipes import FP32
 from ..runtime import FalconRuntime
@@ -51,6 +52,12 @@ class Benchmark:
     """That all threads read from memory at best."""
     products_per_second: float
     """Of bytes, that they compute at best."""
+    draft: str | None
+    """The title of the draft model, whose drafts the rates of decoding have in them; None without one."""
+    drafted_tokens: int
+    """Tokens that it drafted in all measurements of one answer's decode."""
+    accepted_tokens: int
+    """How many of them were accepted."""
     load_s: float
     """From the beginning of `load` until the engine is ready, tokenizer included, download and conversion not."""
     program_bytes: int
@@ -63,7 +70,8 @@ class Benchmark:
     decode_tokens_per_second: dict[int, float]
     """By tokens of context before the answer."""
     decode_shares: dict[int, float]
-    """By the same tokens: of the memory's speed, how much decode reads weights and cache with."""
+    """By the same tokens: of the memory's speed, how much decode reads weights and cache with. None with a draft model,
+    whose tokens come without a forward each."""
     prefill_share: float | None
     """Of the processor's products, how many prefill does with all layers; None where their weights are floats."""
     streams_tokens_per_second: dict[int, float]
@@ -82,8 +90,10 @@ class Benchmark:
             + (f", {self.prefill_share:.0%} of the products" if self.prefill_share else ""),
         }
         for tokens, rate in self.decode_tokens_per_second.items():
-            share = f"{self.decode_shares[tokens]:.0%} of the memory's speed"
-            figures[f"decode after {tokens:,}"] = f"{rate:7.1f} tok/s, {share}"
+            share = f", {self.decode_shares[tokens]:.0%} of the memory's speed" if tokens in self.decode_shares else ""
+            figures[f"decode after {tokens:,}"] = f"{rate:7.1f} tok/s{share}"
+        if self.draft:
+            figures["drafted"] = f"{self.drafted_tokens:7,}, accepted {self.accepted_tokens:,}: {self.draft}"
         for count, rate in self.streams_tokens_per_second.items():
             figures[f"decode {count} at once"] = f"{rate:7.1f} tok/s together"
         return "\n".join(
@@ -102,8 +112,10 @@ def measure(
     rounds: int = 3,
     on_status: Callable[[Status], None] | None = None,
     announce: Callable[[str], None] = lambda text: None,
+    draft: str | None = None,
 ) -> Benchmark:
-    """Medians of `rounds`. `announce` is told what is measured next. Errors: those of `FalconRuntime.load`."""
+    """Medians of `rounds`. `announce` is told what is measured next, and why there is no draft model where one might be
+    expected. Errors: those of `FalconRuntime.load`."""
     began = time.perf_counter()
 
     def report(status: Status) -> None:
@@ -113,9 +125,11 @@ def measure(
         if on_status:
             on_status(status)
 
-    with FalconRuntime(model, backend=backend, threads=threads) as runtime:
+    with FalconRuntime(model, backend=backend, threads=threads, draft=draft) as runtime:
         runtime.load(on_status=report)
         load_s = time.perf_counter() - began
+        if runtime.draft_problem:
+            announce(runtime.draft_problem)
         manifest = runtime.manifest
         assert manifest
         meter = Meter(runtime, manifest)
@@ -140,6 +154,7 @@ def measure(
             machine=cpu_name(),
             instructions=chosen().title,
             threads=threads or default_threads(),
+            draft=runtime.draft,
             load_s=load_s,
             program_bytes=manifest.program_bytes,
             kv_cache_bytes=manifest.shape.kv_cache_bytes(manifest.context, manifest.slots, manifest.cache_bits),
@@ -148,17 +163,23 @@ def measure(
             decode_tokens_per_second=decode,
             memory_bytes_per_second=best.read_bytes_per_second,
             products_per_second=best.products_per_second,
-            decode_shares={
-                # The middle of the answer is decoded after so many.
-                tokens: rate * manifest.bytes_read(tokens + DECODED // 2) / best.read_bytes_per_second
-                for tokens, rate in decode.items()
-            },
+            decode_shares={} if runtime.draft else decode_shares(decode, manifest, best),
             prefill_share=None if floats else prefill * manifest.shape.products / best.products_per_second,
             streams_tokens_per_second={
                 count: median(f"decode, {count} at once", partial(meter.streams, count)) for count in STREAMS
             },
+            drafted_tokens=meter.drafted,
+            accepted_tokens=meter.accepted,
             peak_rss_bytes=meter.peak_rss_bytes(),  # Last: arguments are evaluated in this order.
         )
+
+
+def decode_shares(rates: Mapping[int, float], manifest: Manifest, best: Ceilings) -> dict[int, float]:
+    """Of the memory's speed, for `rates` by the tokens before an answer of `DECODED`, a forward for each token."""
+    return {
+        tokens: rate * manifest.bytes_read(tokens + DECODED // 2) / best.read_bytes_per_second
+        for tokens, rate in rates.items()
+    }
 
 
 class Meter:
@@ -166,11 +187,13 @@ class Meter:
 
     def __init__(self, runtime: FalconRuntime, manifest: Manifest):
         self.runtime = runtime
+        self.drafted = self.accepted = 0
         self.contexts = [tokens for tokens in CONTEXTS if tokens + DECODED <= manifest.context]
         """Of `CONTEXTS`, what the model holds."""
         self._longest = manifest.context - 1
         # An answer must not end before it is measured. And it takes no token that stands in the text already, so that
-        # the engine, which looks there, has nothing to draft: a forward for each token, whatever the text.
+        # the engine, which looks there, has nothing to draft: without a draft model a forward for each token, whatever
+        # the text.
         self.answer = SamplingParams(
             temperature=0,
             max_new_tokens=DECODED,
@@ -202,6 +225,8 @@ class Meter:
         """Rate at which an answer to a prompt of `tokens` is decoded. What the cache has of the prompt is not prefilled
         again: asked for in ascending order, long contexts are cheap."""
         *_, last = self.runtime.generate(self.prompt(tokens), self.answer)
+        self.drafted += last.stats.drafted_by_model
+        self.accepted += last.stats.accepted_by_model
         return last.stats.decode_tokens_per_second or 0.0
 
     def streams(self, count: int) -> float:

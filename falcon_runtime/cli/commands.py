@@ -14,6 +14,7 @@ from ..chunk import Chunk
 from ..errors import FalconError, InvalidRequest
 from ..generation import Generation
 from ..models.catalog import CATALOG, CatalogEntry
+from ..models.drafts import NONE
 from ..models.library import converted_models, default_models_dir, find_model, passed_over
 from ..models.manifest import read_manifest
 from ..models.sources import Wheel
@@ -94,9 +95,10 @@ def _facts(entry: CatalogEntry, converted: bool) -> list[str]:
 def inspect(options: argparse.Namespace) -> int:
     from .inspection import inspect as look
 
-    inspection = look(find_model(options.model, default_models_dir()).folder)
+    inspection = look(find_model(options.model, default_models_dir()), default_models_dir())
     if options.json:
-        print(json.dumps({"manifest": inspection.manifest.model_dump(mode="json"), "problems": inspection.problems}))
+        manifest = inspection.manifest.model_dump(mode="json")
+        print(json.dumps({"manifest": manifest, "draft": inspection.draft, "problems": inspection.problems}))
     else:
         print(inspection)
     return 1 if inspection.problems else 0
@@ -154,7 +156,13 @@ def bench(options: argparse.Namespace) -> None:
     if options.rounds < 1:
         raise InvalidRequest(f"At least one round must be measured, not {options.rounds}.")
     result = measure(
-        options.model, options.backend, options.threads, options.rounds, on_status=StatusLine(), announce=note
+        options.model,
+        options.backend,
+        options.threads,
+        options.rounds,
+        on_status=StatusLine(),
+        announce=note,
+        draft=options.draft,
     )
     print(json.dumps(dataclasses.asdict(result)) if options.json else result)
 
@@ -164,8 +172,11 @@ def _print_json(status: Status) -> None:
 
 
 def _runtime(options: argparse.Namespace) -> FalconRuntime:
-    runtime = FalconRuntime(options.model, backend=options.backend, threads=options.threads)
+    draft = getattr(options, "draft", NONE)  # Where nothing is generated, nothing can be drafted.
+    runtime = FalconRuntime(options.model, backend=options.backend, threads=options.threads, draft=draft)
     runtime.load(on_status=StatusLine() if sys.stderr.isatty() or runtime.needs_provisioning else None)
+    if runtime.draft_problem:
+        note(runtime.draft_problem)
     return runtime
 
 

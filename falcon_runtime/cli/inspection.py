@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import FalconError
+from ..models.drafts import AUTO, DraftWish
+from ..models.library import Model
 from ..models.manifest import PROGRAM, Manifest, read_manifest
 from ..system.checksum import sha256_of
 from ..system.instruction_sets import chosen
@@ -14,6 +16,8 @@ from ..text.tokenizer import load_tokenizer
 @dataclass(frozen=True)
 class Inspection:
     manifest: Manifest
+    draft: str
+    """Which model drafts for it unless another is asked for, in words."""
     problems: list[str]
     """What is not as the manifest says; empty if the model is whole."""
 
@@ -28,6 +32,7 @@ class Inspection:
             "program": f"{m.program_bytes / 1e6:,.1f} MB: {', '.join(sizes)}",
             "context": f"{m.context:,} tokens in each of {m.slots} slot{'s' * (m.slots > 1)}",
             "memory": f"about {m.memory_bytes / 1e9:,.1f} GB to run",
+            "draft": self.draft,
             "source": f"{m.source}, SHA-256 {m.source_sha256}",
             "made by": ", ".join(
                 [f"converter {m.converter}", *(f"{name} {version}" for name, version in m.versions.items())]
@@ -38,9 +43,10 @@ class Inspection:
         return "\n".join([m.title, *(f"  {name:13}{text}" for name, text in lines.items())])
 
 
-def inspect(folder: Path) -> Inspection:
-    """Reads all of the converted model in `folder`, its program too. Errors: UnknownModel, and ModelDamaged where there
-    is no telling what it should be."""
+def inspect(model: Model, models_dir: Path) -> Inspection:
+    """Reads all of a converted model, its program too. Errors: UnknownModel, and ModelDamaged where there is no telling
+    what it should be."""
+    folder = model.folder
     manifest = read_manifest(folder)
     problems = []
     if sha256_of(folder / PROGRAM) != manifest.program_sha256:
@@ -49,4 +55,15 @@ def inspect(folder: Path) -> Inspection:
         load_tokenizer(folder, manifest)
     except FalconError as error:
         problems.append(str(error))
-    return Inspection(manifest, problems)
+    return Inspection(manifest, _draft(model, models_dir), problems)
+
+
+def _draft(model: Model, models_dir: Path) -> str:
+    wanted = model.entry.draft if model.entry else None
+    try:
+        draft = DraftWish(AUTO, model, models_dir).find()
+    except FalconError as error:
+        return f"none: {' '.join(str(error).split())}"
+    if draft:
+        return f"{draft.manifest.title}, {draft.manifest.draft_bytes / 1e9:,.1f} GB more"
+    return f"none, as long as {wanted} is not converted" if wanted else "none of its own; --draft names one"

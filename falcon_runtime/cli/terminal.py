@@ -58,6 +58,8 @@ def print_answer(generation: Generation) -> str:
 def summary(stats: Stats, finish: FinishReason | None) -> str:
     prefill, decode = stats.prefill_tokens_per_second or 0, stats.decode_tokens_per_second or 0
     drafts = f", {stats.drafted_tokens} drafted and {stats.accepted_tokens} accepted" if stats.drafted_tokens else ""
+    if stats.drafted_by_model:
+        drafts += f" ({stats.drafted_by_model} and {stats.accepted_by_model} by {stats.draft_model})"
     dropped = f", oldest messages left out: {stats.dropped_messages}" if stats.dropped_messages else ""
     return (
         f"prefill {stats.prompt_tokens} tokens ({stats.cached_tokens} cached) at {prefill:.0f}/s, "

@@ -1,14 +1,18 @@
 """The parent's side of the engine: requests go to its process, and its death costs as little as it can."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import EngineDied, FalconError, ModelDamaged, RuntimeClosed
+from ..models.drafts import DraftSource, DraftWish
 from ..sampling import SamplingParams
 from .process import EngineProcess, ProcessGone
 from .stream import StepStream
+
+logger = logging.getLogger(__name__)
 
 MAX_DEATHS = 5
 """So many processes in a row that served nobody, and the engine waits for the next request before it tries again."""
@@ -21,10 +25,11 @@ class Engine:
     """One model's engine: a process that is started when it is needed, and again after it has died. Thread-safe.
 
     Requests that still waited when it died are served by the next process; those that it had begun end with EngineDied.
+    Each process looks anew for the draft model that is wished for.
     """
 
-    def __init__(self, folder: Path, threads: int | None):
-        self._folder, self._threads = folder, threads
+    def __init__(self, folder: Path, threads: int | None, wish: DraftWish):
+        self._folder, self._threads, self._wish = folder, threads, wish
         self._lock = threading.Lock()
         self._process: EngineProcess | None = None
         self._newest: EngineProcess | None = None
@@ -36,6 +41,10 @@ class Engine:
         """`time.monotonic()` of the next start."""
         self.reviving = False
         """Whether it has died and comes back by itself."""
+        self.draft: DraftSource | None = None
+        """The draft model of the process that was started last."""
+        self.draft_problem: str | None = None
+        """Why there is none, in a sentence, where one might be expected."""
         self.restarted_at: float | None = None
         """`time.monotonic()` when the process was last started again after one had ended; None if never."""
 
@@ -56,7 +65,8 @@ class Engine:
 
     def start(self, on_compiling: Callable[[], None] = lambda: None) -> None:
         """Starts the process unless it runs; `on_compiling` is called if the kernels have to be compiled for this
-        processor first. Errors: what `read_manifest` and `Program` raise; RuntimeClosed."""
+        processor first. Errors: what `read_manifest` and `Program` raise, and `DraftWish.find` where the draft model is
+        required; RuntimeClosed."""
         with self._lock:
             self._running(on_compiling)
 
@@ -86,19 +96,37 @@ class Engine:
         if self._process is None or not self._process.alive:
             again = self._process is not None
             self._closing.wait(self.pause_s)
-            self._newest = EngineProcess(self._folder, self._threads, self._ended)
+            draft = self._find_draft()
+            self._newest = EngineProcess(self._folder, self._threads, draft, self._wish.binding, self._ended)
             if self._closing.is_set():
                 self._newest.stop()
             try:
-                self._newest.await_ready(on_compiling)
+                ready = self._newest.await_ready(on_compiling)
             except ModelDamaged:
                 self._check_open()  # Else it was `close` that ended it.
                 self._count_death()
                 raise
             self._process = self._newest
+            self.draft = draft if ready.draft_model else None
+            if ready.draft_problem:
+                self._lacks_draft(ready.draft_problem)
             if again:
                 self.restarted_at = time.monotonic()
         return self._process
+
+    def _find_draft(self) -> DraftSource | None:
+        self.draft_problem = None
+        try:
+            return self._wish.find()
+        except FalconError as error:
+            if self._wish.binding:
+                raise
+            self._lacks_draft(error)
+            return None
+
+    def _lacks_draft(self, error: FalconError) -> None:
+        self.draft_problem = str(error)
+        logger.warning("%s is used without a draft model: %s", self._wish.model.title, self.draft_problem)
 
     def _ended(self, process: EngineProcess, streams: Sequence[StepStream], cause: str) -> None:
         """What a process that ended leaves behind. Called by the thread that listened to it."""

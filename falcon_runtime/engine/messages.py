@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..errors import FalconError
 from ..sampling import SamplingParams
 
 
@@ -15,7 +16,12 @@ class Ready:
     """The model is loaded."""
 
     forward_s: float
-    """Seconds that the longest forward takes. While there is work, each one brings a message."""
+    """Seconds that the longest step takes: a forward of the model, and one of the draft model. While there is work,
+    each step brings a message."""
+    draft_model: str | None = None
+    """The title of the draft model that was loaded too."""
+    draft_problem: FalconError | None = None
+    """Why the one that was asked for could not be."""
 
 
 @dataclass(frozen=True)

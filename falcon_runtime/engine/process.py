@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FalconError, ModelDamaged
+from ..models.drafts import DraftSource
 from ..models.manifest import check_program, read_manifest
 from ..system.child import Child
 from .messages import Cancel, Compiling, Ready, Submit
@@ -47,10 +48,12 @@ class ProcessGone(Exception):
 class EngineProcess:
     """One run of the worker process, from start to death."""
 
-    def __init__(self, folder: Path, threads: int | None, on_end: OnEnd):
-        self._folder, self._on_end = folder, on_end
+    def __init__(
+        self, folder: Path, threads: int | None, draft: DraftSource | None, draft_required: bool, on_end: OnEnd
+    ):
+        self._folder, self._on_end, self._draft_required = folder, on_end, draft_required
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  ExecuTorch writes notes there; told when it dies.
-        arguments = str(folder), str(threads or 0)
+        arguments = str(folder), str(threads or 0), str(draft.folder if draft else "")
         self._child = Child("falcon_runtime.engine.worker", *arguments, stderr=self._log, **ENVIRONMENT)
         self.pid = self._child.pid
         self.served = 0
@@ -63,7 +66,7 @@ class EngineProcess:
         self._hung = False
         self.alive = False
 
-    def await_ready(self, on_compiling: Callable[[], None]) -> None:
+    def await_ready(self, on_compiling: Callable[[], None]) -> Ready:
         """Returns when the model is loaded, and its program was found to be what was converted. Errors: those of
         `Engine.start`."""
         with ThreadPoolExecutor(1, "falcon-check") as beside:
@@ -75,8 +78,12 @@ class EngineProcess:
         if not isinstance(answer, Ready):
             self._child.ended()
             raise answer
+        if answer.draft_problem and self._draft_required:
+            self.stop()
+            raise answer.draft_problem
         self._patience_s, self.alive = max(PATIENCE_S, PATIENCE * answer.forward_s), True
         threading.Thread(target=self._listen, name="falcon-engine", daemon=True).start()
+        return answer
 
     def _answer(self, on_compiling: Callable[[], None]) -> Ready | FalconError:
         """What became of loading the model."""

@@ -36,8 +36,13 @@ class ForwardProgram(Protocol):
 class Program:
     """A `ForwardProgram` on ExecuTorch. Wrong shapes would abort the process, so the caller keeps within the limits."""
 
+    _pool = 0
+    """Threads of the process's pool. It is not made anew for a second program: XNNPACK has taken it for the first."""
+
     def __init__(self, folder: Path, manifest: Manifest, threads: int | None, announce: Announce = lambda: None):
-        abi.use_threads(threads or default_threads())
+        if (count := threads or default_threads()) != Program._pool:
+            abi.use_threads(count)
+            Program._pool = count
         abi_check.check(Module)
         _use_kernels(manifest, announce)
         self.slots, self.context = manifest.slots, manifest.context

@@ -38,6 +38,8 @@ class Request:
         self.loop = Loop() if params and params.stop_on_repetition else None
         self.proposer = proposer or PromptLookup()
         self.filled = self.cached = self.drafted = self.accepted = 0
+        self.draft_model = ""
+        self.drafted_by_model = self.accepted_by_model = 0
         self.scores: list[float] = []
         self._arrived = time.perf_counter()
         self._started = self._last_token = 0.0
@@ -90,6 +92,9 @@ class Request:
             time_to_first_token_s=self._first_token - self._arrived if self._first_token else None,
             drafted_tokens=self.drafted,
             accepted_tokens=self.accepted,
+            draft_model=self.draft_model,
+            drafted_by_model=self.drafted_by_model,
+            accepted_by_model=self.accepted_by_model,
             queue_position=queue_position,
             context=context,
         )

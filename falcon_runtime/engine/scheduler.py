@@ -6,15 +6,18 @@ every running request. Each step yields one `Step` per request that moved.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..chunk import FinishReason
+from .draft_model import DraftModel
+from .drafting import Drafting
 from .program import ForwardProgram, Logits
 from .request import Request, Step
-from .speculation import MAX_DRAFTED, Draft, allot
+from .sequences import common_prefix, shares
+from .speculation import MAX_DRAFTED, Draft
 
 
 @dataclass(frozen=True)
@@ -54,20 +57,26 @@ class Part:
 
 class Scheduler:
     """Runs requests on a program. `end_tokens` end an answer; `costs[r - 1]` is the time of a forward of r rows, in any
-    unit, by which it decides how much to draft."""
+    unit, by which it decides how much to draft, from the text itself or with a draft model."""
 
     def __init__(
-        self, program: ForwardProgram, end_tokens: tuple[int, ...], pace: Pace, costs: Sequence[float] = (1.0,)
+        self,
+        program: ForwardProgram,
+        end_tokens: tuple[int, ...],
+        pace: Pace,
+        costs: Sequence[float] = (1.0,),
+        draft_model: DraftModel | None = None,
     ):
         self.program = program
         self.end_tokens = frozenset(end_tokens)
-        self.pace, self.costs = pace, costs
+        self.pace = pace
         self.slots = [Slot() for _ in range(program.slots)]
         self.waiting: deque[Request] = deque()
         self._admitted = 0
         # Every slot can have its share of both limits at any time; of tokens, prompts get half at least.
         self._rows = program.max_rows // program.slots
-        self._drafted = min(MAX_DRAFTED, self._rows - 1, program.max_tokens // (2 * program.slots) - 1)
+        most = min(MAX_DRAFTED, self._rows - 1, program.max_tokens // (2 * program.slots) - 1)
+        self._drafting = Drafting(costs, most, program.context, draft_model)
 
     @property
     def busy(self) -> bool:
@@ -126,6 +135,7 @@ class Scheduler:
             request.start(self._reusable(slot, request), self.end_tokens)
             del slot.cached[request.cached :]
             slot.request, slot.last_used = request, self._admitted
+            self._drafting.begin(self.slots.index(slot), request)
             self._admitted += 1
             admitted = True
         return admitted
@@ -152,56 +162,34 @@ class Scheduler:
 
     def _parts(self) -> list[Part]:
         """What each slot adds to the next forward."""
-        running = [slot.request for slot in self.slots if slot.request]
-        decoding = [request for request in running if request.decodes]
-        prefilling = [request for request in running if not request.decodes]
-        chunks = self._chunks(prefilling, self.pace.beside if decoding else self.pace.alone)
-        rows = len(decoding) + sum(chunks.values())
-        drafts = [self._draft(request) for request in decoding]
-        kept = {
-            request: draft.first(count)
-            for request, draft, count in zip(
-                decoding, drafts, allot(drafts, self.costs, rows, len(decoding)), strict=True
-            )
-        }
+        running = {i: slot.request for i, slot in enumerate(self.slots) if slot.request}
+        decoding = {i: request for i, request in running.items() if request.decodes}
+        prefilling = {i: request for i, request in running.items() if not request.decodes}
+        budget = self.pace.beside if decoding else self.pace.alone
+        chunks = self._chunks(prefilling, budget)
+        drafts = self._drafting.drafts(decoding, prefilling, len(decoding) + sum(chunks.values()), budget)
         parts = []
-        for slot in self.slots:
+        for i, slot in enumerate(self.slots):
             request = slot.request
             if request is None:
                 parts.append(Part(slot, [], 0, range(0)))
-            elif request in kept:
-                draft = kept[request]
-                new = [request.tokens[-1], *draft.tokens]
-                parts.append(Part(slot, new, request.filled, range(len(new)), draft))
+            elif i in drafts:
+                new = [request.tokens[-1], *drafts[i].tokens]
+                parts.append(Part(slot, new, request.filled, range(len(new)), drafts[i]))
             else:
-                new = request.tokens[request.filled : request.filled + chunks[request]]
+                new = request.tokens[request.filled : request.filled + chunks[i]]
                 last = request.filled + len(new) == len(request.tokens)
                 wanted = range(len(new)) if request.params is None else range(len(new) - last, len(new))
                 parts.append(Part(slot, new, request.filled, wanted))
         return parts
 
-    def _chunks(self, prefilling: list[Request], budget: int) -> dict[Request, int]:
-        """How many tokens of each prompt to prefill: equal shares, of which short prompts leave what they do not
-        need."""
-        budget = min(budget, self.program.max_tokens - len(self.slots) * (1 + self._drafted))
-        chunks = {}
-        for left, request in zip(
-            range(len(prefilling), 0, -1), sorted(prefilling, key=lambda request: request.to_prefill), strict=True
-        ):
-            share = max(1, min(request.to_prefill, budget // left))
-            if request.params is None:
-                share = min(share, self._rows)
-            chunks[request] = share
-            budget -= share
-        return chunks
-
-    def _draft(self, request: Request) -> Draft:
-        assert request.params
-        # The last token of all is never fed, so it may be drafted but needs no room in the cache.
-        room = min(
-            request.params.max_new_tokens - request.generated - 1, self.program.context - len(request.tokens) - 1
-        )
-        return request.proposer.propose(request.tokens, max(0, min(self._drafted, room)))
+    def _chunks(self, prefilling: Mapping[int, Request], budget: int) -> dict[int, int]:
+        """How many tokens of each prompt to prefill, by slot."""
+        needs = {
+            i: min(request.to_prefill, self._rows) if request.params is None else request.to_prefill
+            for i, request in prefilling.items()
+        }
+        return shares(needs, min(budget, self.program.max_tokens - len(self.slots) * (1 + self._drafting.most)))
 
     def _advance(self, part: Part, request: Request, logits: Logits) -> Step:
         """What a forward's logits mean for one request: more of the prompt prefilled, scores, or tokens."""
@@ -225,10 +213,7 @@ class Scheduler:
                 break
         self._fill(part, given + len(tokens) - 1)
         request.took(len(tokens))
-        accepted = sum(token == drafted for token, drafted in zip(tokens, part.draft.tokens, strict=False))
-        request.drafted += len(part.draft.tokens)
-        request.accepted += accepted
-        request.proposer.learn(part.draft, accepted)
+        self._drafting.learn(self.slots.index(part.slot), request, part.draft, tokens)
         if finish:
             part.slot.request = None
         return Step(request.id, tuple(tokens), finish, request.stats(self.program.context), tuple(logprobs))
@@ -257,14 +242,6 @@ class Scheduler:
             return self._step(request)
         part.slot.request = None
         return Step(request.id, (), "length", request.stats(self.program.context), scores=tuple(request.scores))
-
-
-def common_prefix(a: list[int], b: list[int]) -> int:
-    """How many leading tokens two sequences share."""
-    for i, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return i
-    return min(len(a), len(b))
 
 
 def log_probabilities(logits: Logits, targets: list[int]) -> list[float]:

@@ -3,7 +3,8 @@
 What is verified is what plain decoding would have computed, and a drafted token is accepted only where it is the very
 token that was sampled. For a draft that is certain of itself this is the standard acceptance rule (Leviathan et al.,
 2023, arXiv:2211.17192): accepted with the model's probability of it, else drawn from the rest. So the distribution is
-the model's, and each token gets the random number that it gets without drafts.
+the model's, and each token gets the random number that it gets without drafts, whoever drafts: the text itself
+(`PromptLookup`) or a smaller model (`drafting.py`).
 """
 
 from collections.abc import Sequence
@@ -17,22 +18,38 @@ MAX_DRAFTED = 7
 
 
 @dataclass(frozen=True)
+class Offer:
+    """So many tokens could be drafted for one sequence."""
+
+    count: int = 0
+    confidence: float = 0.0
+    """The probability that the next one is accepted, if those before it are."""
+    by_model: bool = False
+    """Whether each of them takes a forward of the draft model; others are there already."""
+
+    def values(self) -> list[float]:
+        """How many tokens each of them can be expected to bring [count]."""
+        return [self.confidence ** (i + 1) for i in range(self.count)]
+
+
+@dataclass(frozen=True)
 class Draft:
     """What may be the next tokens of one sequence."""
 
     tokens: tuple[int, ...] = ()
     confidence: float = 0.0
-    """The probability that the next one is accepted, if those before it are."""
+    """As in `Offer`."""
     origin: int = 0
     """What it was made of, for `Proposer.learn`."""
+    by_model: bool = False
+
+    @property
+    def offer(self) -> Offer:
+        return Offer(len(self.tokens), self.confidence, self.by_model)
 
     def first(self, count: int) -> "Draft":
         """Its first `count` tokens."""
         return replace(self, tokens=self.tokens[:count])
-
-    def values(self) -> list[float]:
-        """How many tokens each of them can be expected to bring [len(tokens)]."""
-        return [self.confidence ** (i + 1) for i in range(len(self.tokens))]
 
 
 class Proposer(Protocol):
@@ -90,30 +107,56 @@ class PromptLookup:
             self._accepted[size] += self.FORGETTING * (self.START[size] - self._accepted[size])
 
 
-def allot(drafts: Sequence[Draft], costs: Sequence[float], rows: int, decoding: int) -> list[int]:
-    """How many tokens of each draft to verify: those that are likeliest to be accepted, as many as pay.
+@dataclass(frozen=True)
+class Allotment:
+    counts: tuple[int, ...]
+    """How many tokens to draft for each offer."""
+    rate: float
+    """Tokens per time that can be expected."""
 
-    `costs[r - 1]` is the time of a forward of r rows. There are `rows` in it anyway, of which `decoding` bring a token
-    each. What is maximized is the number of tokens that can be expected per time.
+
+@dataclass(frozen=True)
+class Prices:
+    """The times of forwards of 1, 2, 3, ... rows, in any unit: the model's, and those of a draft model."""
+
+    verifying: Sequence[float]
+    drafting: Sequence[float] = ()
+
+
+def allot(offers: Sequence[Offer], prices: Prices, rows: int, decoding: int) -> Allotment:
+    """How many tokens of each offer to draft and verify: those that are likeliest to be accepted, as many as pay.
+
+    There are `rows` in the model's forward anyway, of which `decoding` bring a token each. What is maximized is the
+    number of tokens that can be expected per time.
     """
-    offers = sorted(((value, i) for i, draft in enumerate(drafts) for value in draft.values()), reverse=True)
-    best, best_rate, expected = 0, decoding / cost(costs, rows), float(decoding)
-    for count, (value, _) in enumerate(offers, 1):
+    ranked = sorted(((value, i) for i, offer in enumerate(offers) for value in offer.values()), reverse=True)
+    counts = [0] * len(offers)
+    best = Allotment(tuple(counts), decoding / cost(prices.verifying, rows))
+    expected, drafting = float(decoding), 0.0
+    sharing = [0] * (1 + max((offer.count for offer in offers), default=0))
+    """How many sequences have a part in each forward of the draft model."""
+    for taken, (value, i) in enumerate(ranked, 1):
+        # Within an offer each token is worth less than the one before it, so these are the first ones of each.
         expected += value
-        if (rate := expected / cost(costs, rows + count)) > best_rate:
-            best, best_rate = count, rate
-    # Within a draft each token is worth less than the one before it, so these are the first ones of each.
-    counts = [0] * len(drafts)
-    for _, i in offers[:best]:
+        if offers[i].by_model:
+            depth = counts[i]
+            drafting -= cost(prices.drafting, sharing[depth])
+            sharing[depth] += 1
+            drafting += cost(prices.drafting, sharing[depth])
         counts[i] += 1
-    return counts
+        rate = expected / (cost(prices.verifying, rows + taken) + drafting)
+        if rate > best.rate:
+            best = Allotment(tuple(counts), rate)
+    return best
 
 
 def cost(costs: Sequence[float], rows: int) -> float:
-    """The time of a forward of `rows` rows; from the last one that is known on, each row takes as long as on average
-    until there."""
+    """The time of a forward of `rows` rows, nothing for none; from the last one that is known on, each row takes as
+    long as on average until there."""
     known = len(costs)
-    return costs[rows - 1] if rows <= known else costs[-1] * rows / known
+    if rows <= known:
+        return costs[rows - 1] if rows else 0.0
+    return costs[-1] * rows / known
 
 
 def interpolate(measured: dict[int, float]) -> list[float]:

@@ -1,4 +1,5 @@
-"""The engine's process: `python -m falcon_runtime.engine.worker SOCKET FOLDER THREADS`, started by `client.Engine`.
+"""The engine's process: `python -m falcon_runtime.engine.worker SOCKET FOLDER THREADS DRAFT`, started by
+`client.Engine`. DRAFT is the folder of the draft model, or empty.
 
 A forward holds the GIL, and a wrong shape or a lack of memory ends the whole process; here neither touches the page.
 Messages go over the inherited socket: `Submit` and `Cancel` come in; `Compiling`, perhaps, `Ready` or an error, then
@@ -14,11 +15,13 @@ from pathlib import Path
 from ..errors import FalconError
 from ..models.manifest import read_manifest
 from ..system.child import connect
+from .draft_model import DraftModel
+from .kernels import Announce
 from .messages import Cancel, Compiling, Ready, Submit
 from .program import ForwardProgram, Program
 from .request import Request
 from .scheduler import Pace, Scheduler
-from .speculation import interpolate
+from .speculation import cost, interpolate
 
 ALONE, ALONE_S = (128, 64, 32), 0.7
 """Tokens of a prompt that are prefilled at a time while no answer is written: as many as take at most so many seconds,
@@ -62,38 +65,60 @@ def measure_costs(program: ForwardProgram) -> list[float]:
     return interpolate(seconds)
 
 
-def cost_of(rows: int, costs: list[float]) -> float:
-    """Seconds that a forward of so many rows takes, by `costs`, which may go less far."""
-    return costs[min(rows, len(costs)) - 1] * max(1, rows / len(costs))
-
-
-def pace_of(costs: list[float]) -> Pace:
-    """How to prefill prompts with a model whose forwards of 1, 2, 3, ... rows take `costs` seconds."""
+def pace_of(*costs: list[float]) -> Pace:
+    """How to prefill prompts with models, one or a second that drafts, whose forwards of 1, 2, 3, ... rows take `costs`
+    seconds each."""
 
     def most(counts: tuple[int, ...], seconds: float) -> int:
-        times = {count: cost_of(count, costs) for count in counts}
-        return next((count for count in counts if times[count] <= seconds), counts[-1])
+        return next((count for count in counts if step_s(count, *costs) <= seconds), counts[-1])
 
     return Pace(most(ALONE, ALONE_S), most(BESIDE, BESIDE_S))
 
 
+def step_s(rows: int, *costs: list[float]) -> float:
+    """Seconds that forwards of so many rows take, one of each model."""
+    return sum(cost(of_model, rows) for of_model in costs)
+
+
+def load_draft(folder: Path, threads: int | None, announce: Announce) -> DraftModel:
+    """Errors: those of `read_manifest` and `Program`."""
+    manifest = read_manifest(folder)
+    program = Program(folder, manifest, threads, announce)
+    return DraftModel(program, measure_costs(program), manifest.end_tokens, manifest.title)
+
+
 def main() -> None:
-    socket, folder, threads = sys.argv[1:]
+    socket, folder, threads, draft = sys.argv[1:]
     connection = connect(socket)
     try:
         try:
-            manifest = read_manifest(Path(folder))
-            program = Program(Path(folder), manifest, int(threads) or None, lambda: connection.send(Compiling()))
-            costs = measure_costs(program)
+            scheduler, ready = load(Path(folder), int(threads) or None, draft, lambda: connection.send(Compiling()))
         except FalconError as error:
             connection.send(error)
             return
         gc.freeze()  # What the imports made stays, and need not be looked through again and again.
-        pace = pace_of(costs)
-        connection.send(Ready(cost_of(pace.alone, costs)))
-        serve(connection, Scheduler(program, manifest.end_tokens, pace, costs))
+        connection.send(ready)
+        serve(connection, scheduler)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # The parent has closed the engine or is gone.
+
+
+def load(folder: Path, threads: int | None, draft: str, announce: Announce) -> tuple[Scheduler, Ready]:
+    """The model and, if `draft` is not empty, a draft model, whose errors are told in `Ready`. Errors: those of
+    `read_manifest` and `Program`."""
+    manifest = read_manifest(folder)
+    program = Program(folder, manifest, threads, announce)
+    costs, model, problem = [measure_costs(program)], None, None
+    if draft:
+        try:
+            model = load_draft(Path(draft), threads, announce)
+            costs.append(model.costs)
+        except FalconError as error:
+            problem = error
+    pace = pace_of(*costs)
+    # Drafting takes some short forwards more, for which a parent's patience is long enough.
+    ready = Ready(step_s(pace.alone, *costs), model.name if model else None, problem)
+    return Scheduler(program, manifest.end_tokens, pace, costs[0], model), ready
 
 
 if __name__ == "__main__":

@@ -80,6 +80,8 @@ class CatalogEntry:
     """Whether its source is a GGUF file whose 4-bit blocks have offsets."""
     sampling: Mapping[str, float | int] = field(default_factory=dict)
     """Fields of `SamplingParams` in which its defaults differ from the checkpoint's own."""
+    draft: str | None = None
+    """The name of the smaller model that drafts for it, if it is converted too."""
     system: str = ""
     """The system prompt of a conversation that brings none."""
     examples: Examples = EXAMPLES
@@ -149,6 +151,8 @@ def _falcon3(size: str, layers: int, hidden: int, heads: int, intermediate: int)
         licence=_FALCON_LICENCE,
         licence_url=_FALCON_LICENCE_URL,
         licence_summary=_FALCON_LICENCE_SUMMARY,
+        # All sizes have one tokenizer, and of the small ones the smallest drafts fastest.
+        draft=None if size == "1B" else "falcon3-1b-instruct",
     )
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from ..errors import ConversionFailed, DownloadFailed
 from ..system.machine import available_memory, memory_bandwidth
 from .catalog import CATALOG, STARTER
+from .drafts import AUTO, DraftWish, named_draft
 from .library import Choice, choices, find_model
 from .manifest import read_manifest
 from .sources import HubRepository
@@ -33,13 +34,17 @@ class Plan:
     """The largest Falcon that answers at reading speed on this machine. None where none does, or offline."""
 
 
-def plan(model: str | None, models_dir: Path, on_space: bool, offline: bool) -> Plan:
-    """What the server of an owner does who asks for `model`, or for none; `offline`, nothing may come from the hub.
+def plan(model: str | None, models_dir: Path, on_space: bool, offline: bool, draft: str = AUTO) -> Plan:
+    """What the server of an owner does who asks for `model`, or for none; `offline`, nothing may come from the hub. A
+    model that is named as `draft` has its memory beside all that answer.
 
     Only on a Space are gigabytes downloaded unasked. Errors: UnknownModel; ModelDamaged; ConversionFailed where there
-    is no place to convert into; DownloadFailed for a model that has to come from the hub, if offline.
+    is no place to convert into; DownloadFailed for a model that has to come from the hub, if offline; DraftUnusable.
     """
-    suited = suitable(models_dir)
+    drafting = named_draft(draft, models_dir)
+    if drafting and model:
+        DraftWish(draft, find_model(model, models_dir), models_dir).find()
+    suited = suitable(models_dir, drafting.manifest.draft_bytes if drafting else 0)
     recommended = suited[-1] if suited and not offline else None
     converted = [choice.name for choice in suited if choice.converted]
     if model or not on_space:
@@ -54,13 +59,13 @@ def plan(model: str | None, models_dir: Path, on_space: bool, offline: bool) -> 
     return Plan(first, then, recommended)
 
 
-def suitable(models_dir: Path) -> list[Choice]:
-    """The Falcons that this machine has memory and disk for, beside the starter model, and that write at least at
-    `READING_SPEED`; the largest last.
+def suitable(models_dir: Path, draft_bytes: int = 0) -> list[Choice]:
+    """The Falcons that this machine has memory and disk for, beside the starter model and a draft model of
+    `draft_bytes`, and that write at least at `READING_SPEED`; the largest last.
 
     A token takes as long as the program takes to be read from memory: measured on programs of a gigabyte and more.
     """
-    memory, disk = available_memory() - STARTER.memory_bytes, _free_disk(models_dir)
+    memory, disk = available_memory() - STARTER.memory_bytes - draft_bytes, _free_disk(models_dir)
     fitting = [
         choice
         for choice in choices(models_dir)

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -11,7 +12,7 @@ from ..errors import InvalidRequest, ModelDamaged, UnknownModel
 from ..sampling import SamplingParams
 from ..system.checksum import is_intact
 from ..system.files import Unreadable, read_bytes, read_json
-from .architecture import MAX_CONTEXT, MAX_ROWS, MAX_VOCABULARY, Architecture, cache_tokens
+from .architecture import MAX_CONTEXT, MAX_ROWS, MAX_VOCABULARY, PROCESS_BYTES, Architecture, cache_tokens
 
 MANIFEST = "manifest.json"
 MANIFEST_BYTES = 100_000
@@ -104,9 +105,15 @@ class Manifest(BaseModel):
     def bytes_read(self, tokens: int) -> int:
         """For one more token after so many: all weights but the embedding, of which it takes a row, and the keys and
         values of its sequence."""
-        output = self.parts["head"] or self.parts["embedding"]
+        parts = Counter(self.parts)
+        output = parts["head"] or parts["embedding"]
         cache = self.shape.kv_cache_bytes(1, bits=self.cache_bits) // cache_tokens(1) * tokens
-        return self.parts["attention"] + self.parts["mlp"] + self.parts["norms"] + output + cache
+        return parts["attention"] + parts["mlp"] + parts["norms"] + output + cache
+
+    @property
+    def draft_bytes(self) -> int:
+        """About what the model takes as a draft model, in the engine of another one."""
+        return self.memory_bytes - PROCESS_BYTES
 
     def save(self, folder: Path) -> None:
         (folder / MANIFEST).write_text(self.model_dump_json(indent=2) + "\n")

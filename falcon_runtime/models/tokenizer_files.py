@@ -45,6 +45,21 @@ def sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def token_ids(folder: Path) -> dict[str, int]:
+    """The id of each token of the tokenizer.json in `folder`, special ones included. Errors: Unreadable."""
+    path = folder / "tokenizer.json"
+    try:
+        content = read_json(path, _limit(path))
+        vocabulary = content["model"]["vocab"]
+        # Of the kind Unigram, a list in order of the ids, of tokens and their scores.
+        pairs = vocabulary.items() if isinstance(vocabulary, dict) else ((t, i) for i, (t, _) in enumerate(vocabulary))
+        return dict(pairs) | {token["content"]: token["id"] for token in content["added_tokens"]}
+    except Unreadable as error:
+        raise Unreadable(f"{path} {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unreadable(f"{path} has no vocabulary") from error
+
+
 def _files(folder: Path) -> Iterator[Path]:
     yield from sorted({path for pattern in PATTERNS for path in folder.glob(pattern)})
 

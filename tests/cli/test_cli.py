@@ -19,6 +19,7 @@ from falcon_runtime.cli.notes import StatusLine, note
 from falcon_runtime.cli.terminal import defaults_in_use, summary
 from falcon_runtime.models.catalog import CATALOG, EXAMPLES
 from falcon_runtime.models.defaults import Defaults
+from falcon_runtime.models.manifest import read_manifest
 from falcon_runtime.sampling import SamplingParams
 from falcon_runtime.status import Status
 
@@ -85,6 +86,8 @@ def test_generate_reports_logprobs_where_asked_for(call: Call, small_model: Path
 def test_the_summary_tells_what_there_is_to_tell() -> None:
     stats = Stats(prompt_tokens=9, generated_tokens=80, drafted_tokens=52, accepted_tokens=34, dropped_messages=2)
     assert summary(stats, "stop").endswith("decode 80 at 0/s, 52 drafted and 34 accepted, oldest messages left out: 2")
+    by_model = replace(stats, dropped_messages=0, draft_model="Small", drafted_by_model=40, accepted_by_model=30)
+    assert summary(by_model, "stop").endswith("52 drafted and 34 accepted (40 and 30 by Small)")
     assert summary(Stats(prompt_tokens=9, generated_tokens=8), "stop").endswith("decode 8 at 0/s")
     assert summary(Stats(prompt_tokens=9, generated_tokens=8), None).endswith("decode 8 at 0/s")
 
@@ -283,6 +286,18 @@ def test_verbose_says_where_an_error_arises(call: Call, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: There is no model 'nothing'")
+
+
+def test_a_draft_model_is_named(call: Call, small_model: Path, small_draft: Path) -> None:
+    flags = ["--model", str(small_model), "--draft", str(small_draft)]
+    done = call("bench", *flags, "--rounds", "1", "--json", models_dir=small_model.parent)
+    result = json.loads(done.stdout)
+    assert result["draft"] == read_manifest(small_draft).title
+    assert 0 <= result["accepted_tokens"] <= result["drafted_tokens"]
+    refused = call("generate", "A", *flags[:3], "gpt-5", models_dir=small_model.parent)
+    assert (refused.returncode, refused.stderr[:30]) == (1, "error: There is no model 'gpt-5'"[:30])
+    inspected = call("inspect", str(small_model), models_dir=small_model.parent)
+    assert "  draft        none of its own; --draft names one" in inspected.stdout
 
 
 def test_inspect_says_what_a_model_is_and_whether_it_is_whole(call: Call, small_model: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from falcon_runtime.engine.draft_model import DraftModel
 from falcon_runtime.engine.request import Request, Step
 from falcon_runtime.engine.scheduler import Pace, Scheduler
 from falcon_runtime.sampling import Sampler, SamplingParams
@@ -70,18 +71,57 @@ def alone(visit: Visit) -> list[int]:
             return answer
 
 
+class Resembling(Model):
+    """Says mostly what `Model` says."""
+
+    def next_logits(self, text: Sequence[int]) -> np.ndarray:
+        noise = np.random.default_rng([*text[-1:]]).normal(size=VOCABULARY)
+        return (super().next_logits(text) + noise).astype(np.float32)
+
+
+crowds = st.lists(visits, min_size=1, max_size=8)
+paces = st.sampled_from([Pace(16, 16), Pace(7, 2), Pace(1, 1)])
+
+
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(visits, min_size=1, max_size=8),
+    crowds,
     st.integers(1, 4),
-    st.sampled_from([Pace(16, 16), Pace(7, 2), Pace(1, 1)]),
+    paces,
     st.sampled_from([(1.0,) * 64, (1.0, 1.2, 1.3, 2.0, 2.1), (1.0, 5.0, 25.0)]),
 )
 def test_each_request_gets_what_it_gets_alone(
     visits: list[Visit], slots: int, pace: Pace, costs: tuple[float, ...]
 ) -> None:
     program = Model(slots, CONTEXT, max_tokens=8 * slots, max_rows=8 * slots)
-    scheduler = Scheduler(program, (END,), pace, costs)
+    check(visits, program, Scheduler(program, (END,), pace, costs))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    crowds,
+    st.integers(1, 4),
+    paces,
+    st.sampled_from([(1.0,) * 64, (1.0, 1.2, 1.3, 2.0, 2.1)]),
+    st.sampled_from([(0.01, 0.01), (0.1, 0.2, 0.3, 0.4), (3.0,)]),
+    st.sampled_from([(Model, 4, CONTEXT), (Resembling, 4, CONTEXT), (Resembling, 2, CONTEXT // 2)]),
+)
+def test_a_draft_model_changes_nothing_of_it(
+    visits: list[Visit],
+    slots: int,
+    pace: Pace,
+    costs: tuple[float, ...],
+    draft_costs: tuple[float, ...],
+    kind: tuple[type[Model], int, int],
+) -> None:
+    make, most_slots, context = kind
+    program = Model(slots, CONTEXT, max_tokens=8 * slots, max_rows=8 * slots)
+    draft = make(min(slots, most_slots), context)
+    check(visits, program, Scheduler(program, (END,), pace, costs, DraftModel(draft, draft_costs, (END,))))
+
+
+def check(visits: list[Visit], program: FakeProgram, scheduler: Scheduler) -> None:
+    """Lets the visits come and go, and checks what each gets."""
     steps: dict[int, list[Step]] = defaultdict(list)
     for tick in range(2000):
         for i, visit in enumerate(visits):
@@ -103,6 +143,8 @@ def test_each_request_gets_what_it_gets_alone(
         assert not any(step.finish_reason for step in others)
         assert last.stats.cached_tokens <= len(visit.prompt)
         assert last.stats.accepted_tokens <= last.stats.drafted_tokens
+        assert last.stats.drafted_by_model <= last.stats.drafted_tokens
+        assert last.stats.accepted_by_model <= last.stats.accepted_tokens
         if visit.params is None:
             assert last.finish_reason == "cancelled" or len(last.scores) == len(visit.prompt) - 1
             continue

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from falcon_runtime.engine.request import Request, Step
-from falcon_runtime.engine.scheduler import Pace, Scheduler, common_prefix, log_probabilities
+from falcon_runtime.engine.scheduler import Pace, Scheduler, log_probabilities
+from falcon_runtime.engine.sequences import common_prefix, shares
 from falcon_runtime.sampling import SamplingParams
 
 from .fake_program import VOCABULARY
@@ -249,3 +250,9 @@ def test_common_prefix() -> None:
     assert common_prefix([1, 2, 3], [1, 2, 4, 5]) == 2
     assert common_prefix([], [1]) == 0
     assert common_prefix([1, 2], [1, 2, 3]) == 2
+
+
+def test_shares_are_equal_but_for_what_is_not_needed() -> None:
+    assert shares({"a": 30, "b": 2, "c": 30}, 12) == {"b": 2, "a": 5, "c": 5}
+    assert shares({"a": 3, "b": 4}, 1) == {"a": 1, "b": 1}
+    assert shares({}, 5) == {}

@@ -8,7 +8,7 @@ from scipy.stats import chisquare
 
 from falcon_runtime.engine.request import Request
 from falcon_runtime.engine.scheduler import Pace, Scheduler
-from falcon_runtime.engine.speculation import Draft, PromptLookup, allot, cost, interpolate
+from falcon_runtime.engine.speculation import Draft, Offer, Prices, PromptLookup, allot, cost, interpolate
 from falcon_runtime.sampling import SamplingParams
 
 from .fake_program import VOCABULARY, FakeProgram
@@ -56,18 +56,30 @@ def test_confidence_follows_what_was_right() -> None:
     assert lookup.propose(text, 2).confidence > 0.5
 
 
+def allotted(offers: list[Offer], costs: list[float], decoding: int, drafting: Sequence[float] = ()) -> list[int]:
+    return list(allot(offers, Prices(costs, drafting), decoding, decoding).counts)
+
+
 def test_guesses_are_allotted_where_they_are_likeliest() -> None:
-    drafts = [Draft((1, 2, 3), 0.5, 1), Draft((4, 5, 6), 0.9, 3), Draft()]
-    assert allot(drafts, FREE, 3, 3) == [3, 3, 0]
+    offers = [draft.offer for draft in (Draft((1, 2, 3), 0.5, 1), Draft((4, 5, 6), 0.9, 3), Draft())]
+    assert allotted(offers, FREE, 3) == [3, 3, 0]
     # From 3 rows, which bring 3 tokens, to 5: 0.9 + 0.81 more for a fifth more time. A sixth, 0.729, does not pay.
     steep = [1.0, 1.0, 1.0, 1.1, 1.2, 1.5, 1.9, 2.3, 2.7]
-    assert allot(drafts, steep, 3, 3) == [0, 2, 0]
-    assert allot(drafts, [1.0, 2.0, 3.0, 4.0], 3, 3) == [0, 0, 0]
+    assert allotted(offers, steep, 3) == [0, 2, 0]
+    assert allotted(offers, [1.0, 2.0, 3.0, 4.0], 3) == [0, 0, 0]
 
 
 def test_a_dear_row_on_the_way_to_cheap_ones_is_taken() -> None:
     # Kernels compute some numbers of rows together: the second costs what the eighth does.
-    assert allot([Draft((1,) * 7, 0.9, 3)], [1.0] + [1.5] * 7, 1, 1) == [7]
+    assert allotted([Offer(7, 0.9)], [1.0] + [1.5] * 7, 1) == [7]
+
+
+def test_forwards_of_the_draft_model_are_counted() -> None:
+    # 1 + 0.8 + 0.64 + 0.512 + 0.4096 tokens in 1.8 are more per time than any other number of them.
+    assert allotted([Offer(7, 0.8, by_model=True)], FREE, 1, [0.2]) == [4]
+    # Two share each forward. It takes twice as long, while the model's own takes as long as it did.
+    assert allotted([Offer(7, 0.8, by_model=True)] * 2, FREE, 2, [0.2, 0.4]) == [2, 2]
+    assert allotted([Offer(7, 0.8, by_model=True)], FREE, 1, [0.9]) == [0]
 
 
 def test_costs_between_and_beyond_what_was_measured() -> None:

@@ -451,3 +451,7 @@ def test_the_page_says_how_many_drafted_tokens_were_accepted() -> None:
     stats = Stats(prompt_tokens=20, prefilled_tokens=20, generated_tokens=56, drafted_tokens=52, accepted_tokens=34)
     assert "Drafted <b>52</b>, accepted <b>34</b>" in stats_line.line(Update(stats=stats))
     assert "Drafted" not in stats_line.line(Update(stats=replace(stats, drafted_tokens=0, accepted_tokens=0)))
+    by_both = replace(stats, draft_model="<Small>", drafted_by_model=40, accepted_by_model=30)
+    line = stats_line.line(Update(stats=by_both))
+    assert "Drafted <b>12</b>, accepted <b>4</b>" in line
+    assert "&lt;Small&gt; drafted <b>40</b>, accepted <b>30</b>" in line
