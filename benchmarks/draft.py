@@ -67,10 +67,11 @@ def main() -> None:
 def forwards(name: str, options: argparse.Namespace) -> list[float]:
     """Seconds that forwards of 1 to 8 rows take of the whole model of that name."""
     folder = random_model(name, options.layers, options)
-    parts = read_manifest(folder).parts
-    layers, head = parts["attention"] + parts["mlp"], parts.get("head", parts["embedding"])
-    whole = layers * CATALOG[name].architecture.layers / options.layers + head
-    return [seconds * whole / (layers + head) for seconds in measured(folder, options.threads)]
+    manifest = read_manifest(folder)
+    few = manifest.parts["attention"] + manifest.parts["mlp"]
+    more = few * CATALOG[name].architecture.layers / options.layers
+    share = 1 + (more - few) / manifest.bytes_read(0)
+    return [seconds * share for seconds in measured(folder, options.threads)]
 
 
 def random_model(name: str, layers: int, options: argparse.Namespace) -> Path:

@@ -140,9 +140,9 @@ def small_draft(small_cache: Path) -> Path:
     def make(folder: Path) -> None:
         from .small_models import save_checkpoint, small_llama
 
-        checkpoint, whole = folder.with_name("small-draft-checkpoint"), small_llama()
-        half = small_llama(num_hidden_layers=1)
-        half.load_state_dict({name: value for name, value in whole.state_dict().items() if ".layers.1." not in name})
+        checkpoint = folder.with_name("small-draft-checkpoint")
+        weights, half = small_llama().state_dict(), small_llama(num_hidden_layers=1)
+        half.load_state_dict({name: weight for name, weight in weights.items() if ".layers.1." not in name})
         save_checkpoint(half, checkpoint)
         convert(str(checkpoint), folder.parent, recipe="fp32", slots=3, context=128, output=folder)
 

@@ -12,5 +12,7 @@ from falcon_runtime.engine.worker import pace_of
 )
 def test_slices_take_no_longer_than_somebody_waits(seconds_a_row: float, pace: Pace) -> None:
     assert pace_of([seconds_a_row * rows for rows in range(1, 33)]) == pace
+    # With a draft model both read the prompt.
+    assert pace_of(*[[seconds_a_row / 2 * rows for rows in range(1, 33)]] * 2) == pace
     # Of a short context fewer rows are measured; more are taken to cost as much each.
     assert pace_of([seconds_a_row * rows for rows in range(1, 5)]) == pace
