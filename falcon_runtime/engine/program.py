@@ -40,10 +40,10 @@ class Program:
     """Threads of the process's pool. It is not made anew for a second program: XNNPACK has taken it for the first."""
 
     def __init__(self, folder: Path, manifest: Manifest, threads: int | None, announce: Announce = lambda: None):
+        abi_check.check(Module)
         if (count := threads or default_threads()) != Program._pool:
             abi.use_threads(count)
             Program._pool = count
-        abi_check.check(Module)
         _use_kernels(manifest, announce)
         self.slots, self.context = manifest.slots, manifest.context
         self.max_tokens, self.max_rows = manifest.max_tokens, manifest.max_rows

@@ -1,7 +1,8 @@
 """The engine's process: `python -m falcon_runtime.engine.worker SOCKET FOLDER THREADS DRAFT`, started by
 `client.Engine`. DRAFT is the folder of the draft model, or empty.
 
-A forward holds the GIL, and a wrong shape or a lack of memory ends the whole process; here neither touches the page.
+A forward takes all processors, and a wrong shape or a lack of memory ends the whole process; here neither touches the
+page.
 Messages go over the inherited socket: `Submit` and `Cancel` come in; `Compiling`, perhaps, `Ready` or an error, then
 tuples of `Step`s, out.
 """
