@@ -87,7 +87,7 @@ def random_tile(blocks: int, scheme: Scheme) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("scheme", PACKED, ids=str)
-@pytest.mark.parametrize("rows", [1, 2, 4, 8])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 8])
 def test_a_tile_is_multiplied(scheme: Scheme, rows: int) -> None:
     for blocks in (1, 2, 5, 18, 96):
         tile = random_tile(blocks, scheme)

@@ -147,7 +147,7 @@ def _quantize(address: Any, thread: Any, unit: Any) -> None:
 
 def multiply(scheme: Scheme, isa: InstructionSet) -> Mapping[str, Any]:
     """The second step, for weights of a scheme."""
-    eight, four, two, one = (make_tile(rows, scheme, isa) for rows in (8, 4, 2, 1))
+    eight, four, three, two, one = (make_tile(rows, scheme, isa) for rows in (8, 4, 3, 2, 1))
     block_bytes = scheme.block_bytes
 
     @cfunc(UNIT_SIGNATURE)
@@ -159,7 +159,7 @@ def multiply(scheme: Scheme, isa: InstructionSet) -> Mapping[str, Any]:
         row = 0
         while row < w.rows:
             left = w.rows - row
-            count = 8 if left >= 8 else 4 if left >= 4 else 2 if left >= 2 else 1
+            count = 8 if left >= 8 else min(left, 4)
             inputs, factors = w.inputs + row * width * BLOCK, w.factors + row * width * FACTORS
             for tile in range(first, last):
                 weight, here = w.weight + tile * tile_bytes, row * stride + tile * TILE * 4
@@ -171,6 +171,8 @@ def multiply(scheme: Scheme, isa: InstructionSet) -> Mapping[str, Any]:
                     eight(weight, order, pairs, inputs, factors, width, base, out, step)
                 elif count == 4:
                     four(weight, order, pairs, inputs, factors, width, base, out, step)
+                elif count == 3:
+                    three(weight, order, pairs, inputs, factors, width, base, out, step)
                 elif count == 2:
                     two(weight, order, pairs, inputs, factors, width, base, out, step)
                 else:
