@@ -5,6 +5,7 @@ the weights) and for many (as fast as the processor multiplies): each block's nu
 rows and multiplied in integers, by what the processor has (block_sums.py).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -39,12 +40,17 @@ def make_tile(rows: int, scheme: Scheme, isa: InstructionSet) -> Any:
         stride: Any,
     ) -> Any:  # fmt: skip
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            _Tile(builder, scheme, isa).write(rows, *args)
+            write_tile(builder, rows, scheme, isa, args)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 9), code
 
     return tile
+
+
+def write_tile(builder: Any, rows: int, scheme: Scheme, isa: InstructionSet, args: Sequence[Any]) -> None:
+    """LLVM's code of a call of such a function."""
+    _Tile(builder, scheme, isa).write(rows, *args)
 
 
 class _Tile(Code):
