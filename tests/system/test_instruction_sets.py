@@ -77,7 +77,8 @@ np.save(sys.argv[2], program.forward([[*range(1, 40)], []], [0, 0], [5, 38]))
 
 
 def test_a_model_computes_the_same_with_each(small_checkpoint: Path, tmp_path: Path) -> None:
-    """But for the last bits of attention, whose sums of floats are in another order."""
+    """But for the last bits of sums of floats, which are in another order: one of many inputs may be rounded to another
+    integer for them."""
     small = convert(str(small_checkpoint), tmp_path, "int4", slots=2, output=tmp_path / "model")
     found = {}
     for one in available():
@@ -87,4 +88,4 @@ def test_a_model_computes_the_same_with_each(small_checkpoint: Path, tmp_path: P
         found[one.name] = np.load(to)
     best = found[chosen().name]
     for logits in found.values():
-        np.testing.assert_allclose(logits, best, atol=1e-3 * np.abs(best).max(), rtol=0)
+        np.testing.assert_allclose(logits, best, atol=0.02 * np.abs(best).max(), rtol=0)
