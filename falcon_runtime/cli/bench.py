@@ -130,48 +130,54 @@ def measure(
         load_s = time.perf_counter() - began
         if runtime.draft_problem:
             announce(runtime.draft_problem)
-        manifest = runtime.manifest
-        assert manifest
-        meter = Meter(runtime, manifest)
-        announce("Measuring what this machine can do at best")
-        best = ceilings.measure(threads or default_threads())
+        return _measured(runtime, load_s, threads or default_threads(), rounds, announce)
 
-        def median(what: str, rate: Callable[[], float]) -> float:
-            announce(f"Measuring {what}")
-            return statistics.median(rate() for _ in range(rounds))
 
-        prefill = median("prefill", meter.prefill)
-        decode = {
-            tokens: median(f"decode after {tokens:,} tokens", partial(meter.decode, tokens))
-            for tokens in meter.contexts
-        }
-        floats = str(FP32) in manifest.schemes
-        return Benchmark(
-            model=runtime.title,
-            recipe=manifest.recipe,
-            context=manifest.context,
-            slots=manifest.slots,
-            machine=cpu_name(),
-            instructions=chosen().title,
-            threads=threads or default_threads(),
-            draft=runtime.draft,
-            load_s=load_s,
-            program_bytes=manifest.program_bytes,
-            kv_cache_bytes=manifest.shape.kv_cache_bytes(manifest.context, manifest.slots, manifest.cache_bits),
-            prefill_tokens=len(runtime.tokenize(meter.prompt(PREFILLED))),
-            prefill_tokens_per_second=prefill,
-            decode_tokens_per_second=decode,
-            memory_bytes_per_second=best.read_bytes_per_second,
-            products_per_second=best.products_per_second,
-            decode_shares={} if runtime.draft else decode_shares(decode, manifest, best),
-            prefill_share=None if floats else prefill * manifest.shape.products / best.products_per_second,
-            streams_tokens_per_second={
-                count: median(f"decode, {count} at once", partial(meter.streams, count)) for count in STREAMS
-            },
-            drafted_tokens=meter.drafted,
-            accepted_tokens=meter.accepted,
-            peak_rss_bytes=meter.peak_rss_bytes(),  # Last: arguments are evaluated in this order.
-        )
+def _measured(
+    runtime: FalconRuntime, load_s: float, threads: int, rounds: int, announce: Callable[[str], None]
+) -> Benchmark:
+    """The figures of a loaded model."""
+    manifest = runtime.manifest
+    assert manifest
+    meter = Meter(runtime, manifest)
+    announce("Measuring what this machine can do at best")
+    best = ceilings.measure(threads)
+
+    def median(what: str, rate: Callable[[], float]) -> float:
+        announce(f"Measuring {what}")
+        return statistics.median(rate() for _ in range(rounds))
+
+    prefill = median("prefill", meter.prefill)
+    decode = {
+        tokens: median(f"decode after {tokens:,} tokens", partial(meter.decode, tokens)) for tokens in meter.contexts
+    }
+    floats = str(FP32) in manifest.schemes
+    return Benchmark(
+        model=runtime.title,
+        recipe=manifest.recipe,
+        context=manifest.context,
+        slots=manifest.slots,
+        machine=cpu_name(),
+        instructions=chosen().title,
+        threads=threads,
+        draft=runtime.draft,
+        load_s=load_s,
+        program_bytes=manifest.program_bytes,
+        kv_cache_bytes=manifest.shape.kv_cache_bytes(manifest.context, manifest.slots, manifest.cache_bits),
+        prefill_tokens=len(runtime.tokenize(meter.prompt(PREFILLED))),
+        prefill_tokens_per_second=prefill,
+        decode_tokens_per_second=decode,
+        memory_bytes_per_second=best.read_bytes_per_second,
+        products_per_second=best.products_per_second,
+        decode_shares={} if runtime.draft else decode_shares(decode, manifest, best),
+        prefill_share=None if floats else prefill * manifest.shape.products / best.products_per_second,
+        streams_tokens_per_second={
+            count: median(f"decode, {count} at once", partial(meter.streams, count)) for count in STREAMS
+        },
+        drafted_tokens=meter.drafted,
+        accepted_tokens=meter.accepted,
+        peak_rss_bytes=meter.peak_rss_bytes(),  # Last: arguments are evaluated in this order.
+    )
 
 
 def decode_shares(rates: Mapping[int, float], manifest: Manifest, best: Ceilings) -> dict[int, float]:

@@ -17,7 +17,8 @@ from .kernels.abi import EValue, TensorImpl
 
 TYPES = {np.dtype(np.int64): abi.LONG, np.dtype(np.float32): abi.FLOAT}
 FORWARD = b"forward"
-Shapes = list[list[int]]
+Tensors = list[tuple[int, list[int]]]
+"""The ScalarType and the largest shape of each."""
 
 
 class Module:
@@ -37,18 +38,15 @@ class Module:
         self._execute = abi.function(abi.METHOD_EXECUTE, ctypes.c_uint32)
         self._output = abi.function(abi.METHOD_OUTPUT, ctypes.POINTER(EValue))
 
-    def shapes(self) -> tuple[Shapes, Shapes]:
-        """Of the inputs and of the outputs, the largest that they may have."""
-        meta = self._of_forward(abi.MODULE_META)
+    def signature(self) -> tuple[Tensors, Tensors]:
+        """Its inputs and its outputs."""
+        meta = ctypes.byref(self._of_forward(abi.MODULE_META))
 
-        def shapes(count: str, one: str) -> Shapes:
-            number = abi.function(count, ctypes.c_size_t)(ctypes.byref(meta))
-            return [
-                _shape(abi.function(one, abi.SizesResult)(ctypes.byref(meta), ctypes.c_size_t(i)))
-                for i in range(number)
-            ]
+        def tensors(count: str, one: str) -> Tensors:
+            number, describe = abi.function(count, ctypes.c_size_t)(meta), abi.function(one, abi.TensorResult)
+            return [_described(describe(meta, ctypes.c_size_t(i))) for i in range(number)]
 
-        return shapes(abi.META_INPUTS, abi.META_INPUT), shapes(abi.META_OUTPUTS, abi.META_OUTPUT)
+        return tensors(abi.META_INPUTS, abi.META_INPUT), tensors(abi.META_OUTPUTS, abi.META_OUTPUT)
 
     def forward(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """The first output, float32, valid until the next call and while this lives. Inputs are int64 or float32."""
@@ -90,9 +88,9 @@ def _string(text: bytes) -> abi.String:
     return abi.String(text, len(text))
 
 
-def _shape(result: abi.SizesResult) -> list[int]:
-    _succeed("describe a tensor", 0 if result.there else result.sizes.count or 1)
-    return list(result.sizes.address[: result.sizes.count])
+def _described(result: abi.TensorResult) -> tuple[int, list[int]]:
+    _succeed("describe its tensors", 0 if result.there else abi.INVALID_ARGUMENT)
+    return result.type, list(result.sizes.address[: result.sizes.count])
 
 
 def _succeed(what: str, error: int) -> None:

@@ -36,14 +36,9 @@ class ForwardProgram(Protocol):
 class Program:
     """A `ForwardProgram` on ExecuTorch. Wrong shapes would abort the process, so the caller keeps within the limits."""
 
-    _pool = 0
-    """Threads of the process's pool. It is not made anew for a second program: XNNPACK has taken it for the first."""
-
     def __init__(self, folder: Path, manifest: Manifest, threads: int | None, announce: Announce = lambda: None):
         abi_check.check(Module)
-        if (count := threads or default_threads()) != Program._pool:
-            abi.use_threads(count)
-            Program._pool = count
+        abi.use_threads(threads or default_threads())
         _use_kernels(manifest, announce)
         self.slots, self.context = manifest.slots, manifest.context
         self.max_tokens, self.max_rows = manifest.max_tokens, manifest.max_rows
@@ -59,19 +54,14 @@ class Program:
 
     def _check(self, manifest: Manifest) -> None:
         """That the program has the signature its manifest describes: calling another one would abort the process."""
-        expected = [
-            [1, manifest.max_tokens],
-            [manifest.max_tokens],
-            [manifest.max_tokens],
-            [manifest.max_rows],
-            [1, manifest.max_rows, manifest.vocabulary],
-        ]
-        inputs, outputs = self._module.shapes()
-        found = inputs + outputs
-        if found != expected:
+        inputs = [[1, manifest.max_tokens], [manifest.max_tokens], [manifest.max_tokens], [manifest.max_rows]]
+        logits = [1, manifest.max_rows, manifest.vocabulary]
+        expected = [(abi.LONG, shape) for shape in inputs], [(abi.FLOAT, logits)]
+        if (found := self._module.signature()) != expected:
             raise ModelDamaged(
-                f"{PROGRAM} is not the program that the manifest describes: its forward has the shapes {found}, not "
-                f"{expected}. It is of another architecture or exporter; convert the model with this project."
+                f"{PROGRAM} is not the program that the manifest describes: the types and shapes of its forward are "
+                f"{found}, not {expected}. It is of another architecture or exporter; convert the model with this "
+                "project."
             )
 
     def forward(self, tokens: Sequence[Sequence[int]], starts: Sequence[int], rows: Sequence[int]) -> Logits:

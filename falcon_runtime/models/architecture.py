@@ -15,7 +15,8 @@ MAX_CONTEXT = 1 << 24
 """More of any of these is a damaged file: real models have at most a tenth."""
 
 PROCESS_BYTES = 700_000_000
-"""What the engine takes beside weights and KV cache: Python, torch and ExecuTorch, and the activations."""
+"""What the engine takes beside weights and KV cache: Python, ExecuTorch, the compiler at a first start, and the
+activations. A good deal more than a start with kept kernels takes."""
 LARGE = 1_000_000_000
 """Parameters from which on a forward of few rows takes as long as its weights take to be read."""
 SLOTS = 8

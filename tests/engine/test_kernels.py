@@ -132,3 +132,9 @@ def test_a_start_with_kept_kernels_needs_neither_torch_nor_numba(small_model: Pa
         for _ in range(2)
     ]
     assert second == "(1, 320) set()\n", first
+
+
+def test_a_program_tells_the_types_and_shapes_that_it_takes_and_returns() -> None:
+    abi_check.check(Module)
+    (tensor,), (result,) = Module(str(abi_check.PROGRAM)).signature()
+    assert tensor == result == (abi.FLOAT, list(abi_check.ROOM))

@@ -46,6 +46,7 @@ META_INPUTS, META_OUTPUTS = f"{_META}10num_inputsEv", f"{_META}11num_outputsEv"
 META_INPUT, META_OUTPUT = f"{_META}17input_tensor_metaEm", f"{_META}18output_tensor_metaEm"
 GET_PTHREADPOOL = "_ZN10executorch9extension10threadpool15get_pthreadpoolEv"
 GET_THREADPOOL = "_ZN10executorch9extension10threadpool14get_threadpoolEv"
+THREADS = "_ZNK10executorch9extension10threadpool10ThreadPool16get_thread_countEv"
 SET_THREADS = "_ZN10executorch9extension10threadpool10ThreadPool24_unsafe_reset_threadpoolEj"
 
 
@@ -90,10 +91,18 @@ class Result(ctypes.Structure):
     _fields_ = (("value", c_void_p), ("there", c_bool), ("more", c_int64 * 2))
 
 
-class SizesResult(ctypes.Structure):
+class TensorResult(ctypes.Structure):
     """Result<TensorInfo>."""
 
-    _fields_ = (("sizes", Sizes), ("more", c_int64 * 6), ("there", c_bool))
+    _fields_ = (
+        ("sizes", Sizes),
+        ("dim_order", c_int64 * 2),
+        ("name", c_int64 * 2),
+        ("type", c_int8),
+        ("planned", c_bool),
+        ("bytes", c_size_t),
+        ("there", c_bool),
+    )
 
 
 class Kernel(ctypes.Structure):
@@ -131,9 +140,11 @@ def use_own_kernels() -> None:
 
 
 def use_threads(count: int) -> None:
-    """Makes the thread pool one of so many threads, at most `MAX_THREADS`."""
-    pool = function(GET_THREADPOOL, c_void_p, "libexecutorch_threadpool")()
-    function(SET_THREADS, c_bool, "libexecutorch_threadpool")(c_void_p(pool), c_uint32(min(count, MAX_THREADS)))
+    """Makes the thread pool one of so many threads, at most `MAX_THREADS`. One that is stays: what XNNPACK has loaded
+    holds on to it."""
+    pool, count = function(GET_THREADPOOL, c_void_p, "libexecutorch_threadpool")(), min(count, MAX_THREADS)
+    if function(THREADS, c_size_t, "libexecutorch_threadpool")(c_void_p(pool)) != count:
+        function(SET_THREADS, c_bool, "libexecutorch_threadpool")(c_void_p(pool), c_uint32(count))
 
 
 def thread_pool() -> int:

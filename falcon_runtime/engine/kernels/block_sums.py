@@ -4,6 +4,7 @@ The same integers come out whatever a processor has. Weights lie in groups of fo
 the other (`recipes.Scheme`), and are unpacked once for all rows.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from .vectors import BYTE, INT, SHORT, Code, constant
 Values = list[Any]
 
 
-class BlockSums:
+class BlockSums(ABC):
     """`lanes` outputs fill a register, so that a tile has one part or several."""
 
     signed = False
@@ -31,15 +32,15 @@ class BlockSums:
         self.ints = ir.VectorType(INT, isa.lanes)
         self.shorts, self.bytes = ir.VectorType(SHORT, 2 * isa.lanes), ir.VectorType(BYTE, 4 * isa.lanes)
 
+    @abstractmethod
     def sums(self, at: Any, rows: Sequence[Any], starts: Values) -> list[Values]:
         """Of each row, on top of its one of `starts`: int32 [parts][rows][lanes]. `at` is the address of the block's
         numbers, and `rows` are those of the rows' inputs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def multiply(self, total: Any, inputs: Any) -> Any:
-        """The products of a register's bytes with those of another as the processor can at best, with nothing around;
+        """The products of a register's bytes with those of another, as fast as the processor can, with nothing around;
         a bit pattern of no use."""
-        raise NotImplementedError
 
     def quads(self, at: Any) -> Iterator[tuple[int, Values]]:
         """The groups of four: which it is, and its unsigned bytes, [parts]."""

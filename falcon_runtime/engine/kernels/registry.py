@@ -47,8 +47,9 @@ class Kernels:
             abi.register("attention", bind(kernel, self._attention.address))
         workspace = self._workspace(attention.WORKSPACE)
         attention.make_room(workspace, heads)
-        for step, *options in (("rotate", heads), ("attend", heads, chosen()), ("merge", heads)):
-            workspace.set(**addresses(ATTENTION + str(step), *options, announce=announce))
+        for step in ("rotate", "merge"):
+            workspace.set(**addresses(ATTENTION + step, heads, announce=announce))
+        workspace.set(**addresses(ATTENTION + "attend", heads, chosen(), announce=announce))
         (kernel,) = addresses(ATTENTION + "attention_of_heads", heads, announce=announce).values()
         entry = heads.all, heads.kv, heads.size, heads.item, kernel, workspace.address
         self._attentions[len(self._heads)] = entry

@@ -1,7 +1,7 @@
 """The inner loop of a packed weight: the products of 16 outputs with a few rows of inputs.
 
 Nearly everything that takes time in a model goes through here, and it is the same for one row (as fast as memory brings
-the weights) and for many (as fast as the processor multiplies): each block's numbers are unpacked once for up to eight
+the weights) and for many (as fast as the processor multiplies): each block's numbers are unpacked once for several
 rows and multiplied in integers, by what the processor has (block_sums.py).
 """
 
