@@ -11,6 +11,7 @@ import gc
 import math
 import sys
 import time
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -49,8 +50,8 @@ def serve(connection: Connection, scheduler: Scheduler) -> None:
 def measure_costs(program: ForwardProgram) -> list[float]:
     """Seconds that a forward of 1, 2, 3, ... rows takes here and now, a quarter of the context being filled.
 
-    What rows cost depends on the model, the processor, its kernels and the context: two may take less than one, eight
-    half as much again or three times as much.
+    What rows cost depends on the model, the processor, its kernels and the context: eight may take half as long again
+    as one, or three times as long.
     """
     idle, start = program.slots - 1, program.context // 4
     most = min(program.max_tokens, program.context - start)
@@ -62,6 +63,8 @@ def measure_costs(program: ForwardProgram) -> list[float]:
         began = time.perf_counter()
         program.forward(tokens, starts, range(min(count, program.max_rows)))
         seconds[count] = min(time.perf_counter() - began, seconds.get(count, math.inf))
+    for more, fewer in pairwise(sorted(seconds, reverse=True)):
+        seconds[fewer] = min(seconds[fewer], seconds[more])  # No fewer rows take longer: that was something else.
     return interpolate(seconds)
 
 
