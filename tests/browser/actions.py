@@ -16,7 +16,14 @@ def open_tab(page: Page, name: str) -> Locator:
     page.get_by_role("tab", name=name).click()
     panel = page.get_by_role("tabpanel")
     expect(panel.locator("button:visible").first).to_be_visible()
+    settle(page)
     return panel
+
+
+def settle(page: Page) -> None:
+    """Waits until Gradio has set the first values of components that have just come into the page. It does so a moment
+    after they can be typed into, and what was typed before is lost."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
 
 
 def opened(page: Page) -> None:
@@ -61,6 +68,7 @@ def answer_greedily(page: Page, tokens: int) -> None:
     set_sampling(page, "Max new tokens", tokens)
     if not sampling(page, "Frequency penalty").is_visible():
         page.get_by_role("button", name="More").click()
+        settle(page)
     set_sampling(page, "Frequency penalty", 0)
 
 
@@ -75,6 +83,7 @@ def text_box(page: Page) -> Locator:
 def disclose(page: Page, name: str) -> None:
     """Opens or closes what stands below a heading of the open tab."""
     page.get_by_role("tabpanel").get_by_role("button", name=name).click()
+    settle(page)
 
 
 def link(page: Page) -> str:
