@@ -41,7 +41,7 @@ def build(fleet: Fleet, limits: Limits, offer: Offer = "all", recommended: str |
     demo = api.Blocks(title=header.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(60, KEPT_S))
     with demo:
         opening = Opening(demo)
-        answering = header.build(demo, fleet, recommended)
+        answering = header.build(opening, fleet, recommended)
         models.build(fleet, offer, recommended)
         with gr.Row(elem_id="body"):
             with gr.Column(scale=5, min_width=320), gr.Tabs(elem_id="tabs") as tabs:
@@ -56,8 +56,8 @@ def build(fleet: Fleet, limits: Limits, offer: Offer = "all", recommended: str |
             instruct.build(fleet, sampling, opening)
         with places[3]:
             compare.build(fleet, sampling, opening, offer)
+        footer.build(opening, fleet, answering)
         opening.restore(tabs, sampling)
-        footer.build(demo, fleet, answering)
         api.build(fleet)
     demo.queue(max_size=limits.queue_length)
     return demo

@@ -180,8 +180,9 @@ class ChatTab:
         altered = self.talk.click(self._change, self.conversation, [self.conversation, self.talk], **INSTANT)
         for over in (altered.success, altered.failure):
             over(None, js="() => falcon.chat.changed()", **INSTANT)
-        for opened in (self.conversation.input, opening.opened.then):
-            opened(self._show, self.conversation, [self.talk, self.system, self.own], **INSTANT)
+        drawn = [self.talk, self.system, self.own]
+        self.conversation.input(self._show, self.conversation, drawn, **INSTANT)
+        opening.then(self._show, [self.conversation], drawn)
         for event in (self.conversation.change, self.conversation.select, opening.opened.then):
             event(None, None, self.menu, js="() => falcon.conversations.menu()", **INSTANT)
         self.new.click(None, js="() => falcon.conversations.begin()", **INSTANT)

@@ -23,7 +23,7 @@ class Chips:
                 gr.Button(labels[i] if i < len(labels) else "", visible=i < len(labels), size="sm") for i in range(MOST)
             ]
         self.clicks = [button.click for button in self.buttons]
-        opening.opened.then(self._refresh, None, self.buttons, **INSTANT)
+        opening.then(self._refresh, [], self.buttons)
 
     def click(self, use: Callable[..., Any], inputs: Sequence[Component], outputs: Sequence[Component]) -> None:
         """A chip that is pressed does `use(example, *inputs)`, which gives `outputs`."""

@@ -23,7 +23,7 @@ from .chips import Chips
 from .clearing import Clearing
 from .controls import Sampling
 from .link import Opening
-from .runs import INSTANT, Keep, Runs, Start, submit_with
+from .runs import Keep, Runs, Start, submit_with
 from .streaming import Lines, Updates, together, updates
 from .update import Update
 
@@ -51,8 +51,16 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening, offer: Offer) -> N
     tab.connect_clearing()
     texts = {"text": tab.prompt, "left": tab.models[0], "right": tab.models[1]}
     link.wire(tab.share, tab.linked, "compare", texts, sampling)
-    opening.fill("compare", texts)
-    opening.opened.then(lambda: [gr.Dropdown(choices(fleet, offer)) for _ in SIDES], None, tab.models, **INSTANT)
+
+    def opened(kept: dict[str, Any]) -> list[Any]:
+        told = link.given("compare", texts, kept)
+        offered = choices(fleet, offer)
+        models = [
+            gr.update(choices=offered) | ({"value": told[side]} if side in told else {}) for side in ("left", "right")
+        ]
+        return [told.get("text", gr.skip()), *models]
+
+    opening.then(opened, [opening.kept], list(texts.values()))
 
 
 class CompareTab:

@@ -4,13 +4,15 @@ import gradio as gr
 
 from falcon_runtime.fleet import Fleet
 
+from .link import Opening
 from .runs import INSTANT
 
 
-def build(demo: gr.Blocks, fleet: Fleet, answering: gr.Textbox) -> None:
+def build(opening: Opening, fleet: Fleet, answering: gr.Textbox) -> None:
     """Lays the footer out; `answering` changes when another model answers."""
     footer = gr.Markdown(render(fleet), elem_id="footer")
-    gr.on([demo.load, answering.change], lambda: render(fleet), None, footer, **INSTANT)
+    answering.change(lambda: render(fleet), None, footer, **INSTANT)
+    opening.then(lambda: [render(fleet)], [], [footer])
 
 
 def render(fleet: Fleet) -> str:

@@ -12,6 +12,7 @@ from falcon_runtime.models.catalog import STARTER
 from falcon_runtime.runtime import COMPILING, RESTARTING
 from falcon_runtime.status import Status
 
+from .link import Opening
 from .runs import INSTANT
 
 TITLE = "Falcon on ExecuTorch"
@@ -24,7 +25,7 @@ REFRESH_S, REFRESH_WHEN_READY_S = 1, 4
 RESTART_IS_NEWS_S = 60
 
 
-def build(demo: gr.Blocks, fleet: Fleet, recommended: str | None) -> gr.Textbox:
+def build(opening: Opening, fleet: Fleet, recommended: str | None) -> gr.Textbox:
     """Lays the header out and keeps its status true. Returns the name of the model that answers, as the page shows
     it: it changes with the model."""
     header = gr.HTML(render(fleet, recommended), elem_id="header", apply_default_css=False)
@@ -34,7 +35,9 @@ def build(demo: gr.Blocks, fleet: Fleet, recommended: str | None) -> gr.Textbox:
         calm = fleet.current.status.state == "ready" and not fleet.preparing
         return render(fleet, recommended), gr.Timer(REFRESH_WHEN_READY_S if calm else REFRESH_S), fleet.current.name
 
-    gr.on([demo.load, timer.tick], refresh, None, [header, timer, answering], **INSTANT)
+    shown = [header, timer, answering]
+    timer.tick(refresh, None, shown, **INSTANT)
+    opening.then(refresh, [], shown)
     return answering
 
 

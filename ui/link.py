@@ -4,8 +4,8 @@ A link's prompt and settings stand after its #, which browsers send to no server
 """
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import gradio as gr
@@ -18,8 +18,19 @@ from .runs import INSTANT
 TABS = ("generate", "chat", "instruct", "compare")
 
 
+class Part(NamedTuple):
+    """What one part of the page does when it is opened: `function(*inputs)` gives `outputs`."""
+
+    function: Callable[..., Sequence[Any]]
+    inputs: Sequence[Component]
+    outputs: Sequence[Component | gr.Tabs]
+
+
 class Opening:
-    """The moment in which a visitor opens the page: what stands after the link's #, and what the browser kept."""
+    """The moment in which a visitor opens the page: what stands after the link's #, and what the browser kept.
+
+    All parts of the page are filled by one request: each one would be a way to the server and back.
+    """
 
     def __init__(self, demo: gr.Blocks) -> None:
         # Beside the tabs: what is in a tab that was never opened takes no part in the page.
@@ -31,22 +42,29 @@ class Opening:
             js_on_load="falcon.conversations.attach(props, trigger, watch)",
         )
         self.opened = demo.load(None, None, [self.kept, self.conversation], js="() => falcon.opening()", **INSTANT)
+        self._parts: list[Part] = []
+
+    def then(
+        self,
+        function: Callable[..., Sequence[Any]],
+        inputs: Sequence[Component],
+        outputs: Sequence[Component | gr.Tabs],
+    ) -> None:
+        """Has `function(*inputs)` give `outputs` when the page is opened."""
+        self._parts.append(Part(function, inputs, outputs))
 
     def fill(self, tab: str, texts: Mapping[str, Component]) -> None:
         """Fills `texts` of a tab with what the link says, or else with what stood there when the page was left."""
 
-        def given(kept: dict[str, Any]) -> Any:
-            opened, values = read(kept["fragment"])
-            told = values if opened == tab else {}
-            drafts = {name: kept["drafts"].get(text.elem_id) for name, text in texts.items()}
-            filled = [told.get(name, drafts[name] or gr.skip()) for name in texts]
-            return filled if len(filled) > 1 else filled[0]  # One output gets a value, several a list of them.
+        def filled(kept: dict[str, Any]) -> list[Any]:
+            told = given(tab, texts, kept)
+            return [told.get(name, gr.skip()) for name in texts]
 
-        self.opened.then(given, self.kept, list(texts.values()), **INSTANT)
+        self.then(filled, [self.kept], list(texts.values()))
 
     def restore(self, tabs: gr.Tabs, sampling: Sampling) -> None:
         """Opens the link's tab, or the one that was open, and sets the sampling: as the browser kept it, then as the
-        link says."""
+        link says. Nothing can be added after that."""
 
         def restored(saved: Any, page: dict[str, Any]) -> list[Any]:
             tab, values = read(page["fragment"])
@@ -54,8 +72,23 @@ class Opening:
             kept = saved if isinstance(saved, dict) else {}
             return [gr.Tabs(selected=tab) if tab else gr.skip(), *sampling.reopened(kept, values)]
 
-        done = self.opened.then(restored, [sampling.saved, self.kept], [tabs, *sampling.opened], **INSTANT)
+        self.then(restored, [sampling.saved, self.kept], [tabs, *sampling.opened])
+        inputs = [component for part in self._parts for component in part.inputs]
+        outputs = [component for part in self._parts for component in part.outputs]
+        done = self.opened.then(self._open, inputs, outputs, **INSTANT)
         done.then(None, js="() => falcon.opened()", **INSTANT)
+
+    def _open(self, *inputs: Any) -> list[Any]:
+        values = iter(inputs)
+        return [value for part in self._parts for value in part.function(*(next(values) for _ in part.inputs))]
+
+
+def given(tab: str, texts: Mapping[str, Component], kept: dict[str, Any]) -> dict[str, str]:
+    """Those of `texts` of a tab that the link tells, or else what stood there when the page was left."""
+    opened, values = read(kept["fragment"])
+    drafts = {name: draft for name, text in texts.items() if (draft := kept["drafts"].get(text.elem_id))}
+    told = {name: values[name] for name in texts if name in values} if opened == tab else {}
+    return drafts | told
 
 
 def wire(button: gr.Button, notice: gr.HTML, tab: str, texts: Mapping[str, Component], sampling: Sampling) -> None:
