@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import threading
@@ -15,15 +14,13 @@ from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.models.choosing import Plan, hub_problem, plan
 from falcon_runtime.models.library import Choice, default_models_dir
+from falcon_runtime.server.settings import BadSetting
 from falcon_runtime.status import Status
-from falcon_runtime.system.child import kill_children
 from falcon_runtime.system.instruction_sets import chosen
-from settings import BadSetting, Settings, read_settings
+from falcon_runtime.system.leaving import leave_at_signals
+from settings import Settings, read_settings
 
 logger = logging.getLogger(__name__)
-
-SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-"""Those that end the program."""
 
 
 class CannotListen(FalconError):
@@ -35,8 +32,7 @@ def main() -> int:
     logging.basicConfig(format="%(message)s")
     uploads = tempfile.mkdtemp(prefix="falcon-uploads-")
     os.environ["GRADIO_TEMP_DIR"] = uploads
-    for number in SIGNALS:
-        signal.signal(number, lambda *_: leave(uploads))
+    leave_at_signals(lambda: clean(uploads))
     try:
         settings = read_settings(sys.argv[1:])
         chosen()  # An instruction set that is not there should be a sentence now, not when the engine starts.
@@ -52,29 +48,24 @@ def main() -> int:
         shutil.rmtree(uploads, ignore_errors=True)
 
 
-def leave(uploads: str) -> NoReturn:
-    """Ends the program, whatever it is at: loading, downloading, converting, answering.
-
-    Threads that wait for something are not asked; there is nothing to finish, for files are put in place by renames.
-    """
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # Impatience should not interrupt this.
-    kill_children()
+def clean(uploads: str) -> None:
+    """What is left to do when the program is told to end."""
     shutil.rmtree(uploads, ignore_errors=True)
     if tunneling := sys.modules.get("gradio.tunneling"):
         for tunnel in tunneling.CURRENT_TUNNELS:
             tunnel.kill()
-    os._exit(0)
 
 
 def serve(fleet: Fleet, models: Plan, settings: Settings) -> NoReturn:
     """Opens the page, then prepares the models, then serves until interrupted."""
     import ui  # Gradio's import takes seconds, for which no error in the settings should wait.
+    from falcon_runtime.server import Clients, create_app
 
     host, port = settings.host, settings.port
     demo = ui.build(fleet, settings, settings.offered, models.recommended.name if models.recommended else None)
     bypass_proxies("127.0.0.1", "localhost", host)
-    options = ui.launch_options(settings)
+    clients = Clients(settings)
+    options = ui.launch_options(settings, create_app(fleet, settings, clients), clients)
     try:
         demo.launch(server_name=host, server_port=port, share=settings.share, prevent_thread_lock=True, **options)
     except OSError as error:

@@ -4,10 +4,11 @@ Thin: it provisions and loads, renders the prompt, hands it to the engine and tu
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from .engine.client import Engine
 from .errors import FalconError, InvalidRequest, RuntimeClosed
@@ -199,13 +200,20 @@ class FalconRuntime:
             tokens = check_tokens(prompt, manifest.vocabulary, manifest.context)
         return self._start(tokens, self._over_defaults(params))
 
-    def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
+    def chat(
+        self,
+        messages: Sequence[Message],
+        params: SamplingParams | None = None,
+        whole: bool = False,
+        template_variables: Mapping[str, Any] | None = None,
+    ) -> Generation:
         """Answers the last of `messages`: `[{"role": "user", "content": "…"}, …]`. Where the last one is the
         assistant's, it is continued; the text that comes is what follows it.
 
         A conversation that no longer fits the context loses its oldest turns, never the system prompt or the last
-        question; `Stats.dropped_messages` tells it. What `params` leave open is as the model's `defaults` have it; the
-        system prompt is the first message, if any. Errors as `generate`.
+        question; `Stats.dropped_messages` tells it. With `whole`, that is PromptTooLong instead. `template_variables`
+        are for the model's chat template, beside the messages. What `params` leave open is as the model's `defaults`
+        have it; the system prompt is the first message, if any. Errors as `generate`.
         """
         manifest, encoder = self._ready()
         assert self._transcripts
@@ -216,9 +224,10 @@ class FalconRuntime:
             encoder,
             messages,
             manifest.context,
-            params.max_new_tokens,
+            None if whole else params.max_new_tokens,
             transcripts,
             self._limits.prompt_characters,
+            template_variables or {},
         )
         record = self._transcripts.begin(prompt.text, prompt.tokens)
         return self._start(prompt.tokens, params, prompt.dropped_messages, record)

@@ -10,13 +10,15 @@ os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"
 import gradio as gr
 from fastapi.exceptions import RequestValidationError
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.models.choosing import Offer
+from falcon_runtime.server import Clients
 
 from . import api, chat, compare, footer, generate, header, instruct, link, models, theme
 from .controls import Sampling
-from .door import Door, refuse_form
+from .door import Beside, Door, refuse_form
 from .link import Opening
 from .visitors import Allowed, Visitors
 
@@ -63,13 +65,17 @@ def build(fleet: Fleet, limits: Limits, offer: Offer = "all", recommended: str |
     return demo
 
 
-def launch_options(limits: Limits) -> dict[str, Any]:
-    """The arguments of `launch()` that belong to the page's looks and behaviour."""
+def launch_options(limits: Limits, api: ASGIApp, clients: Clients) -> dict[str, Any]:
+    """The arguments of `launch()` that belong to the page's looks and behaviour, and to the HTTP API beside it."""
     scripts = [path.read_text() for path in sorted(HERE.glob("script/*.js"))]
     most = limits.upload_megabytes * 1_000_000
     return {
         "app_kwargs": {
-            "middleware": [Middleware(Door, scripts=scripts, most=most), Middleware(Visitors, allowed=limits)],
+            "middleware": [
+                Middleware(Beside, api=api),
+                Middleware(Door, scripts=scripts, most=most),
+                Middleware(Visitors, allowed=limits, clients=clients),
+            ],
             "exception_handlers": {RequestValidationError: refuse_form},
         },
         "theme": theme.build(),

@@ -46,6 +46,21 @@ HEADERS = {
 SCRIPT = re.compile(rb"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
 
 
+BESIDE = re.compile(r"/v1/.*|/health(/.*)?|/metrics|/docs|/openapi\.json")
+"""What the HTTP API answers."""
+
+
+class Beside:
+    """Middleware (ASGI) that leads to the HTTP API what is its."""
+
+    def __init__(self, app: ASGIApp, api: ASGIApp) -> None:
+        self._app, self._api = app, api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        its = scope["type"] == "http" and BESIDE.fullmatch(scope["path"])
+        await (self._api if its else self._app)(scope, receive, send)
+
+
 class TooMuch(Exception):
     """More is being sent than may be."""
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import json
-import time
-from collections import defaultdict, deque
 from contextlib import suppress
 from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from falcon_runtime.server import clients
+from falcon_runtime.server.clients import Clients, TooManyRequests
 
 from .door import API, refuse
 from .sessions import Sessions
@@ -19,15 +20,11 @@ STREAMS_PER_REQUEST = 4
 ENDPOINTS = "The endpoints are /generate, /chat and /instruct."
 
 
-class Allowed(Protocol):
+class Allowed(clients.Allowed, Protocol):
     """What one client may take."""
 
-    requests_at_once: int
-    requests_per_minute: int
-    unread_seconds: int
-
     @property
-    def trusted_proxies(self) -> int: ...
+    def unread_seconds(self) -> int: ...
 
 
 class Refused(Exception):
@@ -38,48 +35,11 @@ class Refused(Exception):
         self.response = refuse(sentence, status, **headers)
 
 
-class Client:
-    """What one address has asked for."""
-
-    def __init__(self) -> None:
-        self.running: set[str] = set()
-        """Its events that run or wait."""
-        self.minute: deque[float] = deque()
-        """When it asked, in the last minute."""
-        self.streams = 0
-
-    def admit(self, allowed: Allowed) -> None:
-        """Counts one more request. Errors: Refused."""
-        now = time.monotonic()
-        while self.minute and now - self.minute[0] > 60:
-            self.minute.popleft()
-        if len(self.running) >= allowed.requests_at_once:
-            raise Refused(
-                f"You have {len(self.running)} requests that run or wait, and may have {allowed.requests_at_once}. "
-                "Read their answers, or stop some, and ask again.",
-                429,
-                **{"Retry-After": "5"},
-            )
-        if len(self.minute) >= allowed.requests_per_minute:
-            wait = 60 - (now - self.minute[0])
-            raise Refused(
-                f"You have asked {len(self.minute)} times in a minute, which is the most. Ask again in {wait:.0f} s.",
-                429,
-                **{"Retry-After": f"{wait:.0f}"},
-            )
-        self.minute.append(now)
-
-    @property
-    def idle(self) -> bool:
-        return not (self.running or self.streams or (self.minute and time.monotonic() - self.minute[-1] < 60))
-
-
 class Visitors:
     """Middleware (ASGI) between the door and Gradio."""
 
-    def __init__(self, app: ASGIApp, allowed: Allowed) -> None:
-        self._app, self._allowed = app, allowed
-        self._clients: defaultdict[str, Client] = defaultdict(Client)
+    def __init__(self, app: ASGIApp, allowed: Allowed, clients: Clients) -> None:
+        self._app, self._allowed, self._clients = app, allowed, clients
         self._sessions: Sessions
         self._sweeping: asyncio.Task[None]
 
@@ -112,10 +72,8 @@ class Visitors:
         while True:
             await asyncio.sleep(SWEEP_S)
             await self._sessions.sweep(self._allowed.unread_seconds)
-            for address, client in list(self._clients.items()):
-                client.running = {event for event in client.running if self._sessions.is_running(event)}
-                if client.idle:
-                    del self._clients[address]
+            for client in self._clients.all():
+                client.events = {event for event in client.events if self._sessions.is_running(event)}
 
     async def _ask(self, path: list[str], scope: Scope, receive: Receive, send: Send) -> None:
         """Lets a call through that can be one, and within what its client may ask for."""
@@ -140,15 +98,18 @@ class Visitors:
             answer += message.get("body", b"")
             await send(message)
 
-        client = self._clients[self._address(scope)]
+        client = self._clients.of(scope)
         if not queued:
             return await self._app(scope, receive, send)
-        client.running = {event for event in client.running if self._sessions.is_running(event)}
-        client.admit(self._allowed)
+        client.events = {event for event in client.events if self._sessions.is_running(event)}
+        try:
+            client.admit(self._allowed)
+        except TooManyRequests as error:
+            raise Refused(str(error), 429, **{"Retry-After": str(error.retry_s)}) from None
         await self._app(scope, receive, noted)
         with suppress(ValueError, KeyError, TypeError):
             event = json.loads(answer)["event_id"]
-            client.running.add(event)
+            client.events.add(event)
             self._sessions.asked(event)
 
     async def _read(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -157,7 +118,7 @@ class Visitors:
 
     async def _stream(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets something be read that takes its time, unless the client has too much of that, or does not read."""
-        client = self._clients[self._address(scope)]
+        client = self._clients.of(scope)
         if client.streams >= STREAMS_PER_REQUEST * self._allowed.requests_at_once:
             raise Refused("You have too many connections open. Close some.", 429)
 
@@ -171,16 +132,6 @@ class Visitors:
             pass  # Whoever it is has the connection open and does not read. The next sweep ends the answer.
         finally:
             client.streams -= 1
-
-    def _address(self, scope: Scope) -> str:
-        """Whose request it is: of the addresses that proxies have added, the one that the first trusted one saw. What
-        stands before it, a client may have written itself."""
-        hops = self._allowed.trusted_proxies
-        added = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-        addresses = b",".join(added).decode("latin-1").split(",")
-        if hops and added:
-            return addresses[-min(hops, len(addresses))].strip()
-        return str((scope.get("client") or ("",))[0])
 
 
 def _values(body: bytes) -> dict[str, Any]:

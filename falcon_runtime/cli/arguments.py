@@ -9,6 +9,7 @@ from .. import __doc__ as DESCRIPTION
 from ..models.architecture import SLOTS
 from ..models.manifest import Backend, RecipeName
 from ..sampling import SamplingParams
+from ..server.settings import ServerSettings
 
 Command = Callable[..., argparse.ArgumentParser]
 """Adds a command: its name, its description, and parsers whose flags it has too."""
@@ -35,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, help=description, description=description, parents=[*parents, notes])
 
     _add_answering(command)
+    _add_serving(command)
     _add_models(command)
     _add_measuring(command)
     return parser
@@ -47,6 +49,18 @@ def _add_answering(command: Command) -> None:
     added.add_argument("--json", action="store_true", help="print one JSON object at the end")
     added = command("chat", "Talk with the model; in a pipe, each line is a message.", model, sampling)
     added.add_argument("--system", help="the system prompt; empty: none (default: the model's)")
+
+
+def _add_serving(command: Command) -> None:
+    added = command("serve", "Answer programs over HTTP, in the form of OpenAI's API.")
+    for name, field in ServerSettings.model_fields.items():
+        flag, default = f"--{name.replace('_', '-')}", field.default
+        known = f" (default: {default})" if default is not None else ""
+        description = f"{field.description}; variable FALCON_{name.upper()}{known}".replace("%", "%%")
+        if isinstance(default, bool):
+            added.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=description)
+        else:
+            added.add_argument(flag, help=description)
 
 
 def _add_models(command: Command) -> None:

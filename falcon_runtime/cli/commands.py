@@ -59,6 +59,13 @@ def chat(options: argparse.Namespace) -> None:
                 print_error(error)
 
 
+def serve(options: argparse.Namespace) -> None:
+    from ..server.serving import serve as run  # Only here: the server's imports take a second.
+    from ..server.settings import read
+
+    run(read(vars(options)), StatusLine(), note)
+
+
 def models(options: argparse.Namespace) -> None:
     folder = default_models_dir()
     converted = converted_models(folder)

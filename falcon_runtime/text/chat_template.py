@@ -1,9 +1,11 @@
 """Conversations through a model's own chat template. Nothing else in the code knows a template."""
 
+import json
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
+from typing import Any
 
 from ..errors import InvalidRequest
 from .encoder import CLOSE, OPEN, Encoder
@@ -16,18 +18,23 @@ PLACEHOLDER_MARK = f"{OPEN}{secrets.randbits(64)}:"
 _PLACEHOLDER = re.compile(f"{re.escape(PLACEHOLDER_MARK)}(\\d+){CLOSE}")
 
 
-def render(encoder: Encoder, turns: Turns) -> str:
-    """A conversation up to where the assistant goes on, with the template's control tokens sealed.
+def render(encoder: Encoder, turns: Turns, variables: Mapping[str, Any]) -> str:
+    """A conversation up to where the assistant goes on, with the template's control tokens sealed. The template gets
+    `variables` beside it.
 
     Where the last turn is the assistant's, that is its beginning. A template that takes the conversation gets it as it
     is. One that wants the roles to alternate gets neighbours of the same role as one; one that has no system role, be
     it that it refuses it or that it leaves its text out, gets that text before the first question. Errors:
     InvalidRequest with the template's own words if it refuses all of that.
     """
+    if encoder.spells_control(json.dumps(variables, ensure_ascii=False)):
+        raise InvalidRequest(
+            "A variable for the chat template spells a control token. Only the template may write those."
+        )
     forms: list[Callable[[Turns], Turns]] = [list, _merged, lambda turns: _merged(_without_system(turns))]
     for form in forms:
         try:
-            text, complete = _fill(encoder, form(turns))
+            text, complete = _fill(encoder, form(turns), variables)
         except Refused as error:  # Templates do so on purpose.
             refusal = error
             continue
@@ -36,7 +43,7 @@ def render(encoder: Encoder, turns: Turns) -> str:
     raise InvalidRequest(f"The model's chat template refuses this conversation: {refusal!s:.300}.") from refusal
 
 
-def _fill(encoder: Encoder, turns: Turns) -> tuple[str, bool]:
+def _fill(encoder: Encoder, turns: Turns, variables: Mapping[str, Any]) -> tuple[str, bool]:
     """The conversation in the template, and whether all system texts are in it.
 
     Templates may trim and split what they are given, so they get the very contents; but one that spells a control token
@@ -55,7 +62,7 @@ def _fill(encoder: Encoder, turns: Turns) -> tuple[str, bool]:
             for i, ((before, core, after), hide) in enumerate(zip(parts, hidden, strict=True))
         ]
         renamed = [{**turn, "content": content} for turn, content in zip(given, contents, strict=True)]
-        return fill(encoder.chat_template, renamed, encoder.tokenizer.special_tokens_map)
+        return fill(encoder.chat_template, renamed, {**variables, **encoder.tokenizer.special_tokens_map})
 
     outline = through_template(core != "" for _, core, _ in parts)
     text = through_template(encoder.spells_control(turn["content"]) for turn in given)

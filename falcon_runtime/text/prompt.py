@@ -15,6 +15,7 @@ Message = Mapping[str, Any]
 """`{"role": "system" | "user" | "assistant", "content": text}`; the content may also be a list of text parts, as in
 OpenAI's API: `[{"type": "text", "text": text}]`."""
 
+NO_VARIABLES: Mapping[str, Any] = {}
 ROLES = ("system", "user", "assistant")
 MAX_CHARACTERS = 1_000_000
 """More than any context holds; tokenizing it would only keep a processor busy."""
@@ -62,23 +63,26 @@ def encode_chat(
     encoder: Encoder,
     messages: Sequence[Message],
     context: int,
-    max_new_tokens: int,
+    max_new_tokens: int | None,
     transcripts: Transcripts | None = None,
     max_characters: int | None = None,
+    variables: Mapping[str, Any] = NO_VARIABLES,
 ) -> ChatPrompt:
     """A conversation as a prompt for the answer to its last message or, where that is the assistant's, for the rest of
     it.
 
     The prompt leaves room for an answer of `max_new_tokens`, at most a quarter of `context` tokens: where it would not,
-    the oldest turns are left out. `transcripts` say how the model spelled earlier answers; without them, all is
-    tokenized afresh. Errors: InvalidRequest; PromptTooLong where what is never left out exceeds the context.
+    the oldest turns are left out; with None, nothing is. `transcripts` say how the model spelled earlier answers;
+    without them, all is tokenized afresh. `variables` are for the template, beside the messages. Errors:
+    InvalidRequest; PromptTooLong where what is never left out exceeds the context.
     """
     if not encoder.chat_template:
         raise InvalidRequest("This model has no chat template: it can only continue text. Use generate.")
     turns = [{"role": _role(message), "content": whole(_content(message))} for message in messages]
     _check_answerable(turns)
     _check_size([turn["content"] for turn in turns], max_characters)
-    kept, text, tokens = _fit(encoder, turns, context, min(max_new_tokens, context // 4))
+    room = None if max_new_tokens is None else min(max_new_tokens, context // 4)
+    kept, text, tokens = _fit(encoder, turns, context, room, variables)
     _check_length(tokens, context)
     # What to leave out depends on the conversation alone, so it was decided on fresh tokens.
     spelled = transcripts.encode(text) if transcripts else tokens
@@ -116,12 +120,17 @@ def _check_answerable(turns: Turns) -> None:
         )
 
 
-def _fit(encoder: Encoder, turns: Turns, context: int, room: int) -> tuple[Turns, str, list[int]]:
-    """The turns that are kept so that `room` tokens are left in the context, rendered, and their fresh tokens.
+def _fit(
+    encoder: Encoder, turns: Turns, context: int, room: int | None, variables: Mapping[str, Any]
+) -> tuple[Turns, str, list[int]]:
+    """The turns that are kept so that `room` tokens (None: whatever) are left in the context, rendered, and their fresh
+    tokens.
 
     System messages, the last user message and what follows it are always kept, so that it may still be too long.
     """
-    text, tokens = _encode(encoder, turns)
+    text, tokens = _encode(encoder, turns, variables)
+    if room is None:
+        return turns, text, tokens
     excess = len(tokens) + room - context
     # Where the rest may begin: at a user message.
     cuts = [i for i, turn in enumerate(turns) if turn["role"] == "user" and i > 0]
@@ -129,7 +138,7 @@ def _fit(encoder: Encoder, turns: Turns, context: int, room: int) -> tuple[Turns
         return turns, text, tokens
 
     def dropped(cut: int) -> int:
-        return len(tokens) - len(_encode(encoder, _from(turns, cut))[1])
+        return len(tokens) - len(_encode(encoder, _from(turns, cut), variables)[1])
 
     # Were just the excess dropped, each turn would drop another one and everything after it be read again. In steps
     # of a quarter of the context, the prompt begins the same until the conversation has grown by that much.
@@ -138,16 +147,16 @@ def _fit(encoder: Encoder, turns: Turns, context: int, room: int) -> tuple[Turns
         if (i := bisect_left(cuts, wanted, key=dropped)) < len(cuts):
             break
     kept = _from(turns, cuts[min(i, len(cuts) - 1)])
-    return kept, *_encode(encoder, kept)
+    return kept, *_encode(encoder, kept, variables)
 
 
 def _from(turns: Turns, cut: int) -> Turns:
     return [turn for turn in turns[:cut] if turn["role"] == "system"] + turns[cut:]
 
 
-def _encode(encoder: Encoder, turns: Turns) -> tuple[str, list[int]]:
+def _encode(encoder: Encoder, turns: Turns, variables: Mapping[str, Any]) -> tuple[str, list[int]]:
     """A conversation as the template renders it up to where the assistant goes on, and its fresh tokens."""
-    text = render(encoder, turns)
+    text = render(encoder, turns, variables)
     return text, encoder(text)
 
 

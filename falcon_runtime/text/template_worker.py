@@ -60,7 +60,7 @@ def reply(request: bytes) -> Reply:
     """The text, or the template's own words why there is none."""
     template, variables = json.loads(request)
     try:
-        text = compiled(template).render(tools=None, documents=None, **variables)
+        text = compiled(template).render({"tools": None, "documents": None} | variables)
     except MemoryError:
         return {"refusal": "it takes too much memory"}
     except Exception as error:  # Templates raise all that Python does.

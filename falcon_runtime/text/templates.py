@@ -92,9 +92,10 @@ def start() -> None:
     _renderer.start()
 
 
-def fill(template: str, messages: Sequence[Mapping[str, str]], special_tokens: Mapping[str, Any]) -> str:
+def fill(template: str, messages: Sequence[Mapping[str, str]], variables: Mapping[str, Any]) -> str:
     """The messages in a template, up to where the assistant goes on, as transformers' `apply_chat_template` has it.
+    `variables` are what else it reads, special tokens among them.
 
     Errors: Refused; InvalidRequest where it does not come to an end.
     """
-    return _renderer.fill(template, {**special_tokens, "messages": messages, "add_generation_prompt": True})
+    return _renderer.fill(template, {**variables, "messages": messages, "add_generation_prompt": True})

@@ -1,0 +1,279 @@
+"""What programs send: the fields of OpenAI's API that are honoured, and how they are meant here.
+
+Null stands for the default, like leaving a field out. A field that would change the answer and is not supported is
+refused by its name; others (`user`, `store`, `metadata`, and what nobody knows) are taken and change nothing.
+Source: OpenAI's API reference; `top_k`, `min_p` and `repetition_penalty` as in vLLM's server.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..errors import InvalidRequest
+from ..sampling import SamplingParams
+from ..text.prompt import Message
+from .failures import Unsupported
+
+MOST_CHOICES = 16
+SEEDS = 2**63
+
+REFUSED = {
+    "audio": "the model writes text only",
+    "prediction": "predicted outputs are not supported; what repeats the prompt is drafted without being told",
+    "functions": "use `tools`",
+    "function_call": "use `tool_choice`",
+    "web_search_options": "the model cannot search the web",
+    "logits_processors": "programs cannot be sent",
+    "guided_json": "use `response_format`",
+    "guided_regex": "use `regex`",
+    "guided_grammar": "use `grammar`",
+    "guided_choice": "use `choice`",
+    "tools": "tools are not supported",
+    "tool_choice": "tools are not supported",
+    "regex": "output cannot be constrained by a regular expression",
+    "grammar": "output cannot be constrained by a grammar",
+    "choice": "output cannot be constrained to choices",
+    "suffix": "the model continues texts, and fills no gaps",
+    "best_of": "ask for `n` answers, and choose",
+    "previous_response_id": "answers are not kept: send the conversation with each request",
+    "conversation": "answers are not kept: send the conversation with each request",
+}
+"""Fields that would change the answer, and why they do not. Null and an empty list ask for nothing."""
+HARMLESS: dict[str, tuple[Any, ...]] = {
+    "best_of": (1,),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "suffix": ("",),
+}
+"""Values of these fields that ask for what happens anyway."""
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool | None = None
+
+
+class Body(BaseModel):
+    """What the ways to ask have in common."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str | None = Field(None, description="Name of a model, as `/v1/models` lists them; null: the current one.")
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = Field(None, description="-1 and 0: all tokens.")
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    logit_bias: dict[str, float] | None = None
+    stop_on_repetition: bool | None = Field(
+        None, description="End an answer that repeats the same words again and again; null: the model's default."
+    )
+    stream: bool | None = None
+
+    def check_supported(self) -> None:
+        """Errors: Unsupported for a field that would change the answer."""
+        for name, value in (self.model_extra or {}).items():
+            if name in REFUSED and value not in (None, [], {}, False, *HARMLESS.get(name, ())):
+                raise Unsupported(name, f"{REFUSED[name]}.")
+
+    def sampling(self, **more: Any) -> SamplingParams:
+        """The parameters for the engine. Errors: InvalidRequest, Unsupported."""
+        self.check_supported()
+        top_k = 0 if self.top_k == -1 else self.top_k
+        return SamplingParams(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=top_k,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            seed=None if self.seed is None else self.seed % SEEDS,
+            stop=self.stop,
+            logit_bias=None if self.logit_bias is None else _bias(self.logit_bias),
+            stop_on_repetition=self.stop_on_repetition,
+            **more,
+        )
+
+
+class StreamedBody(Body):
+    n: int | None = Field(None, ge=1, le=MOST_CHOICES, description="How many answers.")
+    stream_options: StreamOptions | None = None
+
+    @property
+    def choices(self) -> int:
+        return self.n or 1
+
+    @property
+    def counts_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+class ResponseFormat(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+
+
+class ChatBody(StreamedBody):
+    """`POST /v1/chat/completions`"""
+
+    messages: list[dict[str, Any]] = Field(min_length=1)
+    max_completion_tokens: int | None = None
+    max_tokens: int | None = Field(None, description="The older name of `max_completion_tokens`.")
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, description="So many alternatives for each token, 0 to 20.")
+    response_format: ResponseFormat | None = None
+    modalities: list[str] | None = None
+    chat_template_kwargs: dict[str, Any] | None = Field(None, description="More variables for the chat template.")
+
+    def params(self, room: int) -> SamplingParams:
+        """An answer may have `room` tokens where the client names no number. Errors: InvalidRequest, Unsupported."""
+        if self.top_logprobs is not None and not self.logprobs:
+            raise InvalidRequest("top_logprobs: alternatives come with `logprobs: true` only.")
+        if self.modalities and self.modalities != ["text"]:
+            raise Unsupported("modalities", "the model writes text only.")
+        if self.response_format and self.response_format.type != "text":
+            raise Unsupported("response_format", f"answers of type {self.response_format.type!r} are not supported.")
+        named = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+        return self.sampling(
+            max_new_tokens=most_tokens(named, getattr(self, named), room),
+            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+        )
+
+
+class CompletionBody(StreamedBody):
+    """`POST /v1/completions`"""
+
+    prompt: str | list[str] | list[int] | list[list[int]] = Field(description="Text or tokens, or a list of either.")
+    max_tokens: int | None = Field(None, ge=0, description="The most tokens to generate; null: 16.")
+    echo: bool | None = Field(None, description="Give the prompt back before what follows it.")
+    logprobs: int | None = Field(None, description="So many alternatives for each token, 0 to 20.")
+
+    @property
+    def writes(self) -> bool:
+        """Whether anything should follow the prompt."""
+        return self.max_tokens != 0
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """Each prompt that there is. Errors: InvalidRequest where there is none."""
+        prompt: Any = self.prompt
+        prompts = [prompt] if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)) else list(prompt)
+        if not prompts:
+            raise InvalidRequest("prompt: there is none. Give a text, or tokens.")
+        return prompts
+
+    def params(self, room: int) -> SamplingParams:
+        """Errors: InvalidRequest, Unsupported."""
+        tokens = 16 if self.max_tokens is None else self.max_tokens
+        return self.sampling(
+            max_new_tokens=max(tokens, 1),  # An answer has a token at least; one that nobody wants is left out.
+            logprobs=self.logprobs,
+            prompt_logprobs=self.logprobs if self.echo else None,
+        )
+
+
+class ResponseBody(Body):
+    """`POST /v1/responses`"""
+
+    input: str | list[dict[str, Any]] = Field(description="A message, or a conversation of messages.")
+    instructions: str | None = Field(None, description="The system prompt.")
+    max_output_tokens: int | None = None
+    text: dict[str, Any] | None = None
+    metadata: dict[str, str] | None = None
+
+    def params(self, room: int) -> SamplingParams:
+        """An answer may have `room` tokens where the client names no number. Errors: InvalidRequest, Unsupported."""
+        kind = ((self.text or {}).get("format") or {}).get("type", "text")
+        if kind != "text":
+            raise Unsupported("text.format", f"answers of type {kind!r:.100} are not supported.")
+        return self.sampling(max_new_tokens=most_tokens("max_output_tokens", self.max_output_tokens, room))
+
+    def messages(self) -> list[Message]:
+        """Errors: InvalidRequest, Unsupported."""
+        given = [{"role": "user", "content": self.input}] if isinstance(self.input, str) else self.input
+        for number, item in enumerate(given):
+            if item.get("type", "message") != "message":
+                raise Unsupported(f"input.{number}", f"items of type {item['type']!r:.100} are not supported.")
+        system = [{"role": "system", "content": self.instructions}] if self.instructions else []
+        return messages_of([*system, *given])
+
+
+def varied(params: SamplingParams, number: int) -> SamplingParams:
+    """The parameters of one of several choices: where there is a seed, each has its own."""
+    if params.seed is None:
+        return params
+    return SamplingParams(**params.model_dump(exclude_unset=True) | {"seed": (params.seed + number) % SEEDS})
+
+
+def most_tokens(field: str, most: int | None, room: int) -> int:
+    """How many tokens an answer may have. Errors: InvalidRequest."""
+    if most is None:
+        return room
+    if most < 1:
+        raise InvalidRequest(f"{field}: an answer has at least one token, not {most}.")
+    return most
+
+
+def messages_of(messages: list[dict[str, Any]]) -> list[Message]:
+    """The messages in the form of the library. Errors: InvalidRequest, Unsupported."""
+    return [_message(number, message) for number, message in enumerate(messages)]
+
+
+def with_system(messages: list[Message], default: str) -> list[Message]:
+    """The messages, with the model's `default` system prompt where they have none; an empty one is for none at all."""
+    if default and not any(message["role"] == "system" for message in messages):
+        return [{"role": "system", "content": default}, *messages]
+    return [message for message in messages if message["role"] != "system" or message["content"].strip()]
+
+
+def _message(number: int, message: Mapping[str, Any]) -> Message:
+    role, place = message.get("role"), f"messages.{number}"
+    if role == "developer":
+        role = "system"
+    if role not in ("system", "user", "assistant"):
+        raise InvalidRequest(f"{place}.role: it must be system, developer, user or assistant, not {role!r:.100}.")
+    if message.get("tool_calls"):
+        raise Unsupported(f"{place}.tool_calls", "tools are not supported.")
+    return {"role": role, "content": text_of(f"{place}.content", message.get("content"))}
+
+
+def text_of(place: str, content: Any) -> str:
+    """The text of a content: a string, or parts of type `text`. Errors: InvalidRequest, Unsupported."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise InvalidRequest(f"{place}: it must be text or a list of parts, not {content!r:.100}.")
+    texts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind not in TEXTS:
+            raise Unsupported(place, f"the model reads text only, no part of type {kind!r:.100}.")
+        text = part.get("refusal" if kind == "refusal" else "text")
+        if not isinstance(text, str):
+            raise InvalidRequest(f"{place}: a part of type {kind!r} must have a text.")
+        texts.append(text)
+    return "".join(texts)
+
+
+TEXTS: tuple[Literal["text", "input_text", "output_text", "refusal"], ...] = (
+    "text",
+    "input_text",
+    "output_text",
+    "refusal",
+)
+"""Types of parts that are text."""
+
+
+def _bias(bias: Mapping[str, float]) -> dict[int, float]:
+    try:
+        return {int(token): value for token, value in bias.items()}
+    except ValueError:
+        raise InvalidRequest('logit_bias: its keys must be token ids, as in {"42": -100}.') from None

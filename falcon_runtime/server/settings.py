@@ -1,0 +1,113 @@
+"""What the owner of a server can set: flags, and variables `FALCON_…`."""
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    CliImplicitFlag,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from ..errors import FalconError
+from ..limits import Count, RequestLimits
+from ..models.manifest import Backend
+
+ELSEWHERE = {"host": "GRADIO_SERVER_NAME", "port": "GRADIO_SERVER_PORT", "offline": "HF_HUB_OFFLINE"}
+"""Settings that others have variables for."""
+
+
+class BadSetting(FalconError):
+    """A flag or a variable has a value that it cannot have."""
+
+
+def described(name: str) -> str:
+    """What a limit of a request is, which has another default here."""
+    return RequestLimits.model_fields[name].description or ""
+
+
+class ServerSettings(BaseSettings, RequestLimits):
+    """Answers programs over HTTP, in the form of OpenAI's API. Every flag has a variable, such as FALCON_MODEL for
+    --model; flags win over variables."""
+
+    model_config = SettingsConfigDict(env_prefix="FALCON_", env_ignore_empty=True, frozen=True, extra="ignore")
+
+    model: str | None = Field(None, description="catalogue name, or folder of a converted model")
+    draft: str = Field(
+        "auto",
+        description="converted model that drafts tokens for the others, which verify them: name, folder, `none`, or "
+        "`auto`, which is falcon3-1b-instruct for the larger Falcon3 if it fits in memory",
+    )
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(8001, description="port to listen on")
+    backend: Backend = Field("xnnpack", description="ExecuTorch backend that the model was lowered for")
+    api_key: SecretStr | None = Field(
+        None, description="key that programs must send to `/v1`; without, everybody is answered"
+    )
+    wait_for_model: CliImplicitFlag[bool] = Field(
+        True, description="requests wait while the model is being loaded; else they get 503 and when to come back"
+    )
+
+    prompt_characters: Count | None = Field(500_000, description=described("prompt_characters"))
+    answer_seconds: Count | None = Field(900, description=described("answer_seconds"))
+    queue_length: Count = Field(64, description="requests that wait; more are refused")
+    requests_at_once: Count = Field(16, description="requests of one client that run or wait at a time")
+    requests_per_minute: Count = Field(120, description="requests of one client in any minute")
+    upload_megabytes: Count = Field(16, description="megabytes that one request or one file may have")
+    unread_seconds: Count = Field(15, description="seconds for which an answer goes on that nobody reads")
+    proxies: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="proxies in front of the server, each of which adds an address to X-Forwarded-For; without, 1 on a "
+        "Space, else none",
+    )
+
+    @property
+    def on_space(self) -> bool:
+        return "SPACE_ID" in os.environ
+
+    @property
+    def trusted_proxies(self) -> int:
+        return int(self.on_space) if self.proxies is None else self.proxies
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        values = {
+            name: value
+            for name, variable in ELSEWHERE.items()
+            if name in settings_cls.model_fields and (value := os.environ.get(variable))
+        }
+        return init_settings, env_settings, InitSettingsSource(settings_cls, values)
+
+
+def read(flags: Mapping[str, Any]) -> ServerSettings:
+    """The settings of flags, None for those that were not given, and of variables. Errors: BadSetting."""
+    given = {name: value for name in ServerSettings.model_fields if (value := flags.get(name)) is not None}
+    try:
+        return ServerSettings(**given)
+    except ValidationError as error:
+        raise bad_setting(error) from None
+
+
+def bad_setting(error: ValidationError) -> BadSetting:
+    """The same as a sentence for each setting that cannot be."""
+    return BadSetting("\n".join(map(_sentence, error.errors())))
+
+
+def _sentence(error: ErrorDetails) -> str:
+    name = str(error["loc"][0]).replace("-", "_")
+    flag, variable = f"--{name.replace('_', '-')}", ELSEWHERE.get(name)
+    variables = " or ".join(filter(None, [f"FALCON_{name.upper()}", variable]))
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"{flag} (or the variable {variables}): {message}, not {error['input']!r}."
