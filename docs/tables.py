@@ -16,6 +16,7 @@ from falcon_runtime.cli import arguments  # noqa: E402
 from falcon_runtime.limits import RequestLimits  # noqa: E402
 from falcon_runtime.models.catalog import CATALOG, STARTER  # noqa: E402
 from falcon_runtime.models.sources import Wheel  # noqa: E402
+from falcon_runtime.server.requests import REFUSED, Body, ChatBody, CompletionBody, ResponseBody  # noqa: E402
 from settings import Settings  # noqa: E402
 
 README = ROOT / "README.md"
@@ -75,6 +76,23 @@ def default(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)
 
 
+def api() -> str:
+    bodies: dict[str, type[Body]] = {"chat": ChatBody, "completions": CompletionBody, "responses": ResponseBody}
+    told: dict[tuple[str, str], list[str]] = {}
+    for title, body in bodies.items():
+        for name, field in body.model_fields.items():
+            told.setdefault((name, field.description or described(name)), []).append(title)
+    rows = [(f"`{name}`", ", ".join(titles), words) for (name, words), titles in told.items()]
+    refused = ", ".join(f"`{name}`" for name in REFUSED)
+    return f"{table(['field', 'of', 'what it does'], rows)}\n\nRefused by name, unless they ask for nothing: {refused}."
+
+
+def described(name: str) -> str:
+    """What a field of the API is that goes to the engine as it is."""
+    field = SamplingParams.model_fields.get(name)
+    return (field.description or "") if field else ""
+
+
 def sampling() -> str:
     rows = [
         (f"`{name}`", field.description or "", "" if field.default in (None, (), {}) else f"{field.get_default()}")
@@ -93,6 +111,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "commands": commands,
     "flags of the app": app_flags,
     "sampling": sampling,
+    "api": api,
 }
 
 

@@ -69,3 +69,5 @@ class Chunk:
     stats: Stats
     logprobs: tuple[TokenLogprobs, ...] = ()
     """Of each new token, where the parameters ask for them."""
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+    """Of each token of the prompt but the first, where the parameters ask for them: once, when it has been read."""

@@ -76,6 +76,7 @@ class Generation:
             finish,
             stats,
             tuple(piece.logprobs for piece in pieces if piece.logprobs),
+            step.scores,
         )
 
     def _is_out_of_time(self, step: Step) -> bool:

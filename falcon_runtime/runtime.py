@@ -265,7 +265,7 @@ class FalconRuntime:
         if not 2 <= len(tokens) <= manifest.context:
             raise InvalidRequest(f"Scoring takes 2 to {manifest.context:,} tokens, not {len(tokens):,}.")
         steps = list(self._engine.submit(tokens, None))
-        return list(steps[-1].scores)
+        return [token.logprob for token in steps[-1].scores]
 
     def close(self) -> None:
         """Ends the engine; running generations end with an error. Nothing can be started afterwards."""

@@ -18,7 +18,7 @@ from falcon_runtime.models.sources import Wheel
 from .kept import CONVERTER, KEPT, SMALL_MODELS, cache_of, ensured, made_once
 from .served_app import ServedApp, serve
 
-FOLDERS = ("browser", "tests", "convert", "cli", "engine", "text", "models", "ui", "system")
+FOLDERS = ("browser", "tests", "server", "convert", "cli", "engine", "text", "models", "ui", "system")
 """Those whose files take longest come first, so that no process is left with a long file when the other is done."""
 
 

@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "generation": {"text", "engine"},
     "runtime": {"system", "models", "text", "engine", "generation"},
     "fleet": {"system", "models", "runtime"},
-    "cli": {"system", "models", "text", "engine", "convert", "runtime", "generation"},
+    "server": {"system", "models", "text", "runtime", "generation", "fleet"},
+    "cli": {"system", "models", "text", "engine", "convert", "runtime", "generation", "server"},
     "__init__": {"runtime", "generation"},
     "__main__": {"cli"},
 }

@@ -190,10 +190,12 @@ def _runtime(options: argparse.Namespace) -> FalconRuntime:
 def _collect(generation: Generation, params: SamplingParams) -> dict[str, Any]:
     chunks: list[Chunk] = list(generation)
     logprobs = [dataclasses.asdict(token) for chunk in chunks for token in chunk.logprobs]
+    of_prompt = [dataclasses.asdict(token) for chunk in chunks for token in chunk.prompt_logprobs]
     return {
         "text": "".join(chunk.text for chunk in chunks),
         "token_ids": [token for chunk in chunks for token in chunk.token_ids],
         "finish_reason": chunks[-1].finish_reason,
         **({"logprobs": logprobs} if params.logprobs is not None else {}),
+        **({"prompt_logprobs": of_prompt} if params.prompt_logprobs is not None else {}),
         "stats": dataclasses.asdict(chunks[-1].stats),
     }

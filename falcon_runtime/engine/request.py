@@ -20,8 +20,9 @@ class Step:
     stats: Stats
     logprobs: tuple[TokenLogprobs, ...] = ()
     """Of each token, where the parameters ask for them."""
-    scores: tuple[float, ...] = ()
-    """Of a scoring request, with its last step: the log-probability of every token but the first."""
+    scores: tuple[TokenLogprobs, ...] = ()
+    """Of every token of the prompt but the first, where they are asked for: with the answer's first tokens or, where
+    there is none, with the last step."""
 
 
 class Request:
@@ -40,7 +41,7 @@ class Request:
         self.filled = self.cached = self.drafted = self.accepted = 0
         self.draft_model = ""
         self.drafted_by_model = self.accepted_by_model = 0
-        self.scores: list[float] = []
+        self.scores: list[TokenLogprobs] = []
         self._arrived = time.perf_counter()
         self._started = self._last_token = 0.0
         self._first_token: float | None = None
@@ -50,7 +51,12 @@ class Request:
     def reuses_cache(self) -> bool:
         """A seed promises the same text again, so nothing may depend on what the cache happens to hold: rows that
         were computed in other batches differ in their last bits. Scores need the logits of the whole prompt."""
-        return self.params is not None and self.params.seed is None
+        return self.params is not None and self.params.seed is None and self.scored is None
+
+    @property
+    def scored(self) -> int | None:
+        """How many alternatives to report for each of the prompt's tokens; None where the prompt is not scored."""
+        return 0 if self.params is None else self.params.prompt_logprobs
 
     @property
     def decodes(self) -> bool:

@@ -9,9 +9,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from ..chunk import FinishReason
+from ..sampling import token_logprobs
 from .draft_model import DraftModel
 from .drafting import Drafting
 from .program import ForwardProgram, Logits
@@ -179,23 +178,25 @@ class Scheduler:
             else:
                 new = request.tokens[request.filled : request.filled + chunks[i]]
                 last = request.filled + len(new) == len(request.tokens)
-                wanted = range(len(new)) if request.params is None else range(len(new) - last, len(new))
+                wanted = range(len(new) - last if request.scored is None else 0, len(new))
                 parts.append(Part(slot, new, request.filled, wanted))
         return parts
 
     def _chunks(self, prefilling: Mapping[int, Request], budget: int) -> dict[int, int]:
         """How many tokens of each prompt to prefill, by slot."""
         needs = {
-            i: min(request.to_prefill, self._rows) if request.params is None else request.to_prefill
+            i: request.to_prefill if request.scored is None else min(request.to_prefill, self._rows)
             for i, request in prefilling.items()
         }
         return shares(needs, min(budget, self.program.max_tokens - len(self.slots) * (1 + self._drafting.most)))
 
     def _advance(self, part: Part, request: Request, logits: Logits) -> Step:
         """What a forward's logits mean for one request: more of the prompt prefilled, scores, or tokens."""
+        if request.scored is not None and not request.decodes:
+            logits = self._score(part, request, logits)
         if request.sampler is None or not len(logits):
             self._fill(part, len(part.tokens))
-            return self._score(part, request, logits) if request.params is None else self._step(request)
+            return self._step(request) if request.params or request.to_prefill else self._scored(part, request)
         assert request.params
         if not request.generated:
             part.slot.last_chunk = part.start
@@ -216,7 +217,9 @@ class Scheduler:
         self._drafting.learn(self.slots.index(part.slot), request, part.draft, tokens)
         if finish:
             part.slot.request = None
-        return Step(request.id, tuple(tokens), finish, request.stats(self.program.context), tuple(logprobs))
+        stats, scores = request.stats(self.program.context), tuple(request.scores)
+        request.scores.clear()
+        return Step(request.id, tuple(tokens), finish, stats, tuple(logprobs), scores)
 
     def _finish(self, request: Request, token: int) -> FinishReason | None:
         """Whether the answer ends with `token`, its latest, and why."""
@@ -235,17 +238,17 @@ class Scheduler:
         part.slot.cached += part.tokens[:count]
         part.slot.request.filled = len(part.slot.cached)
 
-    def _score(self, part: Part, request: Request, logits: Logits) -> Step:
-        targets = request.tokens[part.start + 1 : request.filled + 1]
-        request.scores += log_probabilities(logits[: len(targets)], targets)
-        if request.to_prefill:
-            return self._step(request)
+    def _score(self, part: Part, request: Request, logits: Logits) -> Logits:
+        """Scores the tokens that follow those of the part in the prompt; the logits of what follows the prompt."""
+        assert request.scored is not None
+        targets = request.tokens[part.start + 1 : part.start + len(part.tokens) + 1]
+        request.scores += [
+            token_logprobs(row, target, request.scored)
+            for row, target in zip(logits[: len(targets)], targets, strict=True)
+        ]
+        return logits[len(targets) :]
+
+    def _scored(self, part: Part, request: Request) -> Step:
+        """The end of a request that only scores."""
         part.slot.request = None
         return Step(request.id, (), "length", request.stats(self.program.context), scores=tuple(request.scores))
-
-
-def log_probabilities(logits: Logits, targets: list[int]) -> list[float]:
-    """Log-probability of each target [n] under its row of logits [n, vocabulary]."""
-    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
-    chosen = shifted[np.arange(len(targets)), targets]
-    return list(map(float, chosen - np.log(np.exp(shifted).sum(-1))))

@@ -76,7 +76,7 @@ class Completions:
         """What there is of the choices, as it comes; the prompt first where it is wanted."""
         echoed = set[int]()
         async for number, chunk in together(self._answers):
-            if not (chunk.text or chunk.token_ids or chunk.finish_reason):
+            if not (chunk.text or chunk.token_ids or chunk.finish_reason or chunk.prompt_logprobs):
                 continue  # The prompt is being read.
             if self._body.echo and number not in echoed:
                 echoed.add(number)

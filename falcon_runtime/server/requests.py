@@ -67,12 +67,12 @@ class Body(BaseModel):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     seed: int | None = None
-    stop: str | list[str] | None = None
-    logit_bias: dict[str, float] | None = None
+    stop: str | list[str] | None = Field(None, description="A text that ends the answer, or several.")
+    logit_bias: dict[str, float] | None = Field(None, description="What to add to the logits of tokens, by token id.")
     stop_on_repetition: bool | None = Field(
         None, description="End an answer that repeats the same words again and again; null: the model's default."
     )
-    stream: bool | None = None
+    stream: bool | None = Field(None, description="Send the answer as it comes, as server-sent events.")
 
     def check_supported(self) -> None:
         """Errors: Unsupported for a field that would change the answer."""
@@ -102,7 +102,9 @@ class Body(BaseModel):
 
 class StreamedBody(Body):
     n: int | None = Field(None, ge=1, le=MOST_CHOICES, description="How many answers.")
-    stream_options: StreamOptions | None = None
+    stream_options: StreamOptions | None = Field(
+        None, description="`include_usage`: tell at a stream's end what was used."
+    )
 
     @property
     def choices(self) -> int:
@@ -122,13 +124,19 @@ class ResponseFormat(BaseModel):
 class ChatBody(StreamedBody):
     """`POST /v1/chat/completions`"""
 
-    messages: list[dict[str, Any]] = Field(min_length=1)
-    max_completion_tokens: int | None = None
+    messages: list[dict[str, Any]] = Field(
+        min_length=1,
+        description="The conversation: `role` system, developer, user or assistant, and `content`, a text or parts of "
+        "text. Where the last message is the assistant's, it is gone on with.",
+    )
+    max_completion_tokens: int | None = Field(
+        None, description="The most tokens to generate; null: what is left of the context."
+    )
     max_tokens: int | None = Field(None, description="The older name of `max_completion_tokens`.")
-    logprobs: bool | None = None
+    logprobs: bool | None = Field(None, description="Tell each token's log-probability.")
     top_logprobs: int | None = Field(None, description="So many alternatives for each token, 0 to 20.")
-    response_format: ResponseFormat | None = None
-    modalities: list[str] | None = None
+    response_format: ResponseFormat | None = Field(None, description="`text`.")
+    modalities: list[str] | None = Field(None, description="`text`.")
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="More variables for the chat template.")
 
     def params(self, room: int) -> SamplingParams:
@@ -152,7 +160,9 @@ class CompletionBody(StreamedBody):
     prompt: str | list[str] | list[int] | list[list[int]] = Field(description="Text or tokens, or a list of either.")
     max_tokens: int | None = Field(None, ge=0, description="The most tokens to generate; null: 16.")
     echo: bool | None = Field(None, description="Give the prompt back before what follows it.")
-    logprobs: int | None = Field(None, description="So many alternatives for each token, 0 to 20.")
+    logprobs: int | None = Field(
+        None, description="Tell each token's log-probability, and so many alternatives: 0 to 20."
+    )
 
     @property
     def writes(self) -> bool:
@@ -183,9 +193,11 @@ class ResponseBody(Body):
 
     input: str | list[dict[str, Any]] = Field(description="A message, or a conversation of messages.")
     instructions: str | None = Field(None, description="The system prompt.")
-    max_output_tokens: int | None = None
-    text: dict[str, Any] | None = None
-    metadata: dict[str, str] | None = None
+    max_output_tokens: int | None = Field(
+        None, description="The most tokens to generate; null: what is left of the context."
+    )
+    text: dict[str, Any] | None = Field(None, description="`format` of type `text`.")
+    metadata: dict[str, str] | None = Field(None, description="Comes back with the answer.")
 
     def params(self, room: int) -> SamplingParams:
         """An answer may have `room` tokens where the client names no number. Errors: InvalidRequest, Unsupported."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from falcon_runtime.engine.request import Request, Step
-from falcon_runtime.engine.scheduler import Pace, Scheduler, log_probabilities
+from falcon_runtime.engine.scheduler import Pace, Scheduler
 from falcon_runtime.engine.sequences import common_prefix, shares
 from falcon_runtime.sampling import SamplingParams
 
@@ -238,12 +238,26 @@ def test_scores_are_the_log_probabilities_of_every_token_but_the_first() -> None
     scheduler.submit(Request(0, tokens, None))
     (last,) = [step for step in run(scheduler)[0] if step.finish_reason]
     likely = 10 - np.log(np.exp(10) + VOCABULARY - 1)
-    np.testing.assert_allclose(last.scores, [likely] * 4 + [likely - 10] * 2, rtol=1e-6)
+    assert [score.token_id for score in last.scores] == tokens[1:]
+    np.testing.assert_allclose([score.logprob for score in last.scores], [likely] * 4 + [likely - 10] * 2, rtol=1e-6)
 
 
-def test_log_probabilities_by_hand() -> None:
-    logits = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]], dtype=np.float32)) + 3
-    np.testing.assert_allclose(log_probabilities(logits, [1, 2]), np.log([0.25, 0.8]), rtol=1e-5)
+@pytest.mark.parametrize("max_rows", [1, 3, 16])
+@pytest.mark.parametrize("others", [0, 2])
+def test_a_prompt_is_scored_and_then_gone_on_with(max_rows: int, others: int) -> None:
+    scheduler = Scheduler(FakeProgram(max_rows=3 * max_rows), (END,), Pace(8, 8))
+    tokens = [1, *alone([1], 4), 50, 51]
+    scored = SamplingParams(temperature=0, max_new_tokens=6, prompt_logprobs=2)
+    for number in range(others):
+        scheduler.submit(Request(1 + number, [7, number, 3], GREEDY))
+    scheduler.submit(Request(0, tokens, scored))
+    steps = run(scheduler)[0]
+    assert tokens_of(steps) == alone(tokens, 6)
+    told = [step for step in steps if step.scores]
+    assert len(told) == 1  # Once, with the first tokens that follow.
+    assert told[0].token_ids
+    assert [score.token_id for score in told[0].scores] == tokens[1:]
+    assert [score.top[0][0] for score in told[0].scores] == [successor(tokens[:i]) for i in range(1, len(tokens))]
 
 
 def test_common_prefix() -> None:

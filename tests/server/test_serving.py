@@ -1,0 +1,135 @@
+"""The server around the answers: who may ask, what it tells, and how it ends."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.served_app import free_port, wait_until
+
+from .conftest import MODEL, Api, serve
+
+ENDLESS: Any = {"model": None, "messages": [{"role": "user", "content": "Count."}], "stream": True}
+
+
+def test_models(api: Api) -> None:
+    models = api.client().models.list().data
+    assert models[0].id == MODEL
+    assert api.client().models.retrieve(MODEL).id == MODEL
+    with pytest.raises(openai.NotFoundError):
+        api.client().models.retrieve("no/such:model")
+
+
+def test_it_tells_how_it_is(api: Api) -> None:
+    before = api.metric("generated_tokens_total")
+    api.client().completions.create(model=MODEL, prompt="1, 2, 3,", max_tokens=5)
+    assert api.metric("generated_tokens_total") == before + 5
+    assert api.metric("slots") == 8
+    assert api.get("/health").json()["status"] == "ok"
+    assert api.get("/health/ready").json() == {"ready": True, "model": MODEL, "state": "SmolLM2-135M-Instruct is ready"}
+    paths = api.get("/openapi.json").json()["paths"]
+    assert {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/models"} <= set(paths)
+    assert api.get("/docs").status_code == 200
+    assert api.get("/nothing").json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"[]", b""])
+def test_bodies_that_are_no_objects(api: Api, body: bytes) -> None:
+    answer = api.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 422)
+    assert answer.json()["error"]["message"]
+
+
+def test_limits_and_a_key(endless_models_dir: Path) -> None:
+    flags = ("--model", "endless", "--api-key", "secret", "--requests-at-once", "2", "--upload-megabytes", "1")
+    with serve(endless_models_dir, *flags) as api:
+        with pytest.raises(openai.AuthenticationError) as refused:
+            api.client("wrong").models.list()
+        assert refused.value.code == "invalid_api_key"
+        assert api.get("/health").status_code == 200
+
+        client = api.client("secret")
+        streams = [client.chat.completions.create(**ENDLESS) for _ in range(2)]
+        for stream in streams:
+            next(iter(stream))
+        assert api.metric("running_requests") == 2
+        with pytest.raises(openai.RateLimitError) as busy:
+            client.chat.completions.create(**ENDLESS)
+        assert busy.value.response.headers["Retry-After"] == "5"
+
+        for stream in streams:  # Who goes away leaves the slot to others.
+            stream.close()
+        wait_until(lambda: api.metric("running_requests") == 0)
+        answer = httpx.Client(trust_env=False)
+        with pytest.raises(httpx.ReadTimeout):
+            answer.post(
+                f"{api.url}/v1/chat/completions",
+                json=ENDLESS | {"stream": False},
+                headers={"Authorization": "Bearer secret"},
+                timeout=1,
+            )
+        wait_until(lambda: api.metric("running_requests") == 0)
+
+        large = {"prompt": "x" * 1_100_000}
+        with pytest.raises(openai.APIStatusError) as too_much:
+            client.post("/completions", body=large, cast_to=object)
+        assert too_much.value.status_code == 413
+
+
+def test_a_failure_in_the_midst_of_a_stream_is_told(endless_models_dir: Path) -> None:
+    with serve(endless_models_dir, "--model", "endless") as api:
+        lines = []
+        with httpx.stream(
+            "POST", f"{api.url}/v1/chat/completions", json=ENDLESS, trust_env=False, timeout=60
+        ) as stream:
+            for line in stream.iter_lines():
+                lines.append(line)
+                if len(lines) == 8:
+                    (engine,) = [
+                        child for child in api.process.children() if "engine.worker" in " ".join(child.cmdline())
+                    ]
+                    engine.kill()
+        assert '"error"' in lines[-2]
+        assert "EngineDied" in lines[-2]
+
+
+def test_requests_need_not_wait_for_the_model(starter_models_dir: Path) -> None:
+    with serve(starter_models_dir, "--no-wait-for-model", ready=False) as api:
+        answer = api.post("/v1/completions", json={"prompt": "1, 2, 3,", "max_tokens": 2})
+        if answer.status_code != 200:  # A machine may load it before anybody can ask.
+            assert answer.status_code == 503
+            assert answer.headers["Retry-After"]
+        wait_until(lambda: api.get("/health/ready").status_code == 200)
+        assert api.post("/v1/completions", json={"prompt": "1, 2, 3,", "max_tokens": 2}).status_code == 200
+
+
+def test_it_ends_at_once_and_knows_no_gradio(endless_models_dir: Path) -> None:
+    with serve(endless_models_dir, "--model", "endless") as api:
+        stream = api.client().chat.completions.create(**ENDLESS)
+        next(iter(stream))
+        children = api.process.children(recursive=True)
+        began = time.monotonic()
+        api.process.terminate()
+        assert api.process.wait() == 0
+        assert time.monotonic() - began < 60
+        assert not [child for child in children if child.is_running() and child.status() != "zombie"]
+    program = "import falcon_runtime.server.serving, sys; sys.exit('gradio' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_port_that_is_in_use(api: Api, starter_models_dir: Path) -> None:
+    port = api.url.rpartition(":")[2]
+    command = [sys.executable, "-m", "falcon_runtime", "serve", "--port", port]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert f"port {port}" in ended.stderr
+    command[-1] = "0"
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "--port" in ended.stderr
+    assert free_port()
