@@ -71,6 +71,7 @@ class SamplingParams(BaseModel):
         le=20,
         description="Report each token's log-probability, and those of this many of the likeliest tokens in its place.",
     )
+    stop_on_repetition: bool = Field(True, description="End an answer that repeats the same words again and again.")
     prompt_logprobs: int | None = Field(
         None,
         ge=0,
@@ -78,7 +79,6 @@ class SamplingParams(BaseModel):
         description="Report the log-probabilities of the prompt's tokens too, and those of this many of the likeliest "
         "tokens in the place of each.",
     )
-    stop_on_repetition: bool = Field(True, description="End an answer that repeats the same words again and again.")
 
     def __init__(self, **values: Any) -> None:
         """None stands for a field's default, like leaving it out."""

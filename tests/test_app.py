@@ -92,7 +92,7 @@ def test_three_endpoints(client: Client) -> None:
         for endpoint, info in listed["named_endpoints"].items()
     }
     rest = ["top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "stop", "seed"]
-    rest += ["logit_bias", "logprobs", "stop_on_repetition"]
+    rest += ["logit_bias", "logprobs", "stop_on_repetition", "prompt_logprobs"]
     assert names == {
         "/generate": ["prompt", "max_new_tokens", "temperature", *rest],
         "/chat": ["message", "history", "system", "max_new_tokens", "temperature", *rest],
