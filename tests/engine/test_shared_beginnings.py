@@ -22,6 +22,7 @@ from .test_speculation import FREE
 SHARED = list(range(10, 34))
 """A beginning of 24 tokens: three chunks."""
 PACE = Pace(8, 4)
+LONGER = SamplingParams(temperature=0, max_new_tokens=20)
 
 
 def scheduler_of(slots: int) -> tuple[FakeProgram, Scheduler]:
@@ -81,6 +82,8 @@ def test_who_comes_at_the_same_time_waits_for_the_first_to_read_it() -> None:
     assert [steps[i][-1].stats.cached_tokens for i in range(8)] == [0, *[len(SHARED)] * 7]
     assert [tokens_of(steps[i]) for i in range(8)] == [alone(prompt, 5) for prompt in prompts]
     assert {step.stats.queue_position for i in range(8) for step in steps[i]} == {0}, "a slot is kept for each"
+    # They can see how it goes on.
+    assert [step.stats.prefilled_tokens for step in steps[7]][:3] == [0, 8, 16]
 
 
 def test_if_the_first_leaves_the_next_goes_on_from_there() -> None:
@@ -167,6 +170,16 @@ def test_what_another_slot_has_too_is_no_loss() -> None:
     assert cached_after(scheduler, 4, [*SHARED, 3]) == len(SHARED)
 
 
+def test_an_empty_slot_is_taken_before_a_short_conversation_behind_a_long_prompt() -> None:
+    """Copying the prompt costs less than what somebody would have to wait for again."""
+    program = FakeProgram(3, context=1100, max_tokens=256)
+    scheduler = Scheduler(program, (END,), Pace(200, 200))
+    prompts = [[*(i % 90 for i in range(1000)), *[80 + visitor] * 12] for visitor in range(3)]
+    assert [cached_after(scheduler, i, prompt) for i, prompt in enumerate(prompts)] == [0, 1000, 1000]
+    for i, prompt in enumerate(prompts, 3):
+        assert cached_after(scheduler, i, [*prompt, *alone(prompt, 5), 92]) == len(prompt) + 4
+
+
 def test_a_draft_models_cache_is_copied_too() -> None:
     program, draft = FakeProgram(3, max_tokens=64), FakeProgram(3, max_tokens=64)
     model = DraftModel(draft, [0.01] * 64, (END,), "Small")
@@ -226,3 +239,20 @@ def test_after_a_copied_beginning_logits_are_those_after_the_original(program: P
     forward(program, 0, [8] * 20, 0)
     assert np.array_equal(forward(program, 1, new, count), expected)
     assert np.array_equal(forward(program, 2, [2, 6], 100), third)
+
+
+def test_answers_behind_a_copied_beginning_are_those_computed_afresh(program: Program) -> None:
+    prompts = [[*(i * i % 251 for i in range(70)), *[visitor + 5] * (visitor + 1)] for visitor in range(6)]
+    scheduler = Scheduler(program, (256,), Pace(32, 8))
+    for i, prompt in enumerate(prompts[:3]):  # At once, and then one after the other.
+        scheduler.submit(Request(i, prompt, LONGER))
+    steps = run(scheduler)
+    for i, prompt in enumerate(prompts[3:], 3):
+        scheduler.submit(Request(i, prompt, LONGER))
+        steps |= run(scheduler)
+    assert [steps[i][-1].stats.cached_tokens for i in range(6)] == [0, 64, 64, 70, 70, 70]
+    for i, prompt in enumerate(prompts):
+        scheduler.submit(Request(i, prompt, LONGER.model_copy(update={"seed": 0})))
+        afresh = run(scheduler)[i]
+        assert afresh[-1].stats.cached_tokens == 0
+        assert tokens_of(steps[i]) == tokens_of(afresh)

@@ -103,7 +103,7 @@ class Kernels:
 
 
 def _bytes_at(address: int, shape: list[int]) -> NDArray[np.uint8]:
-    return np.frombuffer((ctypes.c_uint8 * prod(shape)).from_address(address), np.uint8).reshape(shape)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * prod(shape)).from_address(address)).reshape(shape)
 
 
 KERNELS = Kernels()
