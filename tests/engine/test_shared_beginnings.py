@@ -128,6 +128,17 @@ def test_nobody_waits_for_a_few_tokens() -> None:
     assert [step.stats.prefilled_tokens for step in scheduler.step()] == [4, 4]
 
 
+def test_nobody_waits_for_one_who_is_behind() -> None:
+    """One with a seed computes what a slot has already; who may take it from there is faster alone."""
+    _, scheduler = scheduler_of(3)
+    cached_after(scheduler, 0, SHARED[:20])
+    scheduler.submit(Request(1, [*SHARED, 1], GREEDY.model_copy(update={"seed": 1})))
+    list(scheduler.step())
+    ask(scheduler, 2, [*SHARED, 2])
+    assert {step.request: step.stats.prefilled_tokens for step in scheduler.step()} == {1: 8 + 4, 2: 20 + 4}
+    assert tokens_of(run(scheduler)[2])[-4:] == alone([*SHARED, 2], 5)[-4:]
+
+
 def test_a_seeded_request_neither_waits_nor_gets_a_copy() -> None:
     _, scheduler = scheduler_of(3)
     seeded = GREEDY.model_copy(update={"seed": 1})
