@@ -23,9 +23,14 @@ from falcon_runtime.text.prompt import Message
 from .drafting import TEXT
 
 QUESTIONS = [
-    f"What does the fox do in the {time}, and what do the {others} do?"
-    for time in ("morning", "evening")
-    for others in ("fishermen", "children", "neighbours", "merchants")
+    "What does the fox sell in his shop?",
+    "Who buys the apples in the morning?",
+    "When does he open the shutters?",
+    "Where does Rolo keep his shop?",
+    "Why do the fishermen come by?",
+    "How many baskets of apples are there?",
+    "Which town does the story tell of?",
+    "Does Rolo count his coins at noon?",
 ]
 PARAMS = SamplingParams(temperature=0, max_new_tokens=8)
 ONE_BY_ONE, AT_ONCE, NEW = "one after the other", "all at once", "all at once, the prompt being new"
