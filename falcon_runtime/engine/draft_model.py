@@ -15,7 +15,7 @@ from itertools import accumulate
 
 from .program import ForwardProgram, Logits
 from .request import Request
-from .sequences import common_prefix, shares
+from .sequences import common_prefix, longest_prefix, shares
 from .speculation import Draft, Offer
 
 USUAL = 0.6
@@ -50,12 +50,15 @@ class DraftModel:
         self._lasting = USUAL
 
     def begin(self, slot: int, text: Sequence[int]) -> None:
-        """The slot has another text now; what the cache has of it stays."""
+        """The slot has another text now, of which the cache gets what any slot's has."""
         if slot < len(self._places):
-            place = self._places[slot]
+            caches = [place.cached for place in self._places]
+            source = longest_prefix(text, caches, slot)
             # The last token is always fed, since its logits are what a draft starts from.
-            del place.cached[min(common_prefix(place.cached, text), len(text) - 1) :]
-            place.confidence = self._lasting
+            count = min(common_prefix(caches[source], text), len(text) - 1)
+            if source != slot:
+                self._program.copy(source, slot, count)
+            self._places[slot] = Place(list(text[:count]), self._lasting)
 
     def offer(self, slot: int, text: Sequence[int], room: int) -> Offer:
         """What it could draft after the slot's text, at most `room` tokens."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelDamaged
+from ..models.architecture import cache_tokens
 from ..models.manifest import PROGRAM, Manifest
 from ..models.recipes import PACKED
 from ..system.machine import default_threads
@@ -32,6 +33,9 @@ class ForwardProgram(Protocol):
         row is an index into the slots' tokens laid end to end.
         """
 
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Gives the slot `target` the keys and values of the first `count` tokens of the slot `source`."""
+
 
 class Program:
     """A `ForwardProgram` on ExecuTorch. Wrong shapes would abort the process, so the caller keeps within the limits."""
@@ -46,7 +50,9 @@ class Program:
             self._module = Module(str(folder / PROGRAM))
             self._check(manifest)
             # Loads the method, with fp32 packs the weights, and fails if the caches are smaller than the manifest says.
-            self.forward([[]] * (self.slots - 1) + [[0]], [self.context - 1] * self.slots, [0])
+            self._caches = KERNELS.caches_of(
+                lambda: self.forward([[]] * (self.slots - 1) + [[0]], [self.context - 1] * self.slots, [0])
+            )
         except RuntimeError as error:
             raise ModelDamaged(
                 f"ExecuTorch cannot load {folder / PROGRAM} ({error}). Convert the model again."
@@ -73,6 +79,12 @@ class Program:
         inputs = [np.array(numbers, np.int64) for numbers in ([batch], positions, sequences, rows)]
         logits: Logits = self._module.forward(inputs)[0]
         return logits
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        # Keys lie in blocks, and a block that is begun is copied whole: what is too much will be written over.
+        whole = cache_tokens(count)
+        for cache in self._caches:
+            cache[target, :, :whole] = cache[source, :, :whole]
 
 
 def _use_kernels(manifest: Manifest, announce: Announce) -> None:

@@ -1,8 +1,8 @@
 """The scheduler: many requests, one program.
 
-The program keeps SLOTS sequences. A request takes a free slot, if possible one whose cached tokens begin as it does,
-and prefills only the rest, in chunks; every forward carries the next chunk, or the next token and some drafted ones, of
-every running request. Each step yields one `Step` per request that moved.
+The program keeps SLOTS sequences. A request takes the free slot whose loss costs least, gets what any slot's cache has
+of its beginning, and prefills only the rest, in chunks; every forward carries the next chunk, or the next token and
+some drafted ones, of every running request. Each step yields one `Step` per request that moved.
 """
 
 from collections import deque
@@ -15,8 +15,12 @@ from .draft_model import DraftModel
 from .drafting import Drafting
 from .program import ForwardProgram, Logits
 from .request import Request, Step
-from .sequences import common_prefix, shares
+from .sequences import common_prefix, longest_prefix, shares
 from .speculation import MAX_DRAFTED, Draft
+
+COPYING = 0.002
+"""What a token costs that is copied from another slot's cache, in tokens to prefill: with the starter model 4 µs
+instead of some milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,10 @@ class Scheduler:
 
     def step(self) -> Iterator[Step]:
         """One forward for all running requests."""
-        if self._admit():
-            yield from [self._waits(request, place) for place, request in enumerate(self.waiting)]
+        admitted = self._admit()
+        yield from [
+            self._waits(request, place) for place, request in enumerate(self.waiting) if admitted or request.filled
+        ]
         parts = self._parts()
         rows, offset = list[int](), 0
         for part in parts:
@@ -126,26 +132,57 @@ class Scheduler:
         return self._step(request, position=max(0, place + 1 - free))
 
     def _admit(self) -> bool:
-        """Gives free slots to waiting requests, first come first served; whether any was admitted."""
+        """Gives free slots to waiting requests, first come first served; whether any was admitted. One whose beginning
+        another request is prefilling waits for that, and a slot for it is kept free."""
         admitted = False
-        while self.waiting and (free := [slot for slot in self.slots if slot.request is None]):
-            request = self.waiting.popleft()
-            slot = min(free, key=lambda slot: self._price(slot, request))
-            request.start(self._reusable(slot, request), self.end_tokens)
-            del slot.cached[request.cached :]
-            slot.request, slot.last_used = request, self._admitted
-            self._drafting.begin(self.slots.index(slot), request)
-            self._admitted += 1
-            admitted = True
+        free = sum(slot.request is None for slot in self.slots)
+        for request in list(self.waiting)[:free]:
+            if self._being_prefilled(request):
+                request.filled = request.cached = self._held(request)  # What it will get, for who looks on.
+            else:
+                self.waiting.remove(request)
+                self._begin(request)
+                admitted = True
         return admitted
 
-    def _price(self, slot: Slot, request: Request) -> tuple[float, int]:
-        """What taking this slot costs: tokens to prefill now, and tokens to prefill again should the slot's last
-        visitor come back, which is taken to be half as likely with every round of requests since."""
+    def _begin(self, request: Request) -> None:
+        """Gives the request a slot, with what any slot's cache has of its beginning."""
+        held = self._held(request)
+        free = [i for i, slot in enumerate(self.slots) if slot.request is None]
+        chosen = min(free, key=lambda i: self._price(self.slots[i], request, held))
+        source = longest_prefix(request.tokens, [slot.cached for slot in self.slots], chosen)
+        reused = self._reusable(self.slots[source], request)
+        if reused and source != chosen:
+            self.program.copy(source, chosen, reused)
+        request.start(reused, self.end_tokens)
+        slot = self.slots[chosen]
+        slot.cached, slot.request, slot.last_used = request.tokens[:reused], request, self._admitted
+        self._drafting.begin(chosen, request)
+        self._admitted += 1
+
+    def _held(self, request: Request) -> int:
+        """How many tokens of its beginning there are in a slot, for a request that may reuse them."""
+        return max(common_prefix(slot.cached, request.tokens) for slot in self.slots) if request.reuses_cache else 0
+
+    def _being_prefilled(self, request: Request) -> bool:
+        """Whether another request, which is as far as any slot, is prefilling more of this one's beginning: enough that
+        waiting is no slower. Such a request goes on with every forward, or leaves, so that nobody waits in vain."""
+        held, enough = self._held(request), self.pace.beside
+        return request.reuses_cache and any(
+            len(slot.cached) >= held and common_prefix(slot.request.tokens, request.tokens) >= held + enough
+            for slot in self.slots
+            if slot.request
+        )
+
+    def _price(self, slot: Slot, request: Request, held: int) -> tuple[float, int]:
+        """What taking this slot costs, in tokens to prefill: those that no slot would have any more and that the slot's
+        last visitor would miss, whose coming back is taken to be half as likely with every round of requests since; and
+        copying the `held` ones, unless the slot has them itself."""
         common = common_prefix(slot.cached, request.tokens)
+        kept = max([common, *(common_prefix(slot.cached, other.cached) for other in self.slots if other is not slot)])
         age = (self._admitted - slot.last_used) / len(self.slots)
-        new = len(request.tokens) - (common if request.reuses_cache else 0)
-        return new + (len(slot.cached) - common) * 0.5 ** (1 + age), slot.last_used
+        copied = held if common < held else 0
+        return COPYING * copied + (len(slot.cached) - kept) * 0.5 ** (1 + age), slot.last_used
 
     def _reusable(self, slot: Slot, request: Request) -> int:
         """How many of the slot's cached tokens serve the request."""

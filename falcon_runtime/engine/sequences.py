@@ -4,14 +4,21 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 Key = TypeVar("Key")
+STRIDE = 64
+"""Tokens that are compared at once."""
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """How many leading tokens two sequences share."""
-    for i, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return i
-    return min(len(a), len(b))
+    start, end = 0, min(len(a), len(b))
+    while start < end and a[start : start + STRIDE] == b[start : start + STRIDE]:
+        start += STRIDE
+    return next((i for i in range(start, end) if a[i] != b[i]), end)
+
+
+def longest_prefix(text: Sequence[int], caches: Sequence[Sequence[int]], own: int) -> int:
+    """Index of the cache that has the longest beginning of `text`: `own`, if no other has a longer one."""
+    return max(range(len(caches)), key=lambda i: (common_prefix(caches[i], text), i == own))
 
 
 def shares(needs: Mapping[Key, int], budget: int) -> dict[Key, int]:

@@ -31,3 +31,8 @@ class FakeProgram:
             cache[start : start + len(new)] = new  # What lies behind it stays, as in the real one.
             texts += [cache[: start + i + 1] for i in range(len(new))]
         return np.stack([self.next_logits(texts[row]) for row in rows])
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        assert source != target
+        assert count <= len(self.cache[source]), "more than there is"
+        self.cache[target] = self.cache[source][:count]

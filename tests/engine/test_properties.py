@@ -48,10 +48,13 @@ params = st.builds(
     seed=st.integers(0, 5),
 )
 greedy = st.builds(SamplingParams, max_new_tokens=st.integers(1, 30), temperature=st.just(0.0))
+# Few different tokens, so that prompts share beginnings and lookups find something.
+texts = st.lists(st.integers(0, 4), min_size=2, max_size=CONTEXT - 1).map(tuple)
+LONG = (1, 0, 4, 2, 2, 0, 3, 1, 4, 4, 0, 2, 1, 3, 0, 4, 2, 1, 1, 0, 3, 3, 2, 4)
+"""What many prompts begin with."""
 visits = st.builds(
     Visit,
-    # Few different tokens, so that prompts share beginnings and lookups find something.
-    prompt=st.lists(st.integers(0, 4), min_size=2, max_size=CONTEXT - 1).map(tuple),
+    prompt=st.one_of(texts, st.builds(lambda n, text: (*LONG[:n], *text)[: CONTEXT - 1], st.integers(8, 24), texts)),
     params=st.one_of(params, greedy, greedy, st.none()),
     arrives=st.integers(0, 20),
     leaves=st.one_of(st.none(), st.none(), st.integers(0, 40)),
@@ -132,6 +135,8 @@ def check(visits: list[Visit], program: FakeProgram, scheduler: Scheduler) -> No
         if scheduler.busy:
             for step in scheduler.step():
                 steps[step.request].append(step)
+            for slot, cache in zip(scheduler.slots, program.cache, strict=True):
+                assert slot.cached == cache[: len(slot.cached)]
         elif tick > max(visit.arrives for visit in visits):
             break
     else:

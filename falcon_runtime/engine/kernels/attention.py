@@ -20,12 +20,25 @@ from typing import Any
 import numpy as np
 from numba import carray, cfunc, njit
 
-from ...models.architecture import MAX_TOKENS
+from ...models.architecture import MAX_LAYERS, MAX_TOKENS
 from ...system.instruction_sets import InstructionSet
 from .abi import HALF, MAX_THREADS
 from .arithmetic import F, exp2, to_half
 from .attention_loops import make_scores, make_sums
-from .attention_workspace import FEW, KERNEL, KEYS, MAX_KERNELS, PIECE, PIECES, ROWS, RUN, TABLE, WORKSPACE, Heads
+from .attention_workspace import (
+    CACHE,
+    FEW,
+    KERNEL,
+    KEYS,
+    MAX_KERNELS,
+    PIECE,
+    PIECES,
+    ROWS,
+    RUN,
+    TABLE,
+    WORKSPACE,
+    Heads,
+)
 from .passed import (
     KERNEL_SIGNATURE,
     ROW_SIGNATURE,
@@ -298,6 +311,16 @@ def attention_of_heads(heads: Heads) -> Mapping[str, Any]:
     return {"kernel": kernel}
 
 
+@njit
+def _note(table: Any, cache: Any, item: Any) -> None:
+    """Writes down where the cache lies, for `Kernels.caches_of`."""
+    if table.noted < MAX_LAYERS:
+        c = carray(pointer(table.caches), MAX_LAYERS, CACHE)[table.noted]
+        c.address, c.slots, c.heads = data_of(cache), size_of(cache, 0), size_of(cache, 1) * size_of(cache, 2)
+        c.tokens, c.bytes = size_of(cache, 3), size_of(cache, 4) * item
+        table.noted += 1
+
+
 def attention() -> Mapping[str, Any]:
     """What ExecuTorch calls: it goes on to the kernel for the heads that the cache and the projections have."""
 
@@ -307,6 +330,7 @@ def attention() -> Mapping[str, Any]:
         cache = tensor_at(arguments, 5)
         kv, size, item = size_of(cache, 2), size_of(cache, 4), 2 if type_of(cache) == HALF else 4
         heads = size_of(tensor_at(arguments, 0), 2) // size - 2 * kv
+        _note(table, cache, item)
         for i in range(table.count):
             k = carray(pointer(table.kernels), MAX_KERNELS, KERNEL)[i]
             if k.heads == heads and k.kv == kv and k.size == size and k.item == item:

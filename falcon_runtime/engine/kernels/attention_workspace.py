@@ -39,8 +39,11 @@ WORKSPACE = np.dtype(
 KERNEL = np.dtype(
     [*((name, np.int64) for name in ("heads", "kv", "size", "item")), ("kernel", ADDRESS), ("workspace", ADDRESS)]
 )
-TABLE = np.dtype([("kernels", ADDRESS), ("count", np.int64)])
-"""The workspace of `attention`: KERNEL [count], for the heads of all models of the process."""
+CACHE = np.dtype([("address", ADDRESS), *((name, np.int64) for name in ("slots", "heads", "tokens", "bytes"))])
+"""A KV cache: of each slot the keys and the values of all heads, `heads` times so many tokens of so many bytes each."""
+TABLE = np.dtype([("kernels", ADDRESS), ("count", np.int64), ("caches", ADDRESS), ("noted", np.int64)])
+"""The workspace of `attention`: KERNEL [count], for the heads of all models of the process; and CACHE [noted], what it
+was called with since `noted` was set to 0, up to MAX_LAYERS of them."""
 
 
 @dataclass(frozen=True)

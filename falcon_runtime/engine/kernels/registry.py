@@ -1,10 +1,14 @@
 """What ExecuTorch knows of the kernels."""
 
+import ctypes
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ...models.architecture import MAX_LAYERS
 from ...models.recipes import BLOCK, Scheme
 from ...system.instruction_sets import chosen
 from . import abi
@@ -28,6 +32,7 @@ class Kernels:
         self._pool = np.zeros(1, np.int64)
         self._attention = Workspace(attention.TABLE)
         self._attentions = self._attention.allocate("kernels", (attention.MAX_KERNELS,), attention.KERNEL)
+        self._caches = self._attention.allocate("caches", (MAX_LAYERS,), attention.CACHE)
         self._heads: dict[Heads, Workspace] = {}
         self._products = self._workspace(linear.WORKSPACE)
         self._multiplications = self._products.allocate("schemes", (linear.MAX_SCHEMES,), linear.SCHEME)
@@ -55,6 +60,13 @@ class Kernels:
         self._attentions[len(self._heads)] = entry
         self._heads[heads] = workspace
         self._attention.set(count=len(self._heads))
+
+    def caches_of(self, forward: Callable[[], object]) -> list[NDArray[np.uint8]]:
+        """The KV caches that a forward uses, in place: bytes [slots, 2 * kv_heads, tokens, bytes of a token]. Keys and
+        values of a head's first n tokens are its first n where n is a multiple of `CACHE_BLOCK`."""
+        self._attention.set(noted=0)
+        forward()
+        return [_bytes_at(address, shape) for address, *shape in self._caches[: self._attention.get("noted")].tolist()]
 
     def use_products(self, schemes: set[Scheme], inputs: int, announce: Announce) -> None:
         """Makes the products with weights of these schemes known to ExecuTorch, and the embedding; rows have so many
@@ -88,6 +100,10 @@ class Kernels:
             parallelize_with_thread=abi.address_of_parallelize(with_thread=True),
         )
         return workspace
+
+
+def _bytes_at(address: int, shape: list[int]) -> NDArray[np.uint8]:
+    return np.ctypeslib.as_array((ctypes.c_uint8 * prod(shape)).from_address(address)).reshape(shape)
 
 
 KERNELS = Kernels()

@@ -32,6 +32,9 @@ class Workspace:
         for field, value in values.items():
             self._record[field] = value
 
+    def get(self, field: str) -> int:
+        return int(self._record[field][0])
+
     def allocate(self, field: str, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
         """Makes `field` the address of zeros of this shape and type, and returns these."""
         array = self._arrays[field] = np.zeros(shape, kind)
