@@ -46,7 +46,7 @@ class StepStream:
             self.cancel()
 
     def add(self, step: Step) -> None:
-        self.begun = self.begun or step.stats.prefilled_tokens > 0
+        self.begun = self.begun or step.stats.prefilled_tokens > step.stats.cached_tokens
         self._inbox.put(step)
 
     def fail(self, error: FalconError) -> None:
