@@ -24,7 +24,7 @@ from .selection import (
     SANE,
     flat,
     floats,
-    heaviest,
+    leading,
     least_of,
     likeliest,
     maxima_of,
@@ -211,14 +211,14 @@ def sampling() -> Mapping[str, Any]:
         highest = _survey(w)
         return _first(w, highest) if highest > NOTHING else -1
 
-    @cfunc(types.boolean(*[types.int64] * 4), error_model="numpy")
+    @cfunc(types.int64(*[types.int64] * 4), error_model="numpy")
     def weigh(address: Any, options: Any, logits: Any, allowed: Any) -> Any:
         w, o = workspace_at(address), carray(pointer(options), 1, OPTIONS)[0]
         _take(w, logits, allowed)
         _adjust(w, o)
         highest = _survey(w)
         if highest == NOTHING:
-            return False
+            return 0
         scores, count, score, last = flat(w, w.scores), w.tokens, F(-MOST), w.tokens  # All that are possible.
         if 0 < o.top_k < w.tokens:  # Before the temperature, which does not change the order.
             count, last = o.top_k, likeliest(w, highest, o.top_k)
@@ -229,10 +229,10 @@ def sampling() -> Mapping[str, Any]:
             # What weighs less than the mean of what may be left out can be left out all together.
             low = F(highest + temperature * math.log((1 - o.top_p) * total / count))
             low = min(max(low, score if last < w.tokens else least_of(w)), highest)
-            last = heaviest(w, highest, low, score, o.top_p * total)
+            last = leading(w, w.weights, highest, low, score, o.top_p * total)
             score = scores[last]
         _settle(w, score, last, F(o.min_p))
-        return True
+        return 1
 
     @cfunc(types.int64(types.int64, types.float64))
     def draw(address: Any, uniform: Any) -> Any:

@@ -31,10 +31,10 @@ WORKSPACE = np.dtype(
     [
         # How many tokens there are, and blocks, the last of which is filled up with impossible ones.
         *((name, np.int64) for name in ("tokens", "blocks")),
-        # Memory: of each token its score float32, its weight float32 and its bin uint16 [blocks, BLOCK], and indices
-        # int64 [blocks * BLOCK]; of each block its largest score float32 and the sum of its weights float64 [blocks];
-        # and float64 [LANES, BINS].
-        *((name, ADDRESS) for name in ("scores", "weights", "bins", "order", "maxima", "sums", "histogram")),
+        # Memory: of each token its score, its weight and a one, for counting, float32, and its bin uint16, all [blocks,
+        # BLOCK]; indices int64 [blocks * BLOCK]; of each block its highest score float32 and the sum of its weights
+        # float64 [blocks]; and float64 [LANES, BINS].
+        *((name, ADDRESS) for name in ("scores", "weights", "ones", "bins", "order", "maxima", "sums", "histogram")),
     ]
 )
 
@@ -45,6 +45,7 @@ def make_room(workspace: Workspace, tokens: int) -> None:
     workspace.set(tokens=tokens, blocks=blocks)
     workspace.allocate("scores", (blocks, BLOCK), np.float32)
     workspace.allocate("weights", (blocks, BLOCK), np.float32)
+    workspace.allocate("ones", (blocks, BLOCK), np.float32)[:] = 1
     workspace.allocate("bins", (blocks, BLOCK), np.uint16)
     workspace.allocate("order", (blocks * BLOCK,), np.int64)
     workspace.allocate("maxima", (blocks,), np.float32)

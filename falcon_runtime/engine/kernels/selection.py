@@ -75,109 +75,87 @@ def _reached(histogram: Any, amount: Any) -> Any:
     return reached, before
 
 
-@njit
-def _one(numbers: Any, weights: Any, i: Any) -> Any:
-    """What a token weighs where tokens are counted."""
-    return F(numbers[i] > NOTHING)
-
-
-@njit
-def _own(numbers: Any, weights: Any, i: Any) -> Any:
-    return weights[i]
-
-
-def _make_among(weight: Any) -> Any:
-    @njit(error_model="numpy")
-    def among(w: Any, numbers: Any, weights: Any, count: Any, amount: Any) -> Any:
-        """Of the first `count` indices in `order`, the one with which the largest `numbers` together weigh `amount`,
-        equal ones being in order; or else the last one."""
-        order, histogram = order_of(w), carray(pointer(w.histogram), BINS, np.float64)
-        while count > FEW:
-            low = high = np.float64(numbers[order[0]])
-            for j in range(1, count):
-                low, high = min(low, numbers[order[j]]), max(high, numbers[order[j]])
-            if low == high:
-                break
-            histogram[:] = 0
-            scale = LAST / (high - low)  # In float64: whatever the two are, they are in different bins.
-            for j in range(count):
-                histogram[int((high - numbers[order[j]]) * scale)] += weight(numbers, weights, order[j])
-            reached, before = _reached(histogram, amount)
-            amount -= before
-            kept = 0
-            for j in range(count):
-                if int((high - numbers[order[j]]) * scale) == reached:
-                    order[kept] = order[j]
-                    kept += 1
-            count = kept
-        sort(order, count, numbers)
-        total, last = 0.0, 0
-        for j in range(count):
-            if total < amount:
-                last = j
-            total += weight(numbers, weights, order[j])
-        return order[last]
-
-    return among
-
-
-def _make_leading(weight: Any, among: Any) -> Any:
-    @njit(fastmath={"nnan"}, error_model="numpy")
-    def fill(w: Any, highest: Any, low: Any) -> None:
-        """Makes the histogram of the scores from the highest down to `low`. The last bin is for all below, which need
-        not be in its sum."""
-        scores, weights, maxima = floats(w, w.scores), floats(w, w.weights), maxima_of(w)
-        bins = carray(pointer(w.bins), (w.blocks, BLOCK), np.uint16)
-        histogram = carray(pointer(w.histogram), (LANES, BINS), np.float64)
+@njit(error_model="numpy")
+def _among(w: Any, numbers: Any, weights: Any, count: Any, amount: Any) -> Any:
+    """Of the first `count` indices in `order`, the one with which the largest `numbers` together weigh `amount`, equal
+    ones being in order; or else the last one."""
+    order, histogram = order_of(w), carray(pointer(w.histogram), BINS, np.float64)
+    while count > FEW:
+        low = high = np.float64(numbers[order[0]])
+        for j in range(1, count):
+            low, high = min(low, numbers[order[j]]), max(high, numbers[order[j]])
+        if low == high:
+            break
         histogram[:] = 0
-        scale = F(F(LAST - 1) / min(max(F(highest - low), F(1e-30)), F(1e30)))  # In these bounds all below is finite.
-        for b in range(w.blocks):
-            if maxima[b] >= low:
-                for i in range(BLOCK):
-                    bins[b, i] = np.uint16(np.int32(lower(F(F(highest - scores[b, i]) * scale), F(LAST))))
-                for i in range(BLOCK):
-                    histogram[i % LANES, bins[b, i]] += weight(scores[b], weights[b], i)
-        for lane in range(1, LANES):
-            for i in range(BINS):
-                histogram[0, i] += histogram[lane, i]
+        scale = LAST / (high - low)  # In float64: whatever the two are, they are in different bins.
+        for j in range(count):
+            histogram[int((high - numbers[order[j]]) * scale)] += weights[order[j]]
+        reached, before = _reached(histogram, amount)
+        amount -= before
+        kept = 0
+        for j in range(count):
+            if int((high - numbers[order[j]]) * scale) == reached:
+                order[kept] = order[j]
+                kept += 1
+        count = kept
+    sort(order, count, numbers)
+    total, last = 0.0, 0
+    for j in range(count):
+        if total < amount:
+            last = j
+        total += weights[order[j]]
+    return order[last]
 
-    @njit
-    def gather(w: Any, low: Any, lowest: Any, reached: Any) -> Any:
-        """Puts the tokens of a bin that have a score of at least `lowest` into `order`, and returns how many."""
-        bins, order, maxima = carray(pointer(w.bins), (w.blocks, BLOCK), np.uint16), order_of(w), maxima_of(w)
-        scores, weights, count = floats(w, w.scores), floats(w, w.weights), 0
-        for b in range(w.blocks):
-            if maxima[b] < (lowest if reached == LAST else low):
-                continue
-            if maxima[b] < low:
-                bins[b, :] = LAST
-            found = np.uint16(0)
+
+@njit(fastmath={"nnan"}, error_model="numpy")
+def _fill(w: Any, weights_at: Any, highest: Any, low: Any) -> None:
+    """Makes the histogram of the scores from the highest down to `low`. The last bin is for all below, which need not
+    be in its sum."""
+    scores, weights, maxima = floats(w, w.scores), floats(w, weights_at), maxima_of(w)
+    bins = carray(pointer(w.bins), (w.blocks, BLOCK), np.uint16)
+    histogram = carray(pointer(w.histogram), (LANES, BINS), np.float64)
+    histogram[:] = 0
+    scale = F(F(LAST - 1) / min(max(F(highest - low), F(1e-30)), F(1e30)))  # In these bounds all below is finite.
+    for b in range(w.blocks):
+        if maxima[b] >= low:
             for i in range(BLOCK):
-                found += np.uint16(bins[b, i] == reached)
-            if found:
-                for i in range(BLOCK):
-                    if bins[b, i] == reached and weight(scores[b], weights[b], i) > 0:
-                        order[count] = b * BLOCK + i
-                        count += 1
-        return count
-
-    @njit
-    def leading(w: Any, highest: Any, low: Any, lowest: Any, amount: Any) -> Any:
-        """Of the tokens with scores down to `lowest`, the one with which the likeliest together weigh `amount`, of
-        equally likely ones the first coming first; or else the last one. It is found soon if its score is not below
-        `low`."""
-        fill(w, highest, low)
-        reached, before = _reached(carray(pointer(w.histogram), BINS, np.float64), amount)
-        count = gather(w, low, lowest, reached)
-        return among(w, flat(w, w.scores), flat(w, w.weights), count, amount - before)
-
-    return leading
+                bins[b, i] = np.uint16(np.int32(lower(F(F(highest - scores[b, i]) * scale), F(LAST))))
+            for i in range(BLOCK):
+                histogram[i % LANES, bins[b, i]] += weights[b, i]
+    for lane in range(1, LANES):
+        for i in range(BINS):
+            histogram[0, i] += histogram[lane, i]
 
 
-_among = _make_among(_one)
-_leading = _make_leading(_one, _among)
-heaviest = _make_leading(_own, _make_among(_own))
-"""heaviest(w, highest, low, lowest, amount): the last of the likeliest tokens that together weigh `amount`."""
+@njit
+def _gather(w: Any, weights_at: Any, low: Any, lowest: Any, reached: Any) -> Any:
+    """Puts the tokens of a bin that weigh anything, with scores down to `lowest`, into `order`; returns how many."""
+    bins, order, maxima = carray(pointer(w.bins), (w.blocks, BLOCK), np.uint16), order_of(w), maxima_of(w)
+    scores, weights, count = floats(w, w.scores), floats(w, weights_at), 0
+    for b in range(w.blocks):
+        if maxima[b] < (lowest if reached == LAST else low):
+            continue
+        if maxima[b] < low:
+            bins[b, :] = LAST
+        found = np.uint16(0)
+        for i in range(BLOCK):
+            found += np.uint16(bins[b, i] == reached)
+        if found:
+            for i in range(BLOCK):
+                if bins[b, i] == reached and scores[b, i] >= lowest and weights[b, i] > 0:
+                    order[count] = b * BLOCK + i
+                    count += 1
+    return count
+
+
+@njit
+def leading(w: Any, weights_at: Any, highest: Any, low: Any, lowest: Any, amount: Any) -> Any:
+    """Of the tokens with scores down to `lowest`, the one with which the likeliest together weigh `amount`, of equally
+    likely ones the first coming first; or else the last one. It is found soon if its score is not below `low`."""
+    _fill(w, weights_at, highest, low)
+    reached, before = _reached(carray(pointer(w.histogram), BINS, np.float64), amount)
+    count = _gather(w, weights_at, low, lowest, reached)
+    return _among(w, flat(w, w.scores), flat(w, weights_at), count, amount - before)
 
 
 @njit(fastmath=SANE, error_model="numpy")
@@ -200,7 +178,7 @@ def likeliest(w: Any, highest: Any, count: Any) -> Any:
                 there += 1
     if 0 < count <= there:
         # The maxima of `count` blocks, so at least as many scores, reach the count-th largest of the maxima.
-        low = maxima[_among(w, maxima, maxima, there, count)]
-        return _leading(w, highest, low, low, count)
+        low = maxima[_among(w, maxima, flat(w, w.ones), there, float(count))]
+        return leading(w, w.ones, highest, low, low, float(count))
     least = least_of(w)
-    return _leading(w, highest, least, least, count)
+    return leading(w, w.ones, highest, least, least, float(count))
