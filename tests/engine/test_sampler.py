@@ -251,7 +251,7 @@ def sampler_of(case: Case, params: SamplingParams) -> Sampler:
     return sampler
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(cases(), st.floats(0, 1, exclude_max=True))
 def test_any_case_equals_a_reference_that_sorts(case: Case, uniform: float) -> None:
     logits, allowed = adjusted(case), None if case.allowed is None else packed(case.allowed)
@@ -299,6 +299,15 @@ def test_only_allowed_tokens_are_chosen(size: int) -> None:
     logprobs = Sampler(greedy(logprobs=1), []).sample(logits, packed(allowed)).logprobs
     assert logprobs
     assert logprobs.top[0][0] == size - 1, "log-probabilities are the model's own"
+
+
+@pytest.mark.parametrize("size", [7, LARGE])
+@pytest.mark.parametrize("top_k", [3, 6, 5000])
+def test_fewer_may_be_allowed_than_top_k(size: int, top_k: int) -> None:
+    allowed = np.zeros(size, np.bool_)
+    allowed[[1, size - 2]] = True
+    found = distribution(normal(0, size), everything(top_k=top_k, top_p=0.99999), allowed=packed(allowed))
+    assert np.flatnonzero(found).tolist() == [1, size - 2]
 
 
 @pytest.mark.parametrize("params", [greedy(), SamplingParams(), everything(top_p=0.9)])

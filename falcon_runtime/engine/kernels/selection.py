@@ -153,8 +153,13 @@ def leading(w: Any, weights_at: Any, highest: Any, low: Any, lowest: Any, amount
     """Of the tokens with scores down to `lowest`, the one with which the likeliest together weigh `amount`, of equally
     likely ones the first coming first; or else the last one. It is found soon if its score is not below `low`."""
     _fill(w, weights_at, highest, low)
-    reached, before = _reached(carray(pointer(w.histogram), BINS, np.float64), amount)
+    histogram = carray(pointer(w.histogram), BINS, np.float64)
+    reached, before = _reached(histogram, amount)
     count = _gather(w, weights_at, low, lowest, reached)
+    if not count:  # Nothing in the last bin is possible: all together weigh less.
+        histogram[LAST] = 0
+        reached, before = _reached(histogram, amount)
+        count = _gather(w, weights_at, low, lowest, reached)
     return _among(w, flat(w, w.scores), flat(w, weights_at), count, amount - before)
 
 
