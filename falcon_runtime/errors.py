@@ -46,6 +46,10 @@ class InvalidRequest(FalconError):
     """What was asked cannot be done: an empty prompt, a parameter out of range, messages of no known form."""
 
 
+class NothingAllowed(FalconError):
+    """None of the tokens that a mask allows is one that the model can give."""
+
+
 class PromptTooLong(InvalidRequest):
     """The prompt leaves no room for a single new token in the model's context."""
 

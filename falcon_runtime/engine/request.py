@@ -5,8 +5,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..chunk import FinishReason, Stats, TokenLogprobs
-from ..sampling import Sampler, SamplingParams
+from ..sampling import SamplingParams
 from .repetition import Loop
+from .sampler import Sampler
 from .speculation import PromptLookup, Proposer
 
 

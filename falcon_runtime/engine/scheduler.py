@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..chunk import FinishReason
-from ..sampling import token_logprobs
 from .draft_model import DraftModel
 from .drafting import Drafting
 from .program import ForwardProgram, Logits
 from .request import Request, Step
+from .sampler import passes
 from .sequences import common_prefix, longest_prefix, shares
 from .speculation import MAX_DRAFTED, Draft
 
@@ -280,7 +280,7 @@ class Scheduler:
         assert request.scored is not None
         targets = request.tokens[part.start + 1 : part.start + len(part.tokens) + 1]
         request.scores += [
-            token_logprobs(row, target, request.scored)
+            passes(len(row)).logprobs(row, target, request.scored)
             for row, target in zip(logits[: len(targets)], targets, strict=True)
         ]
         return logits[len(targets) :]

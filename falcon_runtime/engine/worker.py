@@ -23,6 +23,7 @@ from .kernels import Announce
 from .messages import Cancel, Compiling, Ready, Submit
 from .program import ForwardProgram, Program
 from .request import Request
+from .sampler import passes
 from .scheduler import Pace, Scheduler
 from .speculation import cost, interpolate
 
@@ -110,6 +111,7 @@ def load(folder: Path, threads: int | None, draft: str, announce: Announce) -> t
     """The model and, if `draft` is not empty, a draft model, whose errors are told in `Ready`. Errors: those of
     `read_manifest` and `Program`."""
     manifest = read_manifest(folder)
+    passes(manifest.vocabulary, announce)
     program = Program(folder, manifest, threads, announce)
     costs, model, problem = [measure_costs(program)], None, None
     if draft:

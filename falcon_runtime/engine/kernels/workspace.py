@@ -41,6 +41,10 @@ class Workspace:
         self._record[field] = array.ctypes.data
         return array
 
+    def array(self, field: str) -> NDArray[Any]:
+        """What was allocated for `field`."""
+        return self._arrays[field]
+
 
 def bind(kernel: int, workspace: int) -> int:
     """Address of a C function void(context, arguments, count) that calls the one at the address `kernel` with
