@@ -34,6 +34,7 @@ class Module:
         weakref.finalize(self, abi.function(abi.MODULE_DESTRUCTOR), self._module)
         _succeed("load the program", abi.function(abi.MODULE_LOAD, ctypes.c_uint32)(self._module, abi.CONSISTENT))
         self._method: int | None = None
+        self._tensors: dict[Any, _Tensor] = {}
         self._set_input = abi.function(abi.METHOD_SET_INPUT, ctypes.c_uint32)
         self._execute = abi.function(abi.METHOD_EXECUTE, ctypes.c_uint32)
         self._output = abi.function(abi.METHOD_OUTPUT, ctypes.POINTER(EValue))
@@ -53,15 +54,24 @@ class Module:
         if self._method is None:
             self._method = self._of_forward(abi.MODULE_METHOD).value
         method = ctypes.c_void_p(self._method)
-        tensors = [_Tensor(array) for array in inputs]
-        for index, tensor in enumerate(tensors):
-            problem = self._set_input(method, ctypes.byref(tensor.value), ctypes.c_size_t(index))
+        for index, array in enumerate(inputs):
+            problem = self._set_input(method, self._tensor(index, array), ctypes.c_size_t(index))
             _succeed(f"take input {index}", problem)
         _succeed("execute the method", self._execute(method))
         result = TensorImpl.from_address(self._output(method, ctypes.c_size_t(0)).contents.payload or 0)
         shape = (ctypes.c_int32 * result.dim).from_address(result.sizes)
         numbers = (ctypes.c_float * result.numel).from_address(result.data)
         return np.frombuffer(numbers, np.float32).reshape(tuple(shape))
+
+    def _tensor(self, index: int, array: NDArray[Any]) -> Any:
+        """Reference to an EValue with these numbers. One is kept for each input and shape: making it takes longer than
+        filling it, and in decode the shapes recur."""
+        key = index, array.shape, array.dtype
+        if key not in self._tensors:
+            self._tensors[key] = _Tensor(array)
+        tensor = self._tensors[key]
+        tensor.array[...] = array
+        return tensor.reference
 
     def _of_forward(self, symbol: str) -> ctypes.c_void_p:
         """What a function of the module returns for the method's name: an address."""
@@ -71,17 +81,18 @@ class Module:
 
 
 class _Tensor:
-    """An array as ExecuTorch takes it, in the array's own memory."""
+    """Numbers like those of an array as ExecuTorch takes them."""
 
     def __init__(self, array: NDArray[Any]):
         dim = array.ndim
-        self._alive = array = np.ascontiguousarray(array)
+        self.array = array = array.copy()
         self._sizes = (ctypes.c_int32 * dim)(*array.shape)
         self._order = (ctypes.c_uint8 * dim)(*range(dim))
         self._strides = (ctypes.c_int32 * dim)(*(stride // array.itemsize for stride in array.strides))
         places = (ctypes.addressof(lengths) for lengths in (self._sizes, self._order, self._strides))
         self._impl = TensorImpl(*places, array.ctypes.data, dim, array.size, array.size, TYPES[array.dtype])
-        self.value = EValue(ctypes.addressof(self._impl), abi.TENSOR)
+        self._value = EValue(ctypes.addressof(self._impl), abi.TENSOR)
+        self.reference = ctypes.byref(self._value)
 
 
 def _string(text: bytes) -> abi.String:

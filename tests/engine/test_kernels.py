@@ -136,6 +136,18 @@ def test_a_start_with_kept_kernels_needs_neither_torch_nor_numba(small_model: Pa
     assert second == "(320,) set()\n", first
 
 
+def test_kept_code_runs_where_numba_was_imported_and_has_compiled_nothing() -> None:
+    """Then nobody but us gives it the functions of numba's that it names."""
+    code = (
+        "import numba; import numpy as np; from falcon_runtime import SamplingParams;"
+        "from falcon_runtime.engine.sampler import Sampler;"
+        "print(Sampler(SamplingParams(top_k=2, temperature=1), []).next(np.arange(3, dtype=np.float32)) > 0)"
+    )
+    for _ in range(2):  # The second one certainly finds it kept.
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert run.stdout == "True\n"
+
+
 def test_a_program_tells_the_types_and_shapes_that_it_takes_and_returns() -> None:
     abi_check.check(Module)
     (tensor,), (result,) = Module(str(abi_check.PROGRAM)).signature()

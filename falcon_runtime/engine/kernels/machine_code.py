@@ -1,7 +1,6 @@
 """LLVM's machine code in this process, without numba, whose import takes as long as all the rest of a start."""
 
 import ctypes
-import sys
 from functools import cache
 from typing import Any
 
@@ -38,9 +37,10 @@ def address(engine: Any, name: str) -> int:
 @cache
 def _initialize() -> None:
     """Also gives what numba compiled the functions of numba's that it names. None is called: they raise exceptions and
-    end the life of arrays, and kernels do neither. Where numba is, it has given its own."""
+    end the life of arrays, and kernels do neither. Without them, LLVM would give the code no function at all, `memset`
+    neither. Numba gives its own when it first compiles, not yet when it is imported."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    if "numba" not in sys.modules:
-        for name in NUMBAS:
+    for name in NUMBAS:
+        if llvm.address_of_symbol(name) is None:
             llvm.add_symbol(name, ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value or 0)

@@ -159,19 +159,6 @@ def _settle(w: Any, score: Any, last: Any, least: Any) -> None:
         sums[b] = total
 
 
-@njit(fastmath=SANE, error_model="numpy")
-def _sum_of_powers(w: Any, highest: Any, scale: Any) -> Any:
-    """The sum that `_weigh` would return of all tokens, as precise as a logarithm of it has to be."""
-    scores, total = floats(w, w.scores), 0.0
-    for b in range(w.blocks):
-        part: Any = F(0)  # Of the block: 128 numbers add up to float32's precision.
-        for i in range(BLOCK):
-            power = F(F(scores[b, i] - highest) * scale)
-            part += select(power > LOWEST, exp2(power), F(0))
-        total += part
-    return total
-
-
 @njit
 def _first(w: Any, highest: Any) -> Any:
     """The first token with the highest score."""
@@ -270,6 +257,6 @@ def sampling() -> Mapping[str, Any]:
             return math.nan
         if count:
             _gather_likeliest(w, highest, count)
-        return highest + math.log(_sum_of_powers(w, highest, F(1 / LOG2)))
+        return highest + math.log(_weigh(w, highest, F(1 / LOG2), F(-MOST), w.tokens))
 
     return {"best": best, "weigh": weigh, "draw": draw, "log_total": log_total}
