@@ -11,8 +11,11 @@ COMPACT: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separ
 """JSON as `json.dumps` writes it. Where any white space may stand, small models do not come to an end."""
 
 
+KINDS = ("json_schema", "json_object", "regex", "grammar", "choice")
+
+
 class Constraint(BaseModel):
-    """One of its fields is given. The model then chooses among the tokens that it allows, with their probabilities, and
+    """One kind of it is given. The model then chooses among the tokens that it allows, with their probabilities, and
     the answer ends where nothing can follow; one that reaches its limit of tokens before that is not whole.
 
     Errors: ValueError, in a sentence, where it cannot be honoured.
@@ -26,6 +29,8 @@ class Constraint(BaseModel):
     grammar: str | None = Field(None, description="A text of this grammar, in the form of Lark, as llguidance has it.")
     choice: tuple[str, ...] | None = Field(None, description="One of these texts.")
 
+    begun: str = Field("", description="What there is of the text already, and is gone on with.")
+
     @field_validator("choice")
     @classmethod
     def _some_choice(cls, choice: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -35,9 +40,9 @@ class Constraint(BaseModel):
 
     @model_validator(mode="after")
     def _can_be_honoured(self) -> "Constraint":
-        given = [name for name, value in self if value not in (None, False)]
+        given = [name for name in KINDS if getattr(self, name) not in (None, False)]
         if len(given) != 1:
-            raise ValueError(f"a constraint has one of {', '.join(type(self).model_fields)}, not {len(given)} of them")
+            raise ValueError(f"a constraint has one of {', '.join(KINDS)}, not {len(given)} of them")
         (kind,) = given
         grammar = self.compiled()
         if len(grammar) > MAX_CHARACTERS:

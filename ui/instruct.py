@@ -110,7 +110,7 @@ class InstructTab:
     def _lay_out_form(self) -> None:
         self.form = gr.Radio([TEXT, JSON], value=TEXT, label="Answer as", elem_id="form")
         with gr.Column(visible=False) as self.structured:
-            hint = "The model is told to answer in this form, and what it writes is checked against it."
+            hint = "The answer is held to this form while it is written, and checked against it when it is over."
             gr.Markdown(hint, elem_classes="hint")
             with gr.Row(elem_classes="chips"):
                 self.examples = [gr.Button(name, size="sm") for name in formats.EXAMPLES]
@@ -165,7 +165,10 @@ class InstructTab:
         def call(runtime: FalconRuntime, params: SamplingParams) -> Generation:
             wanted = asked.instruction
             if asked.schema is not None and wanted.strip():
-                wanted += f"\n\n{formats.ask_for(formats.check_schema(asked.schema))}"
+                schema = formats.check_schema(asked.schema)
+                wanted += f"\n\n{formats.ask_for(schema)}"  # What the fields are for, the schema itself cannot tell it.
+                constraint = {"json_schema": schema, "begun": asked.begun}
+                params = SamplingParams(**params.model_dump(exclude_unset=True) | {"constraint": constraint})
             return runtime.instruct(wanted, asked.context, params=params, begun=asked.begun)
 
         def show(update: Update) -> tuple[str]:

@@ -191,6 +191,16 @@ def test_other_constraints(runtime: FalconRuntime) -> None:
     assert finish == "length"
 
 
+def test_what_has_begun_is_gone_on_with(runtime: FalconRuntime) -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    schema["additionalProperties"] = False
+    begun = '{"n": 1'
+    text, finish = answer(runtime, {"json_schema": schema, "begun": begun}, max_new_tokens=40)
+    assert finish != "stop" or isinstance(json.loads(begun + text)["n"], int)
+    with pytest.raises(InvalidRequest, match="not the beginning"):
+        answer(runtime, {"json_schema": schema, "begun": "Well, "})
+
+
 def test_what_holds_beside_a_constraint(runtime: FalconRuntime) -> None:
     """Seeds, stop texts and log-probabilities."""
     schema = {"json_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}
