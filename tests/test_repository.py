@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from falcon_runtime.models.catalog import STARTER
 from falcon_runtime.models.manifest import read_manifest
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +58,12 @@ def test_questions_are_answered_together(small_model_slots: Path, capsys: pytest
     load("examples/many_at_once.py").main("One?", "Two?", model=str(small_model_slots))
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line in ("One?", "Two?")] == ["One?", "Two?"]
+
+
+def test_facts_are_taken_out_of_a_text(starter_models_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "Alice and Bob are going to a science fair in Doha on Friday."
+    load("examples/structured.py").main(text, str(starter_models_dir / STARTER.name))
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["what", "where", "who"]
 
 
 def test_the_package_installs_with_all_that_it_needs(tmp_path: Path) -> None:

@@ -38,6 +38,13 @@ def test_it_tells_how_it_is(api: Api) -> None:
     assert api.get("/nothing").json()["error"]["type"] == "invalid_request_error"
 
 
+def test_the_example_of_a_client(api: Api) -> None:
+    example = Path(__file__).parents[2] / "examples" / "api_client.py"
+    command = [sys.executable, str(example), "What is the capital of France?", f"{api.url}/v1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert len(done.stdout) > 3
+
+
 @pytest.mark.parametrize("body", [b"{", b"\xff", b"[]", b""])
 def test_bodies_that_are_no_objects(api: Api, body: bytes) -> None:
     answer = api.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
