@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from .constraint import Constraint
 from .errors import InvalidRequest
 from .system.unicode import whole
 
@@ -50,6 +51,10 @@ class SamplingParams(BaseModel):
         description="Report each token's log-probability, and those of this many of the likeliest tokens in its place.",
     )
     stop_on_repetition: bool = Field(True, description="End an answer that repeats the same words again and again.")
+    constraint: Constraint | None = Field(
+        None,
+        description="What the answer must be: one of `json_schema`, `json_object`, `regex`, `grammar` and `choice`.",
+    )
     prompt_logprobs: int | None = Field(
         None,
         ge=0,
@@ -95,6 +100,8 @@ def _sentence(error: ValidationError) -> str:
         if item["type"] == "extra_forbidden":
             known = ", ".join(SamplingParams.model_fields)
             parts.append(f"there is no parameter {name}; the parameters are {known}")
+        elif item["loc"][:1] == ("constraint",) and item["type"] == "value_error":
+            parts.append(item["msg"].removeprefix("Value error, "))  # It names the kind of constraint itself.
         else:
             parts.append(f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}")
     return whole("; ".join(parts))[:1000]

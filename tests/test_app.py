@@ -92,7 +92,7 @@ def test_three_endpoints(client: Client) -> None:
         for endpoint, info in listed["named_endpoints"].items()
     }
     rest = ["top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "stop", "seed"]
-    rest += ["logit_bias", "logprobs", "stop_on_repetition", "prompt_logprobs"]
+    rest += ["logit_bias", "logprobs", "stop_on_repetition", "constraint", "prompt_logprobs"]
     assert names == {
         "/generate": ["prompt", "max_new_tokens", "temperature", *rest],
         "/chat": ["message", "history", "system", "max_new_tokens", "temperature", *rest],
@@ -145,7 +145,7 @@ def test_halves_of_surrogate_pairs_are_answered(app: ServedApp, endpoint: str, v
     ("endpoint", "values", "words"),
     [
         ("chat", "", "message is missing"),
-        ("chat", '"Hi"' + ", null" * 30, "/chat takes at most 17 values, not 31"),
+        ("chat", '"Hi"' + ", null" * 30, "/chat takes at most 18 values, not 31"),
         ("generate", "[1, 2]", "prompt must be text, not [1, 2]"),
         ("generate", '"Hi", 1e999', "max_new_tokens: "),
         ("generate", r'"Hi", 1, 1, null, null, null, null, null, null, null, null, {"\ud83d": 1}', "logit_bias."),

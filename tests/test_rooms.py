@@ -9,7 +9,7 @@ import pytest
 import falcon_runtime
 
 ROOT = Path(falcon_runtime.__file__).parent
-LEAVES = {"chunk", "errors", "limits", "sampling", "status"}
+LEAVES = {"chunk", "constraint", "errors", "limits", "sampling", "status"}
 """What everybody may import; they import one another and `system` alone."""
 MAY_IMPORT = {
     "system": set(),

@@ -24,6 +24,8 @@ from .streaming import Call, updates
 
 logger = logging.getLogger(__name__)
 
+PLAIN: dict[str, Any] = {"constraint": dict[str, Any]}
+"""Parameters that Gradio knows no type for, as what they are in JSON."""
 Endpoint = Callable[..., Iterator[str]]
 OWN_FAULT = "The server could not handle this request because of an error of its own, which is in its log."
 WRONG_VALUES = "These are not the values that this event of the page takes. Reload the page."
@@ -160,7 +162,10 @@ def with_sampling(function: Endpoint) -> Endpoint:
     """
     fields = [
         inspect.Parameter(
-            name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=cast(Any, field.annotation) | None
+            name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=None,
+            annotation=PLAIN.get(name, cast(Any, field.annotation)) | None,
         )
         for name, field in SamplingParams.model_fields.items()
     ]

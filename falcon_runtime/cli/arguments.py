@@ -1,6 +1,7 @@
 """The arguments of every command, and what they mean."""
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -137,11 +138,23 @@ def _sampling_flags() -> argparse.ArgumentParser:
             flags.add_argument(flag, action="append", metavar="TEXT", help=description)
         elif name == "logit_bias":
             flags.add_argument(flag, action="append", type=_bias, metavar="ID=BIAS", help=description)
+        elif name == "constraint":
+            flags.add_argument(flag, type=_json, metavar="JSON", help=f"{description} {EXAMPLE}")
         else:
             # `int | None` is an optional int.
             kind: Any = next(a for a in get_args(field.annotation) or [field.annotation] if a is not type(None))
             flags.add_argument(flag, type=kind, metavar=kind.__name__.upper(), help=description)
     return flags
+
+
+EXAMPLE = """Such as '{"choice": ["yes", "no"]}'."""
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"it is not JSON: {error}") from None
 
 
 def _bias(text: str) -> tuple[str, str]:

@@ -7,6 +7,9 @@ from .request import Request
 from .sequences import common_prefix
 from .speculation import Allotment, Draft, Offer, Prices, allot
 
+FORCED = 0.95
+"""How likely tokens are accepted that spell the only text that a constraint allows: there may be other spellings."""
+
 
 class Drafting:
     """Makes the drafts for the requests of one program, of at most `most` tokens each, which fit `context`.
@@ -28,9 +31,7 @@ class Drafting:
     ) -> dict[int, Draft]:
         """One for each slot that decodes, perhaps of no tokens; and feeds the draft model with the prompts that the
         others prefill, at most `budget` tokens together. There are `rows` in the program's next forward anyway."""
-        guesses = {
-            slot: request.proposer.propose(request.tokens, self._room(request)) for slot, request in decoding.items()
-        }
+        guesses = {slot: self._guess(request) for slot, request in decoding.items()}
         offers = [guess.offer for guess in guesses.values()]
         plan = allot(offers, self._prices, rows, len(decoding))
         drafted: Mapping[int, Draft] = {}
@@ -44,7 +45,7 @@ class Drafting:
         result = {}
         for slot, count in zip(decoding, plan.counts, strict=True):
             # As long as the draft model is not up to the text, guesses stand in.
-            result[slot] = drafted.get(slot) or guesses[slot].first(count)
+            result[slot] = _allowed(decoding[slot], drafted.get(slot) or guesses[slot].first(count))
             if slot in drafted:
                 decoding[slot].proposer.learn(guesses[slot].first(0), 0)
         return result
@@ -63,6 +64,12 @@ class Drafting:
             request.proposer.learn(draft, accepted)
             if self._model:
                 self._model.forget(slot)
+
+    def _guess(self, request: Request) -> Draft:
+        """What its text, or its constraint, says that may follow."""
+        room, text = self._room(request), request.proposer.propose(request.tokens, self._room(request))
+        forced = request.follower.forced(room) if request.follower else ()
+        return Draft(forced, FORCED) if forced else _allowed(request, text)
 
     def _room(self, request: Request) -> int:
         """How many tokens may be drafted for it."""
@@ -98,3 +105,8 @@ class Drafting:
         offers = [model.offer(slot, request.tokens, self._room(request)) for slot, request in running.items()]
         plan = allot(offers, self._prices, len(running), len(running)) if running else Allotment((), 0)
         return [slot for slot, count in zip(running, plan.counts, strict=True) if count and slot in prefilling]
+
+
+def _allowed(request: Request, draft: Draft) -> Draft:
+    """The draft up to the first token that the request's constraint forbids."""
+    return draft.first(request.follower.allowed(draft.tokens)) if request.follower else draft

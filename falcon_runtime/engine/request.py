@@ -5,7 +5,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..chunk import FinishReason, Stats, TokenLogprobs
+from ..constraint import Constraint
 from ..sampling import SamplingParams
+from .constraints import Follower, Grammars
 from .repetition import Loop
 from .sampler import Sampler
 from .speculation import PromptLookup, Proposer
@@ -24,6 +26,8 @@ class Step:
     scores: tuple[TokenLogprobs, ...] = ()
     """Of every token of the prompt but the first, where they are asked for: with the answer's first tokens or, where
     there is none, with the last step."""
+    problem: str | None = None
+    """Why the request cannot be carried out, in a sentence; the step is then its last."""
 
 
 class Request:
@@ -37,6 +41,8 @@ class Request:
         self.prompt_length = len(self.tokens)
         self.sampler: Sampler | None = None
         """None until it has a slot, and for a request that only scores."""
+        self.follower: Follower | None = None
+        """Of its constraint, once it has a slot."""
         self.loop = Loop() if params and params.stop_on_repetition else None
         self.proposer = proposer or PromptLookup()
         self.filled = self.cached = self.drafted = self.accepted = 0
@@ -78,6 +84,10 @@ class Request:
         if self.params:
             self.sampler = Sampler(self.params, self.tokens, end_tokens)
         self._started = time.perf_counter()
+
+    def follow(self, grammars: Grammars, constraint: Constraint) -> None:
+        """Its answer has to be what `constraint` says."""
+        self.follower = grammars.follower(constraint)
 
     def took(self, count: int) -> None:
         """It has got `count` tokens."""

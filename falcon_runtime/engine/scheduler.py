@@ -7,14 +7,17 @@ some drafted ones, of every running request. Each step yields one `Step` per req
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ..chunk import FinishReason
+from ..errors import NothingAllowed
+from .constraints import Grammars
 from .draft_model import DraftModel
 from .drafting import Drafting
 from .program import ForwardProgram, Logits
 from .request import Request, Step
-from .sampler import passes
+from .sampler import Mask, passes
 from .sequences import common_prefix, longest_prefix, shares
 from .speculation import MAX_DRAFTED, Draft
 
@@ -56,6 +59,8 @@ class Part:
     wanted: range
     """Which of `tokens` need their logits."""
     draft: Draft = field(default_factory=Draft)
+    masks: "Future[list[Mask]] | None" = None
+    """What the request's constraint allows after each of the tokens that are wanted."""
 
 
 class Scheduler:
@@ -69,6 +74,7 @@ class Scheduler:
         pace: Pace,
         costs: Sequence[float] = (1.0,),
         draft_model: DraftModel | None = None,
+        grammars: Grammars | None = None,
     ):
         self.program = program
         self.end_tokens = frozenset(end_tokens)
@@ -79,6 +85,9 @@ class Scheduler:
         # Every slot can have its share of both limits at any time; of tokens, prompts get half at least.
         self._rows = program.max_rows // program.slots
         most = min(MAX_DRAFTED, self._rows - 1, program.max_tokens // (2 * program.slots) - 1)
+        self._grammars = grammars
+        self._beside = ThreadPoolExecutor(1, "falcon-masks")
+        """Finds out what constraints allow while the forward is computed."""
         self._drafting = Drafting(costs, most, program.context, draft_model)
 
     @property
@@ -109,7 +118,14 @@ class Scheduler:
         yield from [
             self._waits(request, place) for place, request in enumerate(self.waiting) if admitted or request.filled
         ]
+        yield from self._refused()
+        if not any(slot.request for slot in self.slots):
+            return
         parts = self._parts()
+        for part in parts:
+            request = part.slot.request
+            if request and request.follower and request.filled + len(part.tokens) >= len(request.tokens):
+                part.masks = self._beside.submit(request.follower.masks, part.draft.tokens)
         rows, offset = list[int](), 0
         for part in parts:
             rows += [offset + i for i in part.wanted]
@@ -156,6 +172,8 @@ class Scheduler:
             self.program.copy(source, chosen, reused)
         request.start(reused, self.end_tokens)
         slot = self.slots[chosen]
+        if request.params and request.params.constraint and self._grammars:
+            request.follow(self._grammars, request.params.constraint)
         slot.cached, slot.request, slot.last_used = request.tokens[:reused], request, self._admitted
         self._drafting.begin(chosen, request)
         self._admitted += 1
@@ -163,6 +181,18 @@ class Scheduler:
     def _held(self, request: Request) -> int:
         """How many tokens of its beginning there are in a slot, for a request that may reuse them."""
         return max(common_prefix(slot.cached, request.tokens) for slot in self.slots) if request.reuses_cache else 0
+
+    def _refused(self) -> Iterator[Step]:
+        """Ends the requests whose constraints cannot be followed."""
+        for slot in self.slots:
+            request = slot.request
+            if request and request.follower and (problem := request.follower.problem):
+                yield self._refuse(slot, request, problem)
+
+    def _refuse(self, slot: Slot, request: Request, problem: str) -> Step:
+        slot.request = None
+        stats = request.stats(self.program.context)
+        return Step(request.id, (), "cancelled", stats, problem=f"constraint: {problem}")
 
     def _being_prefilled(self, request: Request) -> bool:
         """Whether another request, which is as far as any slot, is prefilling more of this one's beginning: enough that
@@ -240,8 +270,12 @@ class Scheduler:
         given = len(part.tokens) - len(part.draft.tokens)
         tokens, logprobs = list[int](), []
         finish: FinishReason | None = None
-        for row, drafted in zip(logits, [*part.draft.tokens, None], strict=True):
-            sampled = request.sampler.sample(row)
+        masks = part.masks.result() if part.masks else [None] * len(logits)
+        for row, drafted, mask in zip(logits, [*part.draft.tokens, None], masks, strict=True):
+            try:
+                sampled = request.sampler.sample(row, mask)
+            except NothingAllowed as error:
+                return self._refuse(part.slot, request, str(error))
             tokens.append(sampled.token)
             if sampled.logprobs:
                 logprobs.append(sampled.logprobs)
@@ -261,7 +295,9 @@ class Scheduler:
     def _finish(self, request: Request, token: int) -> FinishReason | None:
         """Whether the answer ends with `token`, its latest, and why."""
         assert request.params
-        if token in self.end_tokens:
+        if request.follower:
+            request.follower.take(token)
+        if token in self.end_tokens or (request.follower and request.follower.over):
             return "stop"
         if request.loop and request.loop.add(token):
             return "repetition"

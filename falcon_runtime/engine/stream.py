@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from ..errors import FalconError
+from ..errors import FalconError, InvalidRequest
 from ..sampling import SamplingParams
 from .request import Step
 
 
 class StepStream:
     """The steps of a request that continues `tokens`, or scores them where `params` is None; the last one has a finish
-    reason. Errors: EngineDied.
+    reason. Errors: EngineDied; InvalidRequest where its constraint cannot be followed.
 
     `close` may be called from any thread and does not wait: the engine drops the request before its next step.
     """
@@ -38,6 +38,8 @@ class StepStream:
             self._over = True
             raise item
         self._over = item.finish_reason is not None
+        if item.problem:
+            raise InvalidRequest(item.problem)
         return item
 
     def close(self) -> None:

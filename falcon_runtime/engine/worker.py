@@ -18,6 +18,7 @@ from pathlib import Path
 from ..errors import FalconError
 from ..models.manifest import read_manifest
 from ..system.child import connect
+from .constraints import Grammars
 from .draft_model import DraftModel
 from .kernels import Announce
 from .messages import Cancel, Compiling, Ready, Submit
@@ -123,7 +124,8 @@ def load(folder: Path, threads: int | None, draft: str, announce: Announce) -> t
     pace = pace_of(*costs)
     # Drafting takes some short forwards more, for which a parent's patience is long enough.
     ready = Ready(step_s(pace.alone, *costs), model.name if model else None, problem)
-    return Scheduler(program, manifest.end_tokens, pace, costs[0], model), ready
+    grammars = Grammars(folder / "tokenizer.json", manifest.vocabulary, manifest.end_tokens)
+    return Scheduler(program, manifest.end_tokens, pace, costs[0], model, grammars), ready
 
 
 if __name__ == "__main__":

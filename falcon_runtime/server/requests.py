@@ -31,9 +31,6 @@ REFUSED = {
     "guided_choice": "use `choice`",
     "tools": "tools are not supported",
     "tool_choice": "tools are not supported",
-    "regex": "output cannot be constrained by a regular expression",
-    "grammar": "output cannot be constrained by a grammar",
-    "choice": "output cannot be constrained to choices",
     "suffix": "the model continues texts, and fills no gaps",
     "best_of": "ask for `n` answers, and choose",
     "previous_response_id": "answers are not kept: send the conversation with each request",
@@ -72,6 +69,9 @@ class Body(BaseModel):
     stop_on_repetition: bool | None = Field(
         None, description="End an answer that repeats the same words again and again; null: the model's default."
     )
+    regex: str | None = Field(None, description="The answer must match this regular expression, in Rust's form.")
+    grammar: str | None = Field(None, description="The answer must be of this grammar, in llguidance's form of Lark.")
+    choice: list[str] | None = Field(None, description="The answer must be one of these texts.")
     stream: bool | None = Field(None, description="Send the answer as it comes, as server-sent events.")
 
     def check_supported(self) -> None:
@@ -80,8 +80,9 @@ class Body(BaseModel):
             if name in REFUSED and value not in (None, [], {}, False, *HARMLESS.get(name, ())):
                 raise Unsupported(name, f"{REFUSED[name]}.")
 
-    def sampling(self, **more: Any) -> SamplingParams:
-        """The parameters for the engine. Errors: InvalidRequest, Unsupported."""
+    def sampling(self, shape: Mapping[str, Any], **more: Any) -> SamplingParams:
+        """The parameters for the engine; `shape` is what else the answer must be. Errors: InvalidRequest,
+        Unsupported."""
         self.check_supported()
         top_k = 0 if self.top_k == -1 else self.top_k
         return SamplingParams(
@@ -96,8 +97,13 @@ class Body(BaseModel):
             stop=self.stop,
             logit_bias=None if self.logit_bias is None else _bias(self.logit_bias),
             stop_on_repetition=self.stop_on_repetition,
+            constraint=self._constraint(shape),
             **more,
         )
+
+    def _constraint(self, shape: Mapping[str, Any]) -> dict[str, Any] | None:
+        given: dict[str, Any] = {"regex": self.regex, "grammar": self.grammar, "choice": self.choice, **shape}
+        return {name: value for name, value in given.items() if value is not None} or None
 
 
 class StreamedBody(Body):
@@ -115,10 +121,18 @@ class StreamedBody(Body):
         return bool(self.stream_options and self.stream_options.include_usage)
 
 
+class JsonSchema(BaseModel):
+    model_config = ConfigDict(extra="allow", populate_by_name=True)
+
+    name: str | None = None
+    json_schema: dict[str, Any] | bool | None = Field(None, alias="schema")
+
+
 class ResponseFormat(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     type: str
+    json_schema: JsonSchema | None = None
 
 
 class ChatBody(StreamedBody):
@@ -135,7 +149,9 @@ class ChatBody(StreamedBody):
     max_tokens: int | None = Field(None, description="The older name of `max_completion_tokens`.")
     logprobs: bool | None = Field(None, description="Tell each token's log-probability.")
     top_logprobs: int | None = Field(None, description="So many alternatives for each token, 0 to 20.")
-    response_format: ResponseFormat | None = Field(None, description="`text`.")
+    response_format: ResponseFormat | None = Field(
+        None, description="`text`, `json_object`, or `json_schema` with a schema that the answer then satisfies."
+    )
     modalities: list[str] | None = Field(None, description="`text`.")
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="More variables for the chat template.")
 
@@ -145,10 +161,11 @@ class ChatBody(StreamedBody):
             raise InvalidRequest("top_logprobs: alternatives come with `logprobs: true` only.")
         if self.modalities and self.modalities != ["text"]:
             raise Unsupported("modalities", "the model writes text only.")
-        if self.response_format and self.response_format.type != "text":
-            raise Unsupported("response_format", f"answers of type {self.response_format.type!r} are not supported.")
         named = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+        form = self.response_format
+        schema = form.json_schema.json_schema if form and form.json_schema else None
         return self.sampling(
+            shape_of("response_format", form.type if form else "text", schema),
             max_new_tokens=most_tokens(named, getattr(self, named), room),
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
         )
@@ -182,10 +199,19 @@ class CompletionBody(StreamedBody):
         """Errors: InvalidRequest, Unsupported."""
         tokens = 16 if self.max_tokens is None else self.max_tokens
         return self.sampling(
+            {},
             max_new_tokens=max(tokens, 1),  # An answer has a token at least; one that nobody wants is left out.
             logprobs=self.logprobs,
             prompt_logprobs=self.logprobs if self.echo else None,
         )
+
+
+class TextFormat(JsonSchema):
+    type: str
+
+
+class TextOptions(BaseModel):
+    format: TextFormat | None = None
 
 
 class ResponseBody(Body):
@@ -196,15 +222,16 @@ class ResponseBody(Body):
     max_output_tokens: int | None = Field(
         None, description="The most tokens to generate; null: what is left of the context."
     )
-    text: dict[str, Any] | None = Field(None, description="`format` of type `text`.")
+    text: TextOptions | None = Field(None, description="`format`: `text`, `json_object`, or `json_schema`.")
     metadata: dict[str, str] | None = Field(None, description="Comes back with the answer.")
 
     def params(self, room: int) -> SamplingParams:
         """An answer may have `room` tokens where the client names no number. Errors: InvalidRequest, Unsupported."""
-        kind = ((self.text or {}).get("format") or {}).get("type", "text")
-        if kind != "text":
-            raise Unsupported("text.format", f"answers of type {kind!r:.100} are not supported.")
-        return self.sampling(max_new_tokens=most_tokens("max_output_tokens", self.max_output_tokens, room))
+        form = (self.text and self.text.format) or TextFormat(type="text", schema=None)
+        return self.sampling(
+            shape_of("text.format", form.type, form.json_schema),
+            max_new_tokens=most_tokens("max_output_tokens", self.max_output_tokens, room),
+        )
 
     def messages(self) -> list[Message]:
         """Errors: InvalidRequest, Unsupported."""
@@ -214,6 +241,20 @@ class ResponseBody(Body):
                 raise Unsupported(f"input.{number}", f"items of type {item['type']!r:.100} are not supported.")
         system = [{"role": "system", "content": self.instructions}] if self.instructions else []
         return messages_of([*system, *given])
+
+
+def shape_of(field: str, kind: str, schema: Any) -> dict[str, Any]:
+    """What an answer of a type must be. Errors: InvalidRequest, Unsupported."""
+    match kind:
+        case "text":
+            return {}
+        case "json_object":
+            return {"json_object": True}
+        case "json_schema" if schema is None:
+            raise InvalidRequest(f"{field}: a schema is missing.")
+        case "json_schema":
+            return {"json_schema": schema}
+    raise Unsupported(field, f"answers of type {kind!r:.100} are not supported.")
 
 
 def varied(params: SamplingParams, number: int) -> SamplingParams:

@@ -80,7 +80,7 @@ class Response:
             "previous_response_id": None,
             "store": False,
             "temperature": params.temperature,
-            "text": {"format": {"type": "text"}},
+            "text": {"format": self._format()},
             "tool_choice": "auto",
             "tools": [],
             "top_p": params.top_p,
@@ -88,6 +88,10 @@ class Response:
             "usage": _usage(stats) if stats else None,
             "user": None,
         }
+
+    def _format(self) -> dict[str, Any]:
+        form = self._body.text and self._body.text.format
+        return form.model_dump(by_alias=True, exclude_none=True) if form else {"type": "text"}
 
     def _item(self, text: str, status: str) -> dict[str, Any]:
         return {"id": self._message, "type": "message", "status": status, "role": "assistant", "content": [_part(text)]}

@@ -52,7 +52,7 @@ def test_a_stream(client: OpenAI) -> None:
     assert events[-1].response.output_text == text == client.responses.create(input=QUESTION, **GREEDY).output_text
 
 
-@pytest.mark.parametrize("change", [{"previous_response_id": "resp-1"}, {"text": {"format": {"type": "json_object"}}}])
+@pytest.mark.parametrize("change", [{"previous_response_id": "resp-1"}, {"text": {"format": {"type": "xml"}}}])
 def test_what_is_not_supported_is_named(client: OpenAI, change: dict[str, Any]) -> None:
     with pytest.raises(openai.BadRequestError) as error:
         client.responses.create(input=QUESTION, **GREEDY | change)
