@@ -1,4 +1,4 @@
-"""Compiled kernels, kept in the user's cache folder: numba takes twenty seconds for them, and they are the same each
+"""Compiled kernels, kept in the user's cache folder: numba takes half a minute for them, and they are the same each
 time for one processor, one source and one set of versions.
 
 Each file is a zip, whose checksums tell a damaged one, and whose name has a digest of all that its code depends on. It
