@@ -26,6 +26,10 @@ Mask = NDArray[np.int32]
 """Which tokens are allowed: bit i % 32 of word i // 32 is that of token i, as llguidance and xgrammar have it."""
 
 
+SAMPLING = f"{__package__}.kernels.sampling:sampling"
+"""What makes the compiled passes."""
+
+
 class Passes:
     """The compiled passes over logits [vocabulary], and the memory that they work in."""
 
@@ -33,7 +37,7 @@ class Passes:
         self.workspace = Workspace(WORKSPACE)
         make_room(self.workspace, vocabulary)
         self._order = self.workspace.array("order")
-        functions = addresses(f"{__package__}.kernels.sampling:sampling", announce=announce)
+        functions = addresses(SAMPLING, announce=announce)
         at, integer, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 
         def function(name: str, returns: type, *takes: type) -> Callable[..., int | float]:

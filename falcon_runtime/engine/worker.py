@@ -21,10 +21,11 @@ from ..system.child import connect
 from .constraints import Grammars
 from .draft_model import DraftModel
 from .kernels import Announce
+from .kernels.compiled import compile_beside
 from .messages import Cancel, Compiling, Ready, Submit
 from .program import ForwardProgram, Program
 from .request import Request
-from .sampler import passes
+from .sampler import SAMPLING, passes
 from .scheduler import Pace, Scheduler
 from .speculation import cost, interpolate
 
@@ -112,8 +113,13 @@ def load(folder: Path, threads: int | None, draft: str, announce: Announce) -> t
     """The model and, if `draft` is not empty, a draft model, whose errors are told in `Ready`. Errors: those of
     `read_manifest` and `Program`."""
     manifest = read_manifest(folder)
-    passes(manifest.vocabulary, announce)
+    beside = compile_beside(SAMPLING)
+    if beside:
+        announce()
     program = Program(folder, manifest, threads, announce)
+    if beside:
+        beside.wait()
+    passes(manifest.vocabulary, announce)
     costs, model, problem = [measure_costs(program)], None, None
     if draft:
         try:

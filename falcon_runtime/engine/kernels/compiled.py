@@ -7,8 +7,10 @@ appears when it is whole. Without a folder that can be written, kernels are comp
 
 import hashlib
 import os
+import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -21,6 +23,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+from ...system.child import subprocess_env
 from ...system.folders import user_cache
 from ...system.instruction_sets import processor, target
 from . import machine_code
@@ -38,7 +41,7 @@ def addresses(maker: str, *options: Any, announce: Callable[[], None] = lambda: 
     in them, no global that changes. `announce` is called before they are compiled, which takes seconds, if they are.
     """
     module, name = maker.split(":")
-    path = folder() / f"{name}-{_digest(maker, options)}.zip"
+    path = folder() / _file(maker, options)
     libraries = _kept(path)
     if not libraries:
         announce()
@@ -48,6 +51,15 @@ def addresses(maker: str, *options: Any, announce: Callable[[], None] = lambda: 
         _keep(path, libraries)
     # Also what was compiled just now: where numba has it, a sum may be in another order, and its last bits others.
     return {name: _load(*library) for name, library in libraries.items()}
+
+
+def compile_beside(maker: str) -> "subprocess.Popen[bytes] | None":
+    """Begins to compile in another process what `addresses` makes without options, unless that is kept already: the two
+    can use two processors. `addresses` finds it kept when that process has ended."""
+    if _kept(folder() / _file(maker, ())):
+        return None
+    command = [sys.executable, "-P", "-m", __name__, maker]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=subprocess_env())
 
 
 def _prepare_numba() -> None:
@@ -97,6 +109,10 @@ def _keep(path: Path, libraries: Mapping[str, Library]) -> None:
             os.replace(whole, path)
 
 
+def _file(maker: str, options: tuple[Any, ...]) -> str:
+    return f"{maker.partition(':')[2]}-{_digest(maker, options)}.zip"
+
+
 def _digest(name: str, options: tuple[Any, ...]) -> str:
     return hashlib.sha256("\n".join([_surroundings(), name, repr(options)]).encode()).hexdigest()[:32]
 
@@ -110,3 +126,18 @@ def _surroundings() -> str:
     sources = [*sorted(here.glob("*.py")), models / "recipes.py", models / "architecture.py"]
     digests = [hashlib.sha256(source.read_bytes()).hexdigest() for source in sources]
     return "\n".join([*target(), *versions, *digests])
+
+
+def main() -> None:
+    """`python -m falcon_runtime.engine.kernels.compiled MAKER`, started by `compile_beside`; ends with its parent."""
+
+    def end_with_parent() -> None:
+        sys.stdin.buffer.read()
+        os._exit(0)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    addresses(sys.argv[1])
+
+
+if __name__ == "__main__":
+    main()
