@@ -17,6 +17,8 @@ import psutil
 from gradio_client import Client
 from gradio_client.client import Job
 
+from .forked_app import NO_HUB, READ_AT_IMPORT, ForkedApp, fork_app
+
 ROOT = Path(__file__).parents[1]
 STARTS_WITHIN_S = 600
 RUNS_S = 0.02
@@ -25,7 +27,7 @@ RUNS_S = 0.02
 @dataclass
 class ServedApp:
     url: str
-    process: psutil.Popen
+    process: psutil.Popen | ForkedApp
     log: Path
     """What the app has written."""
 
@@ -81,11 +83,20 @@ def slowed(engine: psutil.Process) -> Iterator[None]:
 
 
 @contextmanager
-def serve(models_dir: Path, log: Path, *flags: str, **env: str) -> Iterator[ServedApp]:
-    """Runs `python app.py` on a free port; its page is there, its model perhaps not yet. Its output goes to `log`."""
+def serve(models_dir: Path, log: Path, *flags: str, afresh: bool = False, **env: str) -> Iterator[ServedApp]:
+    """Runs the app on a free port; its page is there, its model perhaps not yet. Its output goes to `log`.
+
+    It is a fork of a process that has imported it, which saves seconds; or `python app.py` itself, if it is to start
+    `afresh` or has variables that a fork is too late for.
+    """
     port = free_port()
+    flags = "--port", str(port), *flags
     with log.open("w") as output:
-        process = start_app(models_dir, output, "--port", str(port), *flags, **env)
+        process: psutil.Popen | ForkedApp
+        if afresh or any(name.startswith(READ_AT_IMPORT) for name in env):
+            process = start_app(models_dir, output, *flags, **env)
+        else:
+            process = fork_app(flags, output.fileno(), environment(models_dir, **env))
         app = ServedApp(f"http://127.0.0.1:{port}", process, log)
         try:
             wait_for_page(app)
@@ -98,14 +109,18 @@ def serve(models_dir: Path, log: Path, *flags: str, **env: str) -> Iterator[Serv
 
 def start_app(models_dir: Path, output: IO[str] | int, *flags: str, **env: str) -> psutil.Popen:
     """`python app.py` with these flags and variables, its output going to `output`. It reaches no model hub."""
-    unreachable = {"FALCON_MODELS_DIR": str(models_dir), "HF_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
     return psutil.Popen(
         [sys.executable, str(ROOT / "app.py"), *flags],
-        env=os.environ | unreachable | env,
+        env=environment(models_dir, **env),
         stdout=output,
         stderr=subprocess.STDOUT if output != subprocess.PIPE else subprocess.PIPE,
         text=True,
     )
+
+
+def environment(models_dir: Path, **env: str) -> dict[str, str]:
+    """The app's variables, with `env`."""
+    return os.environ | {"FALCON_MODELS_DIR": str(models_dir), "HF_ENDPOINT": NO_HUB} | env
 
 
 def wait_for_page(app: ServedApp) -> None:

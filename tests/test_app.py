@@ -29,11 +29,11 @@ COUNTING = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,"
 def app(starter_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApp]:
     """The app as soon as its page is there: the first request of this module waits until the model is loaded.
 
-    It is behind a proxy that does not answer, and nothing here needs one.
+    It is `python app.py` itself. It is behind a proxy that does not answer, and nothing here needs one.
     """
     proxy = f"http://127.0.0.1:{free_port()}"
     behind = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": "", "NO_PROXY": ""}
-    with serve(starter_models_dir, tmp_path_factory.mktemp("app") / "log", **behind) as served:
+    with serve(starter_models_dir, tmp_path_factory.mktemp("app") / "log", afresh=True, **behind) as served:
         yield served
 
 
