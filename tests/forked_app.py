@@ -38,11 +38,11 @@ class ForkedApp(psutil.Process):
         return code
 
 
-def fork_app(flags: Sequence[str], output: int, env: Mapping[str, str]) -> ForkedApp:
-    """The app with these flags and variables; all that it writes goes to the open file `output`."""
+def fork_app(flags: Sequence[str], output: int, errors: int, env: Mapping[str, str]) -> ForkedApp:
+    """The app with these flags and variables; what it writes goes to the open files `output` and `errors`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([f"{__package__}.app_imports"])
-    process = context.Process(target=_run, args=(flags, _Inherited(output), dict(env)), daemon=True)
+    process = context.Process(target=_run, args=(flags, _Inherited(output), _Inherited(errors), dict(env)), daemon=True)
     process.start()
     return ForkedApp(process)
 
@@ -61,11 +61,11 @@ class _Inherited:
         return int(inherited.detach())
 
 
-def _run(flags: Sequence[str], output: int, env: Mapping[str, str]) -> None:
+def _run(flags: Sequence[str], output: int, errors: int, env: Mapping[str, str]) -> None:
     """In the new process: all that is there is made what it is in a process of the app's own."""
-    for stream in (1, 2):
-        os.dup2(output, stream)
-    os.close(output)
+    for number, standard in ((output, 1), (errors, 2)):
+        os.dup2(number, standard)
+        os.close(number)
     os.environ.clear()
     os.environ.update(env)
     tempfile.tempdir = None  # It may be another one than the fork server's.
