@@ -255,10 +255,10 @@ def test_limits_of_a_request(endless_models_dir: Path, tmp_path: Path) -> None:
                 assert visitor.answer({"data": ["Count.", None, None, None]}, endpoint)[0] == "complete"
 
 
-def test_memory_stays_flat(small_model: Path, tmp_path: Path) -> None:
+def test_memory_stays_flat(endless_models_dir: Path, tmp_path: Path) -> None:
     """Over a thousand requests, of which half are refused."""
     many = {"FALCON_REQUESTS_PER_MINUTE": "100000"}
-    with serve(small_model.parent, tmp_path / "log", "--model", small_model.name, **many) as app:
+    with serve(endless_models_dir, tmp_path / "log", "--model", "endless", afresh=True, **many) as app:
         visitor = Visitor(app)
         with visitor.http, ThreadPoolExecutor(4) as pool:
 
