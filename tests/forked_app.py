@@ -21,7 +21,7 @@ READ_AT_IMPORT = ("GRADIO_", "HF_")
 """What variables begin with that libraries read when they are imported: an app with others needs a start of its own."""
 
 
-class ForkedApp(psutil.Process):
+class ForkedApp(psutil.Process):  # type: ignore[misc]  # psutil has no types.
     """As `psutil.Popen`. The exit code comes from the fork server, whose child the app is."""
 
     def __init__(self, process: BaseProcess):
