@@ -75,8 +75,8 @@ def serve(fleet: Fleet, models: Plan, settings: Settings) -> NoReturn:
         ) from error
     tell(f"The page is at {demo.local_url}")
     threading.Thread(target=prepare, args=(fleet, models, settings), name="falcon-prepare", daemon=True).start()
-    while True:
-        time.sleep(3600)  # Gradio's own waiting would, after an interrupt, wait for every open page.
+    while True:  # Gradio's own waiting would, after an interrupt, wait for every open page.
+        time.sleep(1)  # No longer: a signal that comes just before this begins is obeyed when it is over.
 
 
 def bypass_proxies(*hosts: str) -> None:

@@ -269,7 +269,10 @@ def main() -> None:
     parser.add_argument("--models-dir", type=Path, default=default_models_dir())
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch, serve(options.models_dir, Path(scratch, "log"), **SETTINGS) as app:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        serve(options.models_dir, Path(scratch, "log"), afresh=True, **SETTINGS) as app,
+    ):
         app.worker()
         while "is ready" not in app.log.read_text():
             time.sleep(0.5)

@@ -38,7 +38,7 @@ def main() -> None:
     print("| messages | updates | updates per second |\n|---|---|---|")
     with (
         tempfile.TemporaryDirectory() as scratch,
-        serve(models_dir, Path(scratch, "log")) as app,
+        serve(models_dir, Path(scratch, "log"), afresh=True) as app,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)

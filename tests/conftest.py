@@ -15,6 +15,7 @@ from falcon_runtime.models.manifest import MANIFEST, is_converted, read_manifest
 from falcon_runtime.models.provision import Provisioning
 from falcon_runtime.models.sources import Wheel
 
+from .command_line import Call, calls
 from .kept import CONVERTER, KEPT, SMALL_MODELS, cache_of, ensured, made_once
 from .served_app import ServedApp, serve
 
@@ -93,6 +94,13 @@ def endless_app(endless_models_dir: Path, tmp_path_factory: pytest.TempPathFacto
     log = tmp_path_factory.mktemp("endless") / "log"
     with serve(endless_models_dir, log, "--model", "endless") as served:
         yield served
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
+    """Runs a command seconds sooner than a process of its own would. One run or two of each command are real ones."""
+    with calls(capsys, monkeypatch) as call:
+        yield call
 
 
 @pytest.fixture(scope="session")

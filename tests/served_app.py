@@ -2,7 +2,6 @@
 
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -10,12 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import httpx
 import psutil
 from gradio_client import Client
 from gradio_client.client import Job
+
+from .forked_app import NO_HUB, READ_AT_IMPORT, ForkedApp, fork_app
 
 ROOT = Path(__file__).parents[1]
 STARTS_WITHIN_S = 600
@@ -25,15 +25,15 @@ RUNS_S = 0.02
 @dataclass
 class ServedApp:
     url: str
-    process: psutil.Popen
+    process: psutil.Popen | ForkedApp
     log: Path
     """What the app has written."""
 
     def worker(self) -> psutil.Process:
-        """The engine's process, as soon as there is one."""
+        """The engine's process, as soon as there is one and the app, which has started it, has had time to note it."""
         deadline = time.monotonic() + STARTS_WITHIN_S
         while time.monotonic() < deadline:
-            if workers := self.workers():
+            if (workers := self.workers()) and workers[0].cpu_times().user >= 0.1:
                 return workers[0]
             time.sleep(0.02)
         raise AssertionError(f"The app started no engine within {STARTS_WITHIN_S} s.")
@@ -81,11 +81,15 @@ def slowed(engine: psutil.Process) -> Iterator[None]:
 
 
 @contextmanager
-def serve(models_dir: Path, log: Path, *flags: str, **env: str) -> Iterator[ServedApp]:
-    """Runs `python app.py` on a free port; its page is there, its model perhaps not yet. Its output goes to `log`."""
+def serve(models_dir: Path, log: Path, *flags: str, afresh: bool = False, **env: str) -> Iterator[ServedApp]:
+    """Runs the app on a free port; its page is there, its model perhaps not yet. Its output goes to `log`.
+
+    `afresh` and `env` are those of `begin_app`.
+    """
     port = free_port()
     with log.open("w") as output:
-        process = start_app(models_dir, output, "--port", str(port), *flags, **env)
+        flags = "--port", str(port), *flags
+        process = begin_app(models_dir, output.fileno(), output.fileno(), *flags, afresh=afresh, **env)
         app = ServedApp(f"http://127.0.0.1:{port}", process, log)
         try:
             wait_for_page(app)
@@ -96,16 +100,33 @@ def serve(models_dir: Path, log: Path, *flags: str, **env: str) -> Iterator[Serv
             app.process.wait()
 
 
-def start_app(models_dir: Path, output: IO[str] | int, *flags: str, **env: str) -> psutil.Popen:
-    """`python app.py` with these flags and variables, its output going to `output`. It reaches no model hub."""
-    unreachable = {"FALCON_MODELS_DIR": str(models_dir), "HF_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
+def begin_app(
+    models_dir: Path, output: int, errors: int, *flags: str, afresh: bool = False, **env: str
+) -> psutil.Popen | ForkedApp:
+    """The app with these flags and variables, writing into these open files.
+
+    It is a fork of a process that has imported it, which saves seconds; or `python app.py` itself, if it is to start
+    `afresh` or has variables that a fork is too late for.
+    """
+    if afresh or any(name.startswith(READ_AT_IMPORT) for name in env):
+        return start_app(models_dir, output, errors, *flags, **env)
+    return fork_app(flags, output, errors, environment(models_dir, **env))
+
+
+def start_app(models_dir: Path, output: int, errors: int, *flags: str, **env: str) -> psutil.Popen:
+    """`python app.py`."""
     return psutil.Popen(
         [sys.executable, str(ROOT / "app.py"), *flags],
-        env=os.environ | unreachable | env,
+        env=environment(models_dir, **env),
         stdout=output,
-        stderr=subprocess.STDOUT if output != subprocess.PIPE else subprocess.PIPE,
+        stderr=errors,
         text=True,
     )
+
+
+def environment(models_dir: Path, **env: str) -> dict[str, str]:
+    """The app's variables, with `env`. It reaches no model hub."""
+    return os.environ | {"FALCON_MODELS_DIR": str(models_dir), "HF_ENDPOINT": NO_HUB} | env
 
 
 def wait_for_page(app: ServedApp) -> None:

@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,7 @@ from gradio_client.exceptions import AppError
 
 from falcon_runtime.models.catalog import STARTER
 
-from .served_app import ROOT, ServedApp, connect, free_port, is_idle, serve, slowed, start_app, wait_for_text
+from .served_app import ROOT, ServedApp, begin_app, connect, free_port, is_idle, serve, slowed, start_app, wait_for_text
 
 QUESTION = "What is the capital of France?"
 COUNTING = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,"
@@ -29,11 +30,11 @@ COUNTING = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,"
 def app(starter_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApp]:
     """The app as soon as its page is there: the first request of this module waits until the model is loaded.
 
-    It is behind a proxy that does not answer, and nothing here needs one.
+    It is `python app.py` itself. It is behind a proxy that does not answer, and nothing here needs one.
     """
     proxy = f"http://127.0.0.1:{free_port()}"
     behind = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": "", "NO_PROXY": ""}
-    with serve(starter_models_dir, tmp_path_factory.mktemp("app") / "log", **behind) as served:
+    with serve(starter_models_dir, tmp_path_factory.mktemp("app") / "log", afresh=True, **behind) as served:
         yield served
 
 
@@ -276,7 +277,7 @@ def test_port_in_use(starter_models_dir: Path) -> None:
 
 
 def test_unknown_model(starter_models_dir: Path) -> None:
-    said = refusal(starter_models_dir, "--model", "gpt-5")
+    said = refusal(starter_models_dir, "--model", "gpt-5", afresh=True)
     assert said.startswith("There is no model 'gpt-5'.")
     assert "smollm2-135m-instruct" in said
     assert said.count("\n") == 1
@@ -317,7 +318,7 @@ def test_a_draft_model_that_there_is_not(starter_models_dir: Path, draft: str, w
 
 
 def test_port_that_there_is_not(starter_models_dir: Path) -> None:
-    process = start_app(starter_models_dir, subprocess.PIPE, "--port", "99999")
+    process = start_app(starter_models_dir, subprocess.PIPE, subprocess.PIPE, "--port", "99999")
     _, errors = process.communicate()
     assert process.returncode == 2
     assert errors == (
@@ -333,10 +334,12 @@ def test_what_the_owner_is_told(app: ServedApp, client: Client) -> None:
     assert app.log.read_text().splitlines()[:3] == told
 
 
-def refusal(models_dir: Path, *flags: str, **env: str) -> str:
+def refusal(models_dir: Path, *flags: str, afresh: bool = False, **env: str) -> str:
     """What the app says on stderr when it refuses to start."""
-    process = start_app(models_dir, subprocess.PIPE, *flags, **env)
-    output, errors = process.communicate()
-    assert process.returncode == 1
-    assert output == ""
-    return str(errors)
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        files = output.fileno(), errors.fileno()
+        assert begin_app(models_dir, *files, *flags, afresh=afresh, **env).wait() == 1
+        output.seek(0)
+        errors.seek(0)
+        assert output.read() == ""
+        return errors.read()

@@ -258,7 +258,7 @@ def test_limits_of_a_request(endless_models_dir: Path, tmp_path: Path) -> None:
 def test_memory_stays_flat(endless_models_dir: Path, tmp_path: Path) -> None:
     """Over a thousand requests, of which half are refused."""
     many = {"FALCON_REQUESTS_PER_MINUTE": "100000"}
-    with serve(endless_models_dir, tmp_path / "log", "--model", "endless", **many) as app:
+    with serve(endless_models_dir, tmp_path / "log", "--model", "endless", afresh=True, **many) as app:
         visitor = Visitor(app)
         with visitor.http, ThreadPoolExecutor(4) as pool:
 

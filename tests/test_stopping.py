@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from falcon_runtime.models.catalog import STARTER
 
-from .served_app import STARTS_WITHIN_S, connect, free_port, serve, slowed, start_app, wait_for_text
+from .served_app import STARTS_WITHIN_S, begin_app, connect, free_port, serve, slowed, wait_for_text
 
 COUNTING = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,"
 
@@ -68,14 +67,19 @@ def test_terminated_while_a_model_is_downloaded(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("falcon-uploads-*"))
 
 
-@pytest.mark.parametrize("sign", ["The page is at", f"Loading {STARTER.title}", f"{STARTER.title} is ready"])
-def test_terminated_while_it_starts(starter_models_dir: Path, sign: str) -> None:
-    process = start_app(starter_models_dir, subprocess.PIPE, "--port", str(free_port()))
-    while not process.stdout.readline().startswith(sign):
-        assert process.poll() is None
-    started = process.children(recursive=True)
-    process.terminate()
-    _, errors = process.communicate(timeout=STARTS_WITHIN_S)
-    assert process.returncode == 0
-    assert "Traceback" not in errors
+@pytest.mark.parametrize(
+    ("sign", "afresh"),
+    [("The page is at", False), (f"Loading {STARTER.title}", False), (f"{STARTER.title} is ready", True)],
+)
+def test_terminated_while_it_starts(starter_models_dir: Path, sign: str, afresh: bool) -> None:
+    said, written = os.pipe()
+    process = begin_app(starter_models_dir, written, written, "--port", str(free_port()), afresh=afresh)
+    os.close(written)
+    with open(said) as output:
+        while not (line := output.readline()).startswith(sign):
+            assert line, "The app has ended."
+        started = process.children(recursive=True)
+        process.terminate()
+        assert process.wait(STARTS_WITHIN_S) == 0
+        assert "Traceback" not in output.read()
     assert psutil.wait_procs(started, timeout=STARTS_WITHIN_S)[1] == []

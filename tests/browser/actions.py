@@ -56,6 +56,14 @@ def sampling(page: Page, name: str) -> Locator:
     return page.get_by_label(f"number input for {name}", exact=True)
 
 
+def reset_sampling(page: Page) -> None:
+    """Gives the sampling controls the model's own values, which they have when the page is opened first."""
+    note = page.locator("#sampling-note")
+    if "Changed" in note.inner_text():
+        page.locator("#reset-sampling").click()
+    expect(note).to_contain_text("Defaults of")
+
+
 def answer_shortly(page: Page, tokens: int = 24) -> None:
     """Makes the answers short, and the same ones each time."""
     set_sampling(page, "Temperature", 0)
@@ -84,6 +92,13 @@ def disclose(page: Page, name: str) -> None:
     """Opens or closes what stands below a heading of the open tab."""
     page.get_by_role("tabpanel").get_by_role("button", name=name).click()
     settle(page)
+
+
+def fold(page: Page, *names: str) -> None:
+    """Closes what is open below these headings of the open tab."""
+    for name in names:
+        if page.get_by_role("tabpanel").locator("button.label-wrap.open").filter(has_text=name).count():
+            disclose(page, name)
 
 
 def link(page: Page) -> str:

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ VISITOR: dict[str, Any] = {
     "reduced_motion": "reduce",  # Without a graphics card the engine's processor draws what moves.
 }
 OpenPage = Callable[..., Page]
+FAILED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="session")
@@ -46,35 +47,87 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session")
 def browser(playwright: Playwright) -> Iterator[Browser]:
-    """For visitors beside the first one of a test."""
+    """For pages that are not the app's."""
     with playwright.chromium.launch(executable_path=chromium(), args=FLAGS) as browser:
         yield browser
 
 
+class Profiles:
+    """Browsers that keep the page's scripts, compiled, from one visit to the next: a page opens at a third of what it
+    costs a browser that has never seen it. Nothing else stays of a visit."""
+
+    def __init__(self, playwright: Playwright, folder: Path):
+        self._playwright, self._folder = playwright, folder
+        self._all: list[BrowserContext] = []
+        self._taken: set[BrowserContext] = set()
+
+    def take(self) -> BrowserContext:
+        """One that nobody has; of those the one that has been used most."""
+        for profile in self._all:
+            if profile not in self._taken:
+                break
+        else:
+            launch = self._playwright.chromium.launch_persistent_context
+            folder = self._folder / str(len(self._all))
+            profile = launch(folder, executable_path=chromium(), args=FLAGS, **VISITOR)
+            self._all.append(profile)
+        self._taken.add(profile)
+        return profile
+
+    def give_back(self, profile: BrowserContext) -> None:
+        """Closes its pages, and forgets what they kept."""
+        _, *pages = profile.pages  # Without its blank page the browser would end.
+        origins = {page.evaluate("location.origin") for page in pages}
+        for page in pages:
+            page.close()
+        devtools = profile.new_cdp_session(profile.pages[0])
+        for origin in origins:
+            devtools.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "local_storage"})
+        devtools.detach()
+        profile.clear_cookies()
+        profile.clear_permissions()
+        self._taken.remove(profile)
+
+    def close(self) -> None:
+        for profile in self._all:
+            profile.close()
+
+
 @pytest.fixture(scope="session")
-def profile(playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
-    """A browser that keeps the page's scripts, compiled, from one test to the next: a page opens at a fifth of what it
-    costs a new visitor."""
-    folder = tmp_path_factory.mktemp("profile")
-    with playwright.chromium.launch_persistent_context(
-        folder, executable_path=chromium(), args=FLAGS, **VISITOR
-    ) as profile:
-        yield profile
+def profiles(playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Profiles]:
+    profiles = Profiles(playwright, tmp_path_factory.mktemp("profiles"))
+    yield profiles
+    profiles.close()
 
 
-@pytest.fixture
-def first_visitor(profile: BrowserContext) -> Iterator[BrowserContext]:
-    """That browser, for one test; nothing stays of what the page kept in it."""
-    yield profile
-    _, *pages = profile.pages  # Without its blank page the browser would end.
-    origins = {page.evaluate("location.origin") for page in pages}
-    for page in pages:
-        page.close()
-    devtools = profile.new_cdp_session(profile.pages[0])
-    for origin in origins:
-        devtools.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "local_storage"})
-    profile.clear_cookies()
-    profile.clear_permissions()
+class Visits:
+    """Visits of one page, each with a browser of its own, none of which may leave an error in the console."""
+
+    def __init__(self, profiles: Profiles, errors: list[str]):
+        self._profiles, self._errors = profiles, errors
+        self._visitors: list[BrowserContext] = []
+
+    def open(self, url: str, state: str | re.Pattern[str] = "Ready", width: int = 1280, height: int = 900) -> Page:
+        """Opens the page as another visitor each time, and waits until it is as its link says and its header says
+        `state`."""
+        self._visitors.append(self._profiles.take())
+        page = self._visitors[-1].new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("console", lambda message: self._note(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self._errors.append(str(error)))
+        page.goto(url)
+        opened(page)
+        expect(page.locator("#header").get_by_role("status")).to_have_text(state)
+        return page
+
+    def end(self) -> None:
+        while self._visitors:
+            self._profiles.give_back(self._visitors.pop())
+
+    def _note(self, error: str) -> None:
+        if not any(words in error for words in LEFT):
+            self._errors.append(error)
 
 
 @pytest.fixture
@@ -84,47 +137,62 @@ def console_errors() -> list[str]:
 
 
 @pytest.fixture
-def open_page(
-    request: pytest.FixtureRequest, first_visitor: BrowserContext, console_errors: list[str]
-) -> Iterator[OpenPage]:
-    """Opens the page as another visitor each time, that of `app` unless `url` is another one, and waits until it is
-    as its link says and its header says `state`.
+def open_page(request: pytest.FixtureRequest, profiles: Profiles, console_errors: list[str]) -> Iterator[OpenPage]:
+    """`Visits.open`, of the page of `app` unless `url` is another one."""
+    visits = Visits(profiles, console_errors)
 
-    No visit may leave an error in the console.
-    """
-    errors = console_errors
-    others: list[BrowserContext] = []
-    visited = False
-
-    def note(error: str) -> None:
-        if not any(words in error for words in LEFT):
-            errors.append(error)
-
-    def visitor() -> BrowserContext:
-        nonlocal visited
-        if not visited:
-            visited = True
-            return first_visitor
-        others.append(request.getfixturevalue("browser").new_context(**VISITOR))
-        return others[-1]
-
-    def open_page(
-        url: str | None = None, state: str | re.Pattern[str] = "Ready", width: int = 1280, height: int = 900
-    ) -> Page:
-        page = visitor().new_page()
-        page.set_viewport_size({"width": width, "height": height})
-        page.set_default_timeout(PATIENCE_MS)
-        page.on("console", lambda message: note(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(url or request.getfixturevalue("app").url)
-        opened(page)
-        expect(page.locator("#header").get_by_role("status")).to_have_text(state)
-        return page
+    def open_page(url: str | None = None, *options: Any, **named: Any) -> Page:
+        return visits.open(url or request.getfixturevalue("app").url, *options, **named)
 
     yield open_page
-    for context in others:
-        context.close()
+    visits.end()
+    assert console_errors == []
+
+
+class LongVisit:
+    """A visit that several tests of a file make in turn: a page takes seconds of a processor to open."""
+
+    def __init__(self, profiles: Profiles, url: str):
+        self._url, self.errors = url, list[str]()
+        self._visits = Visits(profiles, self.errors)
+        self._page: Page | None = None
+
+    def page(self) -> Page:
+        self._page = self._page or self._visits.open(self._url)
+        return self._page
+
+    def end(self) -> None:
+        self._visits.end()
+        self._page = None
+
+
+@pytest.fixture(scope="module")
+def long_visit(profiles: Profiles, app: ServedApp) -> Iterator[LongVisit]:
+    visit = LongVisit(profiles, app.url)
+    yield visit
+    visit.end()
+
+
+@pytest.fixture
+def shared_page(request: pytest.FixtureRequest, long_visit: LongVisit) -> Iterator[Page]:
+    """The page of the file's long visit, as the test before left it; who takes it begins with what makes it as it was
+    when it was opened. After a test that failed it is another one."""
+    page = long_visit.page()
+    yield page
+    errors = long_visit.errors.copy()
+    long_visit.errors.clear()
+    if errors or request.node.stash.get(FAILED, False):
+        long_visit.end()
+    else:
+        page.context.clear_permissions()
     assert errors == []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
 
 
 @pytest.fixture

@@ -1,39 +1,38 @@
-"""The Chat tab as its visitors use it."""
+"""The Chat tab as its visitors use it, in one conversation."""
 
 import json
 import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
-
-from falcon_runtime.models.catalog import STARTER
+from playwright.sync_api import Page, expect
 
 from .actions import (
-    EXAMPLE,
     QUESTION,
     answer,
-    answer_shortly,
     ask,
     disclose,
-    link,
+    fold,
     message_box,
-    open_tab,
-    opened,
     over,
     press,
     question,
     reload,
-    sampling,
     send,
     set_sampling,
     state,
-    system_prompt,
     versions,
 )
-from .conftest import OpenPage
+from .chat_actions import (
+    GREECE,
+    conversation,
+    download,
+    import_file,
+    notice,
+    press_in_message,
+    ready,
+)
 
-GREECE = "What is the capital of Greece?"
 MARKDOWN = r"""
 $$x^2 + y^2$$
 
@@ -65,54 +64,18 @@ HOSTILE = """
 
 
 @pytest.fixture
-def page(page: Page) -> Page:
-    return ready(page)
-
-
-def ready(page: Page) -> Page:
-    open_tab(page, "Chat")
-    answer_shortly(page)
+def page(shared_page: Page) -> Page:
+    """The tab in one visit, with a new conversation and short answers."""
+    page = ready(shared_page)
+    over(page)
+    message_box(page).fill("")
+    press(page, "New")
+    fold(page, "Keep this conversation", "Who answers, and how")
+    expect(question(page)).to_have_count(0)
+    expect(answer(page)).to_have_count(0)
+    expect(versions(page)).to_have_count(0)
+    expect(notice(page)).to_have_text("")
     return page
-
-
-def menu(page: Page) -> Locator:
-    """The field that shows which conversation is open."""
-    return page.get_by_role("combobox", name="Conversation", exact=True)
-
-
-def choose_conversation(page: Page, name: str) -> None:
-    menu(page).click()
-    page.get_by_role("option", name=name).click()
-
-
-def press_in_message(page: Page, name: str) -> None:
-    """Presses one of the small buttons below the messages."""
-    page.locator("#conversation").get_by_role("button", name=name, exact=True).click()
-
-
-def download(page: Page, name: str) -> str:
-    """The text of the file that a button has the browser save."""
-    with page.expect_download() as saved:
-        press(page, name)
-    return Path(saved.value.path()).read_text()
-
-
-def import_file(page: Page, path: Path, content: str) -> None:
-    path.write_text(content)
-    with page.expect_file_chooser() as chooser:
-        press(page, "Import JSON")
-    chooser.value.set_files(path)
-
-
-def conversation(*contents: str) -> str:
-    """A file with these messages of the visitor's and the model's in turn."""
-    roles = ("user", "assistant") * len(contents)
-    return json.dumps([{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)])
-
-
-def notice(page: Page) -> Locator:
-    """What the page says above the box about what was done last."""
-    return page.locator("#chat-notice")
 
 
 def test_enter_sends_and_the_focus_stays_in_the_box(page: Page) -> None:
@@ -189,135 +152,6 @@ def test_an_edited_question_is_a_version_of_it(page: Page) -> None:
     page.get_by_label("Question 1: earlier version").click()
     expect(question(page)).to_have_text(QUESTION)
     expect(answer(page)).to_contain_text("Paris")
-
-
-def test_conversations_stay_in_the_browser(page: Page, open_page: OpenPage) -> None:
-    ask(page, QUESTION)
-    expect(menu(page)).to_have_value(QUESTION)
-    press(page, "New")
-    expect(question(page)).to_have_count(0)
-    page.get_by_role("button", name=EXAMPLE).click()
-    expect(answer(page)).to_contain_text("Tokyo")
-    expect(menu(page)).to_have_value(EXAMPLE)
-    expect(page.get_by_role("button", name="Send")).to_be_visible()
-    choose_conversation(page, QUESTION)
-    expect(answer(page)).to_contain_text("Paris")
-
-    reload(page)
-    expect(question(page)).to_have_text(QUESTION)
-    expect(answer(page)).to_contain_text("Paris")
-
-    same_browser = page.context.new_page()
-    same_browser.goto(page.url)
-    opened(same_browser)
-    open_tab(same_browser, "Chat")
-    choose_conversation(same_browser, QUESTION)
-    expect(question(same_browser)).to_have_text(QUESTION)
-    press(same_browser, "Delete")
-    expect(question(same_browser)).to_have_text(EXAMPLE)
-    press(same_browser, "Bring back")
-    expect(question(same_browser)).to_have_text(QUESTION)
-    for left in (EXAMPLE, "New conversation"):
-        press(same_browser, "Delete")
-        expect(menu(same_browser)).to_have_value(left)
-    expect(question(same_browser)).to_have_count(0)
-
-    other_browser = open_page()
-    open_tab(other_browser, "Chat")
-    expect(menu(other_browser)).to_have_value("New conversation")
-    expect(question(other_browser)).to_have_count(0)
-
-
-def test_who_answers_and_how(page: Page) -> None:
-    ask(page, "Who are you?")
-    nobody = answer(page).inner_text()
-    disclose(page, "Who answers, and how")
-    page.get_by_role("combobox", name="Persona").click()
-    page.get_by_role("option", name="A pirate").click()
-    expect(system_prompt(page)).to_have_value("You are a pirate. Talk like one.")
-    press(page, "Retry")
-    expect(versions(page)).to_contain_text("2/2")
-    assert answer(page).inner_text() != nobody
-
-    system_prompt(page).fill("You are a parrot.")
-    press(page, "New")
-    expect(question(page)).to_have_count(0)
-    expect(system_prompt(page)).to_have_value(STARTER.system)
-    page.get_by_label("Start the reply with").fill("Certainly: the capital")
-    ask(page, QUESTION)
-    expect(answer(page)).to_have_text(re.compile(r"^\s*Certainly: the capital of France is Paris"))
-
-    choose_conversation(page, "Who are you?")
-    expect(system_prompt(page)).to_have_value("You are a parrot.")
-    reload(page)
-    expect(question(page)).to_have_text("Who are you?")
-    disclose(page, "Who answers, and how")
-    expect(system_prompt(page)).to_have_value("You are a parrot.")
-    press(page, "Use the model's own")
-    expect(system_prompt(page)).to_have_value(STARTER.system)
-    expect(page.get_by_role("button", name="Use the model's own")).to_be_hidden()
-
-
-def test_a_conversation_travels_as_a_file(page: Page, open_page: OpenPage, tmp_path: Path) -> None:
-    ask(page, QUESTION)
-    press_in_message(page, "Like")
-    disclose(page, "Keep this conversation")
-    exported = download(page, "Export as JSON")
-    reply = answer(page).inner_text()
-    written = [(message["content"], message["feedback"]) for message in json.loads(exported)["messages"]]
-    assert written == [(QUESTION, None), (reply, "Like")]
-    read = download(page, "Download as Markdown")
-    heading = f"# {QUESTION}"
-    assert read == f"{heading}\n\n**You**\n\n```text\n{QUESTION}\n```\n\n**Model** (liked)\n\n{reply}\n"
-
-    other = ready(open_page())
-    disclose(other, "Keep this conversation")
-    import_file(other, tmp_path / "conversation.json", exported)
-    expect(question(other)).to_have_text(QUESTION)
-    expect(answer(other)).to_have_text(reply)
-    assert download(other, "Export as JSON") == exported
-
-    import_file(other, tmp_path / "broken.json", exported[:-20])
-    expect(state(other)).to_contain_text("The file is not JSON")
-    expect(question(other)).to_have_text(QUESTION)
-
-
-def test_a_link_opens_the_chat_as_it_was_set_up(page: Page, open_page: OpenPage) -> None:
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    disclose(page, "Who answers, and how")
-    system_prompt(page).fill("You are a parrot & a poet.")
-    message_box(page).fill("100% of #1?")
-    url = link(page)
-    assert page.evaluate("navigator.clipboard.readText()") == url
-
-    other = open_page(url)
-    for _ in range(2):
-        expect(message_box(other)).to_have_value("100% of #1?")
-        expect(sampling(other, "Max new tokens")).to_have_value("24")
-        expect(sampling(other, "Temperature")).to_have_value("0")
-        disclose(other, "Who answers, and how")
-        expect(system_prompt(other)).to_have_value("You are a parrot & a poet.")
-        menu(other).click()
-        expect(other.get_by_role("option")).to_have_count(1)
-        reload(other)
-
-
-def test_a_link_is_taken_once(page: Page) -> None:
-    page.goto(f"{page.url.partition('#')[0]}?again#tab=chat&text=Hi&system=You+are+a+parrot.&max_new_tokens=4")
-    opened(page)
-    for _ in range(2):  # Until something is asked, to reload is to open the link again.
-        expect(message_box(page)).to_have_value("Hi")
-        reload(page)
-    expect(message_box(page)).to_have_value("Hi")
-    message_box(page).press("Enter")
-    expect(answer(page)).to_have_count(1)
-    over(page)
-    reload(page)
-    expect(question(page)).to_have_text("Hi")
-    expect(answer(page)).to_have_count(1)
-    expect(message_box(page)).to_have_value("")
-    disclose(page, "Who answers, and how")
-    expect(system_prompt(page)).to_have_value("You are a parrot.")
 
 
 def test_what_is_written_stays_what_it_is(page: Page) -> None:
@@ -403,25 +237,6 @@ def test_a_question_that_fails_leaves_no_trace_but_its_text(page: Page) -> None:
     expect(question(page)).to_have_count(2)
 
 
-def test_two_tabs_of_one_browser(page: Page) -> None:
-    other = page.context.new_page()
-    other.goto(page.url)
-    opened(other)
-    open_tab(other, "Chat")
-    answer_shortly(other)
-    send(page, QUESTION)
-    send(other, GREECE)
-    for tab, own in ((page, "Paris"), (other, "Athens")):
-        expect(answer(tab)).to_contain_text(own)
-        over(tab)
-    reload(page)
-    expect(question(page)).to_have_text(QUESTION)
-    choose_conversation(page, GREECE)
-    expect(answer(page)).to_contain_text("Athens")
-    menu(other).click()
-    expect(other.get_by_role("option")).to_have_count(2)
-
-
 def test_what_no_longer_fits_the_context_is_said(page: Page, tmp_path: Path) -> None:
     disclose(page, "Keep this conversation")
     long = "falcon " * 590
@@ -447,16 +262,3 @@ def test_answers_are_markdown_questions_are_not_and_scripts_are_not_run(page: Pa
     expect(page.locator(".bot-row [aria-pressed=true]")).to_have_count(1)
     assert page.evaluate("window.run") is None
     assert page.locator("#conversation :is(script, img, a[href^=javascript])").count() == 0
-
-
-def test_visitors_never_see_each_others_text(page: Page, open_page: OpenPage) -> None:
-    pages = {"France": page, "Greece": ready(open_page())}
-    for country, visitor in pages.items():
-        send(visitor, f"What is the capital of {country}?")
-    for visitor, own, others in ((page, "Paris", "Greece|Athens"), (pages["Greece"], "Athens", "France|Paris")):
-        expect(answer(visitor)).to_contain_text(own)
-        expect(state(visitor)).to_have_text("Finished")
-        expect(visitor.get_by_role("button", name="Send")).to_be_visible()
-        reload(visitor)
-        expect(answer(visitor)).to_contain_text(own)
-        expect(visitor.locator("body")).not_to_contain_text(re.compile(others))

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from .actions import (
@@ -9,13 +10,27 @@ from .actions import (
     OVER,
     answer_greedily,
     clear,
+    disclose,
     generate,
     press,
+    reset_sampling,
     set_sampling,
     state,
     text_box,
     wait_for_more,
 )
+
+
+@pytest.fixture
+def page(shared_page: Page) -> Page:
+    """The page of one visit: an empty text, and the model's own settings."""
+    press(shared_page, "Clear")
+    expect(text_box(shared_page)).to_have_value("")
+    expect(tokens(shared_page)).to_have_count(0)
+    expect(forks(shared_page)).to_have_count(0)
+    expect(state(shared_page)).to_have_text("Nothing asked yet")
+    reset_sampling(shared_page)
+    return shared_page
 
 
 def tokens(page: Page) -> Locator:
@@ -128,6 +143,10 @@ def test_what_engineers_want(page: Page) -> None:
     assert other in text_box(page).input_value()
     press(page, "Undo")
     expect(text_box(page)).to_have_value(best)
+
+    page.get_by_role("textbox", name=re.compile("^Logit bias")).fill("")
+    set_sampling(page, "Completions", 1)
+    disclose(page, "For engineers")
 
 
 def test_arabic_runs_from_the_right(page: Page) -> None:

@@ -26,10 +26,23 @@ CONTEXT = "The Falcon Fair takes place in Dubai on 2026-03-14."
 
 
 @pytest.fixture
-def page(page: Page) -> Page:
-    open_tab(page, "Instruct")
-    answer_shortly(page)
-    return page
+def page(shared_page: Page) -> Page:
+    """The tab in one visit: nothing is in it, its answers are texts, and short ones."""
+    open_tab(shared_page, "Instruct")
+    clear(shared_page)
+    expect(instruction(shared_page)).to_have_value("")
+    expect(context(shared_page)).to_have_value("")
+    expect(size(shared_page)).to_have_text("")
+    expect(answer(shared_page)).to_have_text("")
+    expect(state(shared_page)).to_have_text("Nothing asked yet")
+    expect(shared_page.locator("#document").get_by_role("button", name="Clear")).to_have_count(0)
+    answer_shortly(shared_page)
+    return shared_page
+
+
+def clear(page: Page) -> None:
+    """Presses the tab's Clear; one file has another."""
+    page.get_by_role("tabpanel").get_by_role("button", name="Clear", exact=True).last.click()
 
 
 def instruction(page: Page) -> Locator:
@@ -71,7 +84,7 @@ def test_a_task_and_an_instruction_of_ones_own(page: Page) -> None:
     expect(instruction(page)).to_have_value(re.compile("^Explain"))
     expect(context(page)).to_have_value(CONTEXT)
 
-    press(page, "Clear")
+    clear(page)
     expect(context(page)).to_have_value("")
     expect(size(page)).to_have_text("")
     instruction(page).fill(QUESTION)
@@ -140,6 +153,10 @@ def test_an_answer_as_json_is_a_table_or_a_sentence(page: Page) -> None:
     expect(state(page)).to_contain_text("The schema must be one of an object")
     expect(page.locator(".toast-wrap")).to_have_text("")
 
+    page.locator("#form").get_by_role("radio", name="Text").check()
+    expect(schema(page)).to_have_count(0)
+    disclose(page, "Form of the answer")
+
 
 def test_a_link_opens_the_task(page: Page, open_page: OpenPage) -> None:
     instruction(page).fill(INSTRUCTION)
@@ -171,7 +188,7 @@ def test_what_was_cleared_can_be_brought_back(page: Page) -> None:
     press(page, "Run")
     expect(state(page)).to_have_text(OVER)
     text = answer(page).text_content() or ""
-    page.get_by_role("tabpanel").get_by_role("button", name="Clear", exact=True).last.click()
+    clear(page)
     expect(instruction(page)).to_have_value("")
     expect(answer(page)).to_have_text("")
     press(page, "Bring back")
@@ -179,7 +196,7 @@ def test_what_was_cleared_can_be_brought_back(page: Page) -> None:
     expect(context(page)).to_have_value("    def f():\n        return 1")
     expect(answer(page)).to_have_text(text)
 
-    page.get_by_role("tabpanel").get_by_role("button", name="Clear", exact=True).last.click()
+    clear(page)
     expect(instruction(page)).to_have_value("")
     instruction(page).press_sequentially("Something new")
     expect(page.get_by_role("button", name="Bring back")).to_have_count(0)

@@ -13,7 +13,9 @@ from .actions import (
     answer,
     answer_shortly,
     ask,
+    clear,
     disclose,
+    fold,
     generate,
     message_box,
     open_tab,
@@ -21,6 +23,7 @@ from .actions import (
     press,
     question,
     reload,
+    reset_sampling,
     send,
     set_sampling,
     state,
@@ -37,9 +40,25 @@ GAP = "(talk => talk.scrollHeight - talk.scrollTop - talk.clientHeight)(document
 LONGER = "n => document.getElementById('live').innerText.length > n"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def app(endless_app: ServedApp) -> ServedApp:
     return endless_app
+
+
+@pytest.fixture
+def page(shared_page: Page) -> Page:
+    """The page of one visit: a new conversation in the tab Chat, and nothing in the tab Generate, which is open."""
+    page = shared_page
+    open_tab(page, "Chat")
+    over(page)
+    press(page, "New")
+    fold(page, "Keep this conversation", "Who answers, and how")
+    expect(question(page)).to_have_count(0)
+    expect(versions(page)).to_have_count(0)
+    open_tab(page, "Generate")
+    clear(page)
+    reset_sampling(page)
+    return page
 
 
 @pytest.fixture(autouse=True)
@@ -141,6 +160,7 @@ def test_a_long_answer_is_followed_unless_the_visitor_reads_back(page: Page) -> 
     page.keyboard.press("Escape")
     over(page)
     page.wait_for_function(f"({GAP}) < 60")
+    page.get_by_label("Start the reply with").fill("")
 
 
 def test_stop_stops_a_text(page: Page) -> None:
@@ -170,8 +190,8 @@ def test_stop_stops_an_instruction(page: Page) -> None:
     expect(page.get_by_role("button", name="Run")).to_be_visible()
 
 
-def test_one_visitors_stop_leaves_the_others_alone(open_page: OpenPage) -> None:
-    pages = [open_page(), open_page()]
+def test_one_visitors_stop_leaves_the_others_alone(page: Page, open_page: OpenPage) -> None:
+    pages = [page, open_page()]
     for page, tokens in zip(pages, (80, 1900), strict=True):
         set_sampling(page, "Max new tokens", tokens)
         text_box(page).fill(BEGINNING)

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from .actions import answer, disclose, open_tab
-from .test_chat import conversation, import_file
+from .chat_actions import conversation, import_file
 
 ADDRESS = "http://ELSEWHERE"
 IMAGES = (f"![a cat]({ADDRESS}/markdown.png)", f"[![b]({ADDRESS}/linked.png)]({ADDRESS}/page)")

@@ -13,7 +13,7 @@ from falcon_runtime.runtime import FalconRuntime
 from falcon_runtime.system.instruction_sets import chosen
 from falcon_runtime.system.machine import cpu_name
 
-from .test_cli import run
+from ..command_line import Call, run
 
 
 def test_every_figure_is_measured(small_model_slots: Path) -> None:
@@ -95,8 +95,8 @@ def test_a_token_costs_a_forward(small_model: Path) -> None:
 
 
 @pytest.mark.parametrize("rounds", ["0", "-1"])
-def test_rounds_must_be_positive(small_model: Path, rounds: str) -> None:
-    done = run("bench", "--model", str(small_model), "--rounds", rounds, models_dir=small_model.parent)
+def test_rounds_must_be_positive(call: Call, small_model: Path, rounds: str) -> None:
+    done = call("bench", "--model", str(small_model), "--rounds", rounds, models_dir=small_model.parent)
     assert done.returncode == 1
     assert "At least one round" in done.stderr
 

@@ -1,20 +1,16 @@
 """The command line as a user calls it."""
 
 import json
-import logging
 import os
 import shutil
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from falcon_runtime.chunk import Stats
-from falcon_runtime.cli import main
 from falcon_runtime.cli.notes import StatusLine, note
 from falcon_runtime.cli.terminal import defaults_in_use, summary
 from falcon_runtime.models.catalog import CATALOG, EXAMPLES
@@ -23,43 +19,14 @@ from falcon_runtime.models.manifest import read_manifest
 from falcon_runtime.sampling import SamplingParams
 from falcon_runtime.status import Status
 
+from ..command_line import ROOT, Call, run, run_bytes
+
 TEXT = "The desert is wide and quiet, and whoever crosses it carries water. " * 12
 
 
-def run(*arguments: str, models_dir: Path, input: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "falcon_runtime", *arguments],
-        env=os.environ | {"FALCON_MODELS_DIR": str(models_dir)},
-        cwd=Path(__file__).parents[2],
-        input=input,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-
-
-Call = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
-    """Does within the tests' process what `run` does in one of its own, seconds sooner. One run of each command that
-    loads a model is a real one."""
-
-    def call(*arguments: str, models_dir: Path) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setenv("FALCON_MODELS_DIR", str(models_dir))
-        monkeypatch.setattr("falcon_runtime.cli.notes._quiet", False)
-        code = main(list(arguments))
-        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
-
-    with warnings.catch_warnings():
-        yield call
-    logging.disable(logging.NOTSET)
-
-
-def test_generate_prints_one_json_object(small_model: Path) -> None:
+def test_generate_prints_one_json_object(call: Call, small_model: Path) -> None:
     flags = ["--temperature", "0", "--max-new-tokens", "9", "--json"]
-    done = run("generate", "Once upon", "--model", str(small_model), *flags, models_dir=small_model.parent)
+    done = call("generate", "Once upon", "--model", str(small_model), *flags, models_dir=small_model.parent)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert len(result["token_ids"]) == 9
@@ -126,17 +93,6 @@ def test_chat_answers_each_line(small_model: Path) -> None:
     assert len(done.stdout.splitlines()) >= 2
 
 
-def run_bytes(*arguments: str | bytes, models_dir: Path, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "falcon_runtime", *arguments],
-        env=os.environ | {"FALCON_MODELS_DIR": str(models_dir), "PYTHONIOENCODING": "utf-8"},
-        cwd=Path(__file__).parents[2],
-        input=input,
-        capture_output=True,
-        timeout=600,
-    )
-
-
 def test_bytes_that_are_no_text_become_replacement_characters(small_model: Path) -> None:
     flags = ["--model", small_model.name, "--temperature", "0", "--max-new-tokens", "2"]
     done = run_bytes("generate", b"caf\xe9", *flags, "--stop", b"\xff", models_dir=small_model.parent)
@@ -165,7 +121,7 @@ def test_pasted_lines_are_one_message() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         env=os.environ | {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"},
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,

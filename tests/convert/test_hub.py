@@ -2,11 +2,8 @@
 
 import hashlib
 import json
-import os
 import resource
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +13,7 @@ import pytest
 import torch
 
 from falcon_runtime import FalconRuntime, SamplingParams
-from falcon_runtime.convert import convert as convert_here
+from falcon_runtime.convert import convert
 from falcon_runtime.convert.checkpoint import Checkpoint
 from falcon_runtime.convert.hf_checkpoint import read_header
 from falcon_runtime.convert.opening import Opened, Origin, open_checkpoint, open_source
@@ -25,6 +22,7 @@ from falcon_runtime.models.manifest import read_manifest
 from falcon_runtime.models.sources import HubRepository, parse_source
 from falcon_runtime.status import Status
 
+from ..command_line import Call
 from ..hub import Files, StandInHub, serve
 from ..small_models import small_llama, small_tokenizer
 from .conftest import random_llama, write_gguf
@@ -367,28 +365,24 @@ def test_a_repository_with_both_is_the_checkpoint(hub: StandInHub, files: Files,
     assert set(open_hub(tmp_path).checkpoint.shapes) == set(small_llama().state_dict())
 
 
-def convert(hub: StandInHub, models: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "falcon_runtime", "convert", *arguments],
-        env=os.environ | {"HF_ENDPOINT": hub.endpoint, "FALCON_MODELS_DIR": str(models)} | variables,
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
 def test_a_conversion_from_the_hub(
-    hub: StandInHub, files: Files, shards: list[str], sharded: Path, tmp_path: Path
+    hub: StandInHub,
+    files: Files,
+    shards: list[str],
+    sharded: Path,
+    call: Call,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     hub.card, hub.token = {"license": "apache-2.0"}, "hf_secret"
-    done = convert(hub, tmp_path, NAME, "--slots", "1", "--delete-shards", HF_TOKEN="hf_secret")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    done = call("convert", NAME, "--slots", "1", "--delete-shards", models_dir=tmp_path)
     assert done.returncode == 0, done.stderr
     model = tmp_path / "small-1.5-llama"
     manifest = read_manifest(model)
     commit = list(hub.commits[NAME])[-1]
     assert manifest.source == f"{NAME}@{commit}"
-    local = convert_here(str(sharded), tmp_path, slots=1, output=tmp_path / "local")
+    local = convert(str(sharded), tmp_path, slots=1, output=tmp_path / "local")
     assert (model / "model.pte").read_bytes() == (local / "model.pte").read_bytes()
     assert weights_here(tmp_path) == []
     for words in (f"{NAME}@{commit}", "apache-2.0", f"https://huggingface.co/{NAME}", "download", "disk", "memory"):
@@ -419,7 +413,7 @@ def test_no_download_begins_without_room_for_it(
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=500_000))
     announced: list[str] = []
     with pytest.raises(DownloadFailed, match=r"take [\d.]+ MB, and .* has room for 0.5 MB.*--delete-shards"):
-        convert_here(source, tmp_path, recipe="fp32", context=64, announce=announced.append)
+        convert(source, tmp_path, recipe="fp32", context=64, announce=announced.append)
     (told,) = announced
     assert licence in told
     assert not any(hub.sent(name) for name in shards)

@@ -1,0 +1,56 @@
+"""What visitors do in the Chat tab and look at."""
+
+import json
+from pathlib import Path
+
+from playwright.sync_api import Locator, Page
+
+from .actions import answer_shortly, open_tab, press
+
+GREECE = "What is the capital of Greece?"
+
+
+def ready(page: Page) -> Page:
+    open_tab(page, "Chat")
+    answer_shortly(page)
+    return page
+
+
+def menu(page: Page) -> Locator:
+    """The field that shows which conversation is open."""
+    return page.get_by_role("combobox", name="Conversation", exact=True)
+
+
+def choose_conversation(page: Page, name: str) -> None:
+    menu(page).click()
+    page.get_by_role("option", name=name).click()
+
+
+def press_in_message(page: Page, name: str) -> None:
+    """Presses one of the small buttons below the messages."""
+    page.locator("#conversation").get_by_role("button", name=name, exact=True).click()
+
+
+def download(page: Page, name: str) -> str:
+    """The text of the file that a button has the browser save."""
+    with page.expect_download() as saved:
+        press(page, name)
+    return Path(saved.value.path()).read_text()
+
+
+def import_file(page: Page, path: Path, content: str) -> None:
+    path.write_text(content)
+    with page.expect_file_chooser() as chooser:
+        press(page, "Import JSON")
+    chooser.value.set_files(path)
+
+
+def conversation(*contents: str) -> str:
+    """A file with these messages of the visitor's and the model's in turn."""
+    roles = ("user", "assistant") * len(contents)
+    return json.dumps([{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)])
+
+
+def notice(page: Page) -> Locator:
+    """What the page says above the box about what was done last."""
+    return page.locator("#chat-notice")
