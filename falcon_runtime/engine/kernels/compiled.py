@@ -13,8 +13,8 @@ import tempfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
+from filelock import FileLock
 
 from ...system.child import subprocess_env
 from ...system.folders import user_cache
@@ -45,12 +46,30 @@ def addresses(maker: str, *options: Any, announce: Callable[[], None] = lambda: 
     libraries = _kept(path)
     if not libraries:
         announce()
-        _prepare_numba()
-        make: Callable[..., Mapping[str, Any]] = getattr(import_module(module), name)
-        libraries = {name: _library(function) for name, function in make(*options).items()}
-        _keep(path, libraries)
+        with _alone(path):
+            libraries = _kept(path)  # It may be there by now.
+            if not libraries:
+                libraries = _made(module, name, options)
+                _keep(path, libraries)
     # Also what was compiled just now: where numba has it, a sum may be in another order, and its last bits others.
     return {name: _load(*library) for name, library in libraries.items()}
+
+
+def _made(module: str, name: str, options: tuple[Any, ...]) -> dict[str, Library]:
+    _prepare_numba()
+    make: Callable[..., Mapping[str, Any]] = getattr(import_module(module), name)
+    return {name: _library(function) for name, function in make(*options).items()}
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Waits for another process that is just making the file: several that start together compile once."""
+    with ExitStack() as stack:
+        # Where the folder cannot be written, or its file system has no locks, each compiles for itself.
+        with suppress(OSError, NotImplementedError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(path.with_suffix(".lock")))
+        yield
 
 
 def compile_beside(maker: str) -> "subprocess.Popen[bytes] | None":
