@@ -86,8 +86,6 @@ def visitor(public: ServedApp) -> Iterator[Visitor]:
         f"{API}/stream/abc/0/1/playlist.m3u8",
         f"{API}/custom_component/a/b/c/d",
         f"{API}/dev/reload",
-        "/docs",
-        "/openapi.json",
         "/login",
         "/assets/../../../etc/passwd",
         "/.env",
