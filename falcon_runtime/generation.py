@@ -8,7 +8,7 @@ from itertools import starmap, zip_longest
 from typing import TYPE_CHECKING
 
 from .chunk import Chunk, TokenLogprobs
-from .engine.request import Step
+from .engine.step import Step
 from .engine.stream import StepStream
 from .text.stops import Piece, StopTexts
 from .text.tokenizer import Detokenizer

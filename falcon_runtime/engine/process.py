@@ -17,7 +17,7 @@ from ..models.drafts import DraftSource
 from ..models.manifest import check_program, read_manifest
 from ..system.child import Child
 from .messages import Cancel, Compiling, Ready, Submit
-from .request import Step
+from .step import Step
 from .stream import StepStream
 
 logger = logging.getLogger(__name__)

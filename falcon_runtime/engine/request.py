@@ -1,33 +1,15 @@
-"""One request on its way through the engine, and what each forward brings it."""
+"""One request on its way through the engine."""
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
-from ..chunk import FinishReason, Stats, TokenLogprobs
+from ..chunk import Stats, TokenLogprobs
 from ..constraint import Constraint
 from ..sampling import SamplingParams
 from .constraints import Follower, Grammars
 from .repetition import Loop
 from .sampler import Sampler
 from .speculation import PromptLookup, Proposer
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one forward brought one request."""
-
-    request: int
-    token_ids: tuple[int, ...]
-    finish_reason: FinishReason | None
-    stats: Stats
-    logprobs: tuple[TokenLogprobs, ...] = ()
-    """Of each token, where the parameters ask for them."""
-    scores: tuple[TokenLogprobs, ...] = ()
-    """Of every token of the prompt but the first, where they are asked for: with the answer's first tokens or, where
-    there is none, with the last step."""
-    problem: str | None = None
-    """Why the request cannot be carried out, in a sentence; the step is then its last."""
 
 
 class Request:

@@ -16,10 +16,11 @@ from .constraints import Grammars
 from .draft_model import DraftModel
 from .drafting import Drafting
 from .program import ForwardProgram, Logits
-from .request import Request, Step
+from .request import Request
 from .sampler import Mask, passes
 from .sequences import common_prefix, longest_prefix, shares
 from .speculation import MAX_DRAFTED, Draft
+from .step import Step
 
 COPYING = 0.002
 """What a token costs that is copied from another slot's cache, in tokens to prefill: with the starter model 4 µs

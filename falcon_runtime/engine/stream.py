@@ -5,7 +5,7 @@ from queue import SimpleQueue
 
 from ..errors import FalconError, InvalidRequest
 from ..sampling import SamplingParams
-from .request import Step
+from .step import Step
 
 
 class StepStream:

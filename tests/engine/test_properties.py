@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from falcon_runtime.engine.draft_model import DraftModel
-from falcon_runtime.engine.request import Request, Step
+from falcon_runtime.engine.request import Request
 from falcon_runtime.engine.sampler import Sampler
 from falcon_runtime.engine.scheduler import Pace, Scheduler
+from falcon_runtime.engine.step import Step
 from falcon_runtime.sampling import SamplingParams
 
 from .fake_program import VOCABULARY, FakeProgram

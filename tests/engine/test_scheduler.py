@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from falcon_runtime.engine.request import Request, Step
+from falcon_runtime.engine.request import Request
 from falcon_runtime.engine.scheduler import Pace, Scheduler
 from falcon_runtime.engine.sequences import common_prefix, shares
+from falcon_runtime.engine.step import Step
 from falcon_runtime.sampling import SamplingParams
 
 from .fake_program import VOCABULARY
