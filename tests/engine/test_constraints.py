@@ -162,7 +162,7 @@ def check_schemas(runtime: FalconRuntime, count: int) -> None:
         if finish != "stop":
             assert finish in ("length", "repetition")
             return False
-        jsonschema.validate(json.loads(text), schema, format_checker=jsonschema.FormatChecker())
+        jsonschema.validate(json.loads(text), schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
         return True
 
     with ThreadPoolExecutor(8) as pool:
