@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from falcon_runtime.errors import FalconError
+from falcon_runtime.errors import CannotListen, FalconError
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.models.choosing import Plan, hub_problem, plan
 from falcon_runtime.models.library import Choice, default_models_dir
@@ -21,10 +21,6 @@ from falcon_runtime.system.leaving import leave_at_signals
 from settings import Settings, read_settings
 
 logger = logging.getLogger(__name__)
-
-
-class CannotListen(FalconError):
-    """The page cannot have the address that it should: mostly because the port is in use."""
 
 
 def main() -> int:
@@ -69,10 +65,7 @@ def serve(fleet: Fleet, models: Plan, settings: Settings) -> NoReturn:
     try:
         demo.launch(server_name=host, server_port=port, share=settings.share, prevent_thread_lock=True, **options)
     except OSError as error:
-        raise CannotListen(
-            f"The page cannot be opened on {host}, port {port}: the port is in use, or the address is not this "
-            "machine's. Choose others with --port and --host."
-        ) from error
+        raise CannotListen(host, port) from error
     tell(f"The page is at {demo.local_url}")
     threading.Thread(target=prepare, args=(fleet, models, settings), name="falcon-prepare", daemon=True).start()
     while True:  # Gradio's own waiting would, after an interrupt, wait for every open page.

@@ -1,14 +1,14 @@
 """What the owner of the page can set: flags of `python app.py`, variables `FALCON_…`, and those that Gradio, the model
 hub's client and Spaces set."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import CliApp, CliImplicitFlag, SettingsConfigDict
 
 from falcon_runtime.models.choosing import Offer
-from falcon_runtime.server.settings import ServerSettings, bad_setting
+from falcon_runtime.server.settings import ServerSettings
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 """Addresses that only this machine sees."""
@@ -25,6 +25,12 @@ class Settings(ServerSettings):
         cli_hide_none_type=True,
         cli_enforce_required=False,
     )
+
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "host": "GRADIO_SERVER_NAME",
+        "port": "GRADIO_SERVER_PORT",
+        "offline": "HF_HUB_OFFLINE",
+    }
 
     port: Annotated[int, Field(ge=1, le=65535)] = Field(7860, description="port to listen on")
     share: CliImplicitFlag[bool] = Field(False, description="also open a public link through Gradio")
@@ -55,4 +61,4 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     try:
         return CliApp.run(Settings, list(arguments))
     except ValidationError as error:
-        raise bad_setting(error) from None
+        raise Settings.refused(error) from None

@@ -9,9 +9,8 @@ MAX_CHARACTERS = 200_000
 """Of a schema, grammar or expression; compiling a larger one would hold everybody up."""
 COMPACT: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """JSON as `json.dumps` writes it. Where any white space may stand, small models do not come to an end."""
-
-
 KINDS = ("json_schema", "json_object", "regex", "grammar", "choice")
+"""Of constraints, each with its field."""
 
 
 class Constraint(BaseModel):
@@ -28,7 +27,6 @@ class Constraint(BaseModel):
     regex: str | None = Field(None, description="A text that matches this regular expression, in Rust's form.")
     grammar: str | None = Field(None, description="A text of this grammar, in the form of Lark, as llguidance has it.")
     choice: tuple[str, ...] | None = Field(None, description="One of these texts.")
-
     begun: str = Field("", description="What there is of the text already, and is gone on with.")
 
     @field_validator("choice")

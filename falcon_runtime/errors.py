@@ -58,6 +58,16 @@ class NotEnoughMemory(FalconError):
     """This machine lacks the memory that a model needs beside what runs."""
 
 
+class CannotListen(FalconError):
+    """The server cannot have the address that it should: mostly because the port is in use."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(
+            f"Nothing can be served on {host}, port {port}: the port is in use, or the address is not this machine's. "
+            "Choose others with --port and --host."
+        )
+
+
 class EngineDied(FalconError):
     """The engine's process ended while it was working. The next request starts a new one."""
 

@@ -271,7 +271,7 @@ def test_port_in_use(starter_models_dir: Path) -> None:
         other.listen()
         port = other.getsockname()[1]
         assert refusal(starter_models_dir, "--port", str(port)) == (
-            f"The page cannot be opened on 127.0.0.1, port {port}: the port is in use, or the address is not this "
+            f"Nothing can be served on 127.0.0.1, port {port}: the port is in use, or the address is not this "
             "machine's. Choose others with --port and --host.\n"
         )
 

@@ -66,6 +66,8 @@ class Answer:
         try:
             with self._fleet.lease(self._model) as runtime:
                 if not self._wait and runtime.status.state != "ready":
+                    if runtime.status.state in ("idle", "failed"):
+                        runtime.load(wait=False)
                     raise NotReady(f"{runtime.title} is not ready: {runtime.status}. Ask again in some seconds.")
                 self._fleet.ready(runtime)
                 if self._closed.is_set():

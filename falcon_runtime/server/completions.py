@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..chunk import Chunk, Stats, TokenLogprobs
@@ -83,8 +84,10 @@ class Completions:
                 yield self._prompt(runtime, number, chunk)
             ending = formats.ending(chunk.finish_reason)
             if ending:
-                self._stats[number] = chunk.stats
                 self._service.metrics.count(chunk.stats)
+                # A token that nobody wants is generated all the same, and is not charged.
+                stats = chunk.stats
+                self._stats[number] = stats if self._body.writes else replace(stats, generated_tokens=0)
             if not self._body.writes:
                 yield Piece(number, "", (), (), ending and "length")
             else:

@@ -6,7 +6,7 @@ Source: OpenAI's API reference; `top_k`, `min_p` and `repetition_penalty` as in 
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -44,6 +44,8 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
     "suffix": ("",),
 }
 """Values of these fields that ask for what happens anyway."""
+TEXTS = ("text", "input_text", "output_text", "refusal")
+"""Types of parts that are text."""
 
 
 class StreamOptions(BaseModel):
@@ -314,15 +316,6 @@ def text_of(place: str, content: Any) -> str:
             raise InvalidRequest(f"{place}: a part of type {kind!r} must have a text.")
         texts.append(text)
     return "".join(texts)
-
-
-TEXTS: tuple[Literal["text", "input_text", "output_text", "refusal"], ...] = (
-    "text",
-    "input_text",
-    "output_text",
-    "refusal",
-)
-"""Types of parts that are text."""
 
 
 def _bias(bias: Mapping[str, float]) -> dict[int, float]:

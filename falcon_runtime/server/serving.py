@@ -6,17 +6,13 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from ..errors import FalconError
+from ..errors import CannotListen
 from ..fleet import Fleet
 from ..models.library import default_models_dir, find_model
 from ..status import Report
 from ..system.leaving import leave_at_signals
 from .app import create_app
 from .settings import ServerSettings
-
-
-class CannotListen(FalconError):
-    """The server cannot have the address that it should: mostly because the port is in use."""
 
 
 class _Server(uvicorn.Server):
@@ -41,7 +37,4 @@ def serve(settings: ServerSettings, on_status: Report, note: Callable[[str], Non
         try:
             _Server(config).run()
         except SystemExit:
-            raise CannotListen(
-                f"The server cannot listen on {settings.host}, port {settings.port}: the port is in use, or the "
-                "address is not this machine's. Choose others with --port and --host."
-            ) from None
+            raise CannotListen(settings.host, settings.port) from None

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -17,9 +17,6 @@ from pydantic_settings import (
 from ..errors import FalconError
 from ..limits import Count, RequestLimits
 from ..models.manifest import Backend
-
-ELSEWHERE = {"host": "GRADIO_SERVER_NAME", "port": "GRADIO_SERVER_PORT", "offline": "HF_HUB_OFFLINE"}
-"""Settings that others have variables for."""
 
 
 class BadSetting(FalconError):
@@ -36,6 +33,9 @@ class ServerSettings(BaseSettings, RequestLimits):
     --model; flags win over variables."""
 
     model_config = SettingsConfigDict(env_prefix="FALCON_", env_ignore_empty=True, frozen=True, extra="ignore")
+
+    elsewhere: ClassVar[Mapping[str, str]] = {}
+    """Settings that others have variables for."""
 
     model: str | None = Field(None, description="catalogue name, or folder of a converted model")
     draft: str = Field(
@@ -75,6 +75,11 @@ class ServerSettings(BaseSettings, RequestLimits):
         return int(self.on_space) if self.proxies is None else self.proxies
 
     @classmethod
+    def refused(cls, error: ValidationError) -> BadSetting:
+        """The same as a sentence for each setting that cannot be."""
+        return BadSetting("\n".join(_sentence(item, cls.elsewhere) for item in error.errors()))
+
+    @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
@@ -83,11 +88,7 @@ class ServerSettings(BaseSettings, RequestLimits):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        values = {
-            name: value
-            for name, variable in ELSEWHERE.items()
-            if name in settings_cls.model_fields and (value := os.environ.get(variable))
-        }
+        values = {name: value for name, variable in cls.elsewhere.items() if (value := os.environ.get(variable))}
         return init_settings, env_settings, InitSettingsSource(settings_cls, values)
 
 
@@ -97,17 +98,12 @@ def read(flags: Mapping[str, Any]) -> ServerSettings:
     try:
         return ServerSettings(**given)
     except ValidationError as error:
-        raise bad_setting(error) from None
+        raise ServerSettings.refused(error) from None
 
 
-def bad_setting(error: ValidationError) -> BadSetting:
-    """The same as a sentence for each setting that cannot be."""
-    return BadSetting("\n".join(map(_sentence, error.errors())))
-
-
-def _sentence(error: ErrorDetails) -> str:
+def _sentence(error: ErrorDetails, elsewhere: Mapping[str, str]) -> str:
     name = str(error["loc"][0]).replace("-", "_")
-    flag, variable = f"--{name.replace('_', '-')}", ELSEWHERE.get(name)
+    flag, variable = f"--{name.replace('_', '-')}", elsewhere.get(name)
     variables = " or ".join(filter(None, [f"FALCON_{name.upper()}", variable]))
     message = error["msg"][0].lower() + error["msg"][1:]
     return f"{flag} (or the variable {variables}): {message}, not {error['input']!r}."

@@ -88,6 +88,9 @@ def test_echo_alone(client: OpenAI) -> None:
     completion = client.completions.create(prompt=TEXT, echo=True, max_tokens=0, **GREEDY).choices[0]
     assert completion.text == TEXT
     assert completion.logprobs is None
+    used = client.completions.create(prompt=TEXT, echo=True, max_tokens=0, **GREEDY).usage
+    assert used
+    assert used.completion_tokens == 0
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,33 @@ def _gather_likeliest(w: Any, highest: Any, count: Any) -> None:
     sort(order, found, scores)
 
 
+@njit
+def _drawn(w: Any, uniform: Any) -> Any:
+    """The token with which the cumulative sum of the weights passes `uniform` of their total."""
+    sums, weights = carray(pointer(w.sums), w.blocks, np.float64), floats(w, w.scores)
+    amount, block, token = 0.0, 0, 0
+    for b in range(w.blocks):
+        amount += sums[b]
+    amount *= uniform
+    total = 0.0
+    for b in range(w.blocks):
+        if sums[b] > 0:
+            block = b
+            if total + sums[b] > amount:
+                break
+            total += sums[b]
+    # Sums in another order may differ in the last bits: then it is the last one that there is.
+    if total + sums[block] <= amount:
+        total -= sums[block]
+    for i in range(BLOCK):
+        if weights[block, i] > 0:
+            token = block * BLOCK + i
+            total += weights[block, i]
+            if total > amount:
+                break
+    return token
+
+
 def sampling() -> Mapping[str, Any]:
     """The functions that `engine/sampler.py` calls, which says what they return. Addresses of a WORKSPACE, OPTIONS, the
     logits, and of the mask, or 0."""
@@ -223,29 +250,7 @@ def sampling() -> Mapping[str, Any]:
 
     @cfunc(types.int64(types.int64, types.float64))
     def draw(address: Any, uniform: Any) -> Any:
-        w = workspace_at(address)
-        sums, weights = carray(pointer(w.sums), w.blocks, np.float64), floats(w, w.scores)
-        amount, block, token = 0.0, 0, 0
-        for b in range(w.blocks):
-            amount += sums[b]
-        amount *= uniform
-        total = 0.0
-        for b in range(w.blocks):
-            if sums[b] > 0:
-                block = b
-                if total + sums[b] > amount:
-                    break
-                total += sums[b]
-        # Sums in another order may differ in the last bits: then it is the last one that there is.
-        if total + sums[block] <= amount:
-            total -= sums[block]
-        for i in range(BLOCK):
-            if weights[block, i] > 0:
-                token = block * BLOCK + i
-                total += weights[block, i]
-                if total > amount:
-                    break
-        return token
+        return _drawn(workspace_at(address), uniform)
 
     @cfunc(types.float64(*[types.int64] * 3))
     def log_total(address: Any, logits: Any, count: Any) -> Any:
