@@ -10,6 +10,8 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionChunk
 
+from tests.awaited import awaited
+
 from .conftest import MODEL, Api
 
 QUESTION: Any = [{"role": "user", "content": "What is the capital of France?"}]
@@ -68,7 +70,7 @@ def test_asked_from_asyncio(api: Api) -> None:
             )
         return [answer.choices[0].message.content for answer in answers]
 
-    assert len(set(asyncio.run(ask()))) == 1  # The likeliest answer, whoever asks beside it.
+    assert len(set(awaited(ask))) == 1  # The likeliest answer, whoever asks beside it.
 
 
 def test_several_choices_have_seeds_of_their_own(client: OpenAI) -> None:

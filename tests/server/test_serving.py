@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import anyio
 import httpx
 import openai
 import pytest
 
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.server import ServerSettings, create_app
+from tests.awaited import awaited
 from tests.served_app import wait_until
 
 from .conftest import MODEL, Api, serve
@@ -117,13 +117,13 @@ def test_requests_need_not_wait_for_the_model(small_model: Path) -> None:
             return await client.post("/v1/completions", json=body)
 
     with Fleet(str(small_model)) as fleet:
-        refused = anyio.run(ask, fleet, False)
+        refused = awaited(ask, fleet, False)
         assert refused.status_code == 503
         assert refused.headers["Retry-After"]
         wait_until(lambda: fleet.current.status.state == "ready")  # It is being loaded for who comes back.
-        assert anyio.run(ask, fleet, False).status_code == 200
+        assert awaited(ask, fleet, False).status_code == 200
     with Fleet(str(small_model)) as fleet:
-        assert anyio.run(ask, fleet, True).status_code == 200
+        assert awaited(ask, fleet, True).status_code == 200
 
 
 def test_it_ends_at_once_and_knows_no_gradio(endless_models_dir: Path) -> None:

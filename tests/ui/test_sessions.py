@@ -1,12 +1,12 @@
 """Sessions end: what Gradio keeps of them, on an app that nobody serves."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import gradio as gr
 import pytest
 from gradio.routes import App
 
+from tests.awaited import awaited
 from ui import sessions
 from ui.sessions import Sessions
 
@@ -34,9 +34,7 @@ def app() -> App:
 
 
 def sweep(kept: Sessions) -> None:
-    """In a thread of its own: where tests in a browser ran before, a loop of theirs runs in this one."""
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(lambda: asyncio.run(kept.sweep(unread_s=15))).result()
+    awaited(partial(kept.sweep, unread_s=15))
 
 
 def test_a_session_is_light(app: App) -> None:
