@@ -82,6 +82,12 @@ def _add_models(command: Command) -> None:
         help=f"sequences that the model keeps at once (default: up to {SLOTS}, as this machine's memory allows)",
     )
     added.add_argument("--context", type=int, help="tokens of prompt and answer together")
+    added.add_argument(
+        "--cache",
+        type=int,
+        choices=(16, 8),
+        help="bits of the numbers in the KV cache: floats, or integers in half the memory (default: 16)",
+    )
     added.add_argument("--output", type=Path, help="the model's folder")
     added.add_argument(
         "--delete-shards", action="store_true", help="remove what a hub sends, file by file, as it is converted"

@@ -124,6 +124,7 @@ def convert(options: argparse.Namespace) -> None:
             recipe=options.recipe,
             slots=options.slots,
             context=options.context,
+            cache=options.cache,
             output=options.output,
             report=_print_json if options.json and not options.quiet else StatusLine(),
             announce=note,

@@ -24,6 +24,7 @@ class Inspection:
     def __str__(self) -> str:
         m, shape = self.manifest, self.manifest.shape
         sizes = [f"{name} {size / 1e6:,.1f} MB" for name, size in m.parts.items()]
+        kv_cache = shape.kv_cache_bytes(m.context, m.slots, m.cache_bits)
         lines = {
             "architecture": f"{m.architecture}, {m.parameters / 1e9:.2f} billion parameters: {shape.layers} layers of "
             f"{shape.hidden}, {shape.heads} heads and {shape.kv_heads} for keys and values of {shape.head_dim}, MLP of "
@@ -31,6 +32,7 @@ class Inspection:
             "recipe": f"{m.recipe} for {m.backend}",
             "program": f"{m.program_bytes / 1e6:,.1f} MB: {', '.join(sizes)}",
             "context": f"{m.context:,} tokens in each of {m.slots} slot{'s' * (m.slots > 1)}",
+            "KV cache": f"{kv_cache / 1e6:,.1f} MB in {m.cache_bits} bits",
             "memory": f"about {m.memory_bytes / 1e9:,.1f} GB to run",
             "draft": self.draft,
             "source": f"{m.source}, SHA-256 {m.source_sha256}",

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..errors import ConversionFailed
-from ..models.manifest import PROGRAM, RecipeName, is_converted, parse_manifest
+from ..models.manifest import PROGRAM, CacheBits, RecipeName, is_converted, parse_manifest
 from ..status import Report
 from ..system.checksum import remember
 from ..system.replacement import lock_of, replacement
@@ -21,6 +21,7 @@ def convert(
     report: Report = lambda status: None,
     announce: Announce = lambda text: None,
     delete_shards: bool = False,
+    cache: CacheBits | None = None,
 ) -> Path:
     """Converts `source`, which `read_request` reads, into `output`, and returns that folder.
 
@@ -29,7 +30,7 @@ def convert(
     read. The folder appears when it is whole, and not before; one that is there stays until then, and is replaced only
     if it is a model of the same source. Errors: DownloadFailed, ConversionFailed.
     """
-    request = read_request(source, models_dir, recipe, slots, context, output)
+    request = read_request(source, models_dir, recipe, slots, context, output, cache)
     output = request.output
     check_output(output)
     known = is_converted(output)

@@ -24,12 +24,14 @@ from executorch.exir.schema import (
     DataSegment,
     NamedData,
     Program,
+    ScalarType,
     SubsegmentOffsets,
 )
 from executorch.exir.tensor import ALIGNMENT
 
 Stored = Literal["uint8", "float32"]
 """How a weight's numbers lie in the file: little-endian, row by row. What is packed (recipes.py) is bytes."""
+ITEM_BYTES = {ScalarType.FLOAT: 4, ScalarType.HALF: 2, ScalarType.CHAR: 1}
 SEGMENT_ALIGNMENT = 128
 ACTIVATION_ARENA, CACHE_ARENA = 1, 2
 """Memory ids. The second holds the KV caches and nothing else."""

@@ -34,9 +34,9 @@ from executorch.exir.schema import (
 from executorch.exir.tensor import ALIGNMENT
 from torch.utils._pytree import tree_structure, treespec_dumps
 
-from ..models.architecture import MAX_ROWS, MAX_TOKENS, Architecture, cache_tokens
+from ..models.architecture import MAX_ROWS, MAX_TOKENS, Architecture, cache_tokens, head_bytes
 from ..models.recipes import LayerSchemes, Scheme, Schemes
-from .graph import ACTIVATION_ARENA, CACHE_ARENA, TABLES, TIED, Graph, Stored, Weight, allocation
+from .graph import ACTIVATION_ARENA, CACHE_ARENA, ITEM_BYTES, TABLES, TIED, Graph, Stored, Weight, allocation
 
 OPERATORS = (
     "falcon::embedding",
@@ -47,7 +47,8 @@ OPERATORS = (
     "aten::index_select",
 )
 """All in the form `out`, which takes the tensor for the result as its last argument, and gives that."""
-ITEM_BYTES = {ScalarType.FLOAT: 4, ScalarType.HALF: 2}
+CACHES = {8: ScalarType.CHAR, 16: ScalarType.HALF, 32: ScalarType.FLOAT}
+"""What a KV cache consists of, by the bits of its numbers."""
 
 
 def packed_graph(architecture: Architecture, schemes: Schemes, slots: int, context: int) -> Graph:
@@ -69,7 +70,10 @@ class _Writer:
         self._weights: dict[str, Weight] = {}
         self._constants: dict[int, str] = {}
         self._arenas = {ACTIVATION_ARENA: 0, CACHE_ARENA: 0}
-        self._cache_shape = slots, 2, architecture.kv_heads, cache_tokens(context), architecture.head_dim
+        kind = CACHES[schemes.cache_bits]
+        size = head_bytes(architecture.head_dim, schemes.cache_bits) // ITEM_BYTES[kind]
+        self._cache_kind = kind
+        self._cache_shape = slots, 2, architecture.kv_heads, cache_tokens(context), size
         self._tokens, self._positions, self._sequences, self._rows = (
             self._value(_tensor(ScalarType.LONG, shape, TensorShapeDynamism.DYNAMIC_BOUND))
             for shape in [(1, MAX_TOKENS), (MAX_TOKENS,), (MAX_TOKENS,), (MAX_ROWS,)]
@@ -121,9 +125,8 @@ class _Writer:
 
     def _cache(self) -> int:
         """A KV cache of its own."""
-        kind = ScalarType.HALF if self._schemes.cache_bits == 16 else ScalarType.FLOAT
         offset = aligned_size(self._arenas[CACHE_ARENA], ALIGNMENT)
-        return self._placed(CACHE_ARENA, offset, kind, self._cache_shape, TensorShapeDynamism.STATIC)
+        return self._placed(CACHE_ARENA, offset, self._cache_kind, self._cache_shape, TensorShapeDynamism.STATIC)
 
     def _placed(
         self, arena: int, offset: int, kind: ScalarType, shape: tuple[int, ...], dynamism: TensorShapeDynamism

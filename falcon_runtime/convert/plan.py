@@ -37,7 +37,9 @@ def make_plan(request: Request, opened: Opened) -> Plan:
     """
     checkpoint, origin, shape = opened.checkpoint, opened.origin, opened.checkpoint.architecture
     recipe = request.recipe or _fitting_recipe(checkpoint)
-    schemes = schemes_of(recipe, shape, checkpoint.has_offsets)
+    if recipe == "fp32" and request.cache:
+        raise ConversionFailed("The recipe fp32 rounds nothing, its KV cache neither: leave --cache out.")
+    schemes = schemes_of(recipe, shape, checkpoint.has_offsets, request.cache or 16)
     size, context = schemes.bytes(shape), _context(request, checkpoint)
     slots = request.slots
     if slots is None:

@@ -7,7 +7,7 @@ from typing import cast, get_args
 
 from ..errors import ConversionFailed, ModelDamaged
 from ..models.catalog import CATALOG, CatalogEntry
-from ..models.manifest import RecipeName, is_converted, is_outdated, parse_manifest
+from ..models.manifest import CacheBits, RecipeName, is_converted, is_outdated, parse_manifest
 from ..models.sources import HubRepository, Source, described, name_of, parse_source
 
 
@@ -24,6 +24,8 @@ class Request:
     recipe: RecipeName | None = None
     slots: int | None = None
     context: int | None = None
+    cache: CacheBits | None = None
+    """Bits of the numbers in its KV cache."""
 
 
 def read_request(
@@ -33,6 +35,7 @@ def read_request(
     slots: int | None = None,
     context: int | None = None,
     output: Path | None = None,
+    cache: CacheBits | None = None,
 ) -> Request:
     """The request of a person who names `source`: a catalogue name, alone or with a recipe, or what `parse_source`
     reads. A model that goes nowhere else goes below `models_dir`. Errors: ConversionFailed."""
@@ -46,12 +49,12 @@ def read_request(
         origin = parse_source(source)
         name = name_of(origin)
         title = output.name if output else name
-        return Request(origin, output or models_dir / name.lower(), title, None, recipe, slots, context)
+        return Request(origin, output or models_dir / name.lower(), title, None, recipe, slots, context, cache)
     if len(set(asked)) > 1:
         raise ConversionFailed(f"{source} and --recipe {recipe} ask for two recipes: leave one out.")
     chosen = cast(RecipeName, asked[0]) if asked else entry.recipe
     name = entry.name if chosen == entry.recipe else f"{entry.name}-{chosen}"
-    return Request(entry.source, output or models_dir / name, entry.title, entry, chosen, slots, context)
+    return Request(entry.source, output or models_dir / name, entry.title, entry, chosen, slots, context, cache)
 
 
 def check_output(output: Path) -> None:

@@ -27,6 +27,8 @@ MAX_ROWS = 64
 """Rows of logits in one forward; at Falcon3's vocabulary they are planned as 34 MB."""
 CACHE_BLOCK = 64
 """Tokens that a KV cache has room for are a multiple of this: so many are read at a time."""
+SCALE_BYTES = 4
+"""Of the scale of a key or a value that is kept in integers."""
 MEMORY_SHARE = 0.8
 """How much of a machine's memory a model may take: the page, its server and the system need some too."""
 
@@ -75,8 +77,8 @@ class Architecture:
         return self.parameters >= LARGE
 
     def kv_cache_bytes(self, context: int, slots: int = 1, bits: int = 16) -> int:
-        """Of keys and values in floats of `bits` bits, for `context` tokens in each of `slots` sequences."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * bits // 8 * cache_tokens(context) * slots
+        """Of keys and values in numbers of `bits` bits, for `context` tokens in each of `slots` sequences."""
+        return 2 * self.layers * self.kv_heads * head_bytes(self.head_dim, bits) * cache_tokens(context) * slots
 
     def memory_bytes(self, program_bytes: int, context: int, slots: int = 1, bits: int = 16) -> int:
         """About what the engine needs to run a program of `program_bytes`, all of which is read into memory."""
@@ -89,6 +91,11 @@ class Architecture:
         """
         left = MEMORY_SHARE * memory - self.memory_bytes(program_bytes, context, 0)
         return max(1, min(SLOTS, int(left / self.kv_cache_bytes(context, 1, bits))))
+
+
+def head_bytes(head_dim: int, bits: int) -> int:
+    """Of the key or the value of a token in a KV cache, for one head: 8 bits are integers with a float32 as scale."""
+    return head_dim * bits // 8 + (SCALE_BYTES if bits == 8 else 0)
 
 
 def cache_tokens(context: int) -> int:

@@ -25,7 +25,8 @@ Backend = Literal["xnnpack", "qnn"]
 RecipeName = Literal["int8", "int4", "fp32"]
 """How weights are stored; `recipes.py` says what each stands for."""
 
-CacheBits = Literal[16, 32]
+CacheBits = Literal[8, 16, 32]
+"""Of the numbers that keys and values are kept in: integers with a scale for each token and head, or floats."""
 
 Size = Annotated[int, Field(ge=0, le=1 << 50)]
 Token = Annotated[int, Field(ge=0, lt=MAX_VOCABULARY)]
@@ -52,7 +53,7 @@ class Manifest(BaseModel):
     slots: Annotated[int, Field(gt=0, le=MAX_ROWS)]
     """Sequences that the program keeps at once, each with its own KV cache."""
     cache_bits: CacheBits
-    """Of the floats in the KV caches."""
+    """Of the numbers in the KV caches."""
     max_tokens: Annotated[int, Field(gt=0, le=1 << 16)]
     """New tokens that one forward takes, over all slots."""
     max_rows: Annotated[int, Field(gt=0, le=1 << 16)]

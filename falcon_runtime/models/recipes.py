@@ -94,7 +94,7 @@ class Schemes:
     shared: bool
     """Whether embedding and output layer are one in the checkpoint and stored alike: then as one."""
     cache_bits: CacheBits = 16
-    """Of the floats that keys and values are kept in: half the memory, unless nothing of the model is to be rounded."""
+    """Of the numbers that keys and values are kept in. 32 where nothing of the model is to be rounded."""
 
     @property
     def packed(self) -> bool:
@@ -124,12 +124,15 @@ INT4_LAYER = LayerSchemes(qkv=INT4, out=INT4, gate_up=INT4, down=INT4)
 INT4_OFFSET_LAYER = LayerSchemes(qkv=INT4_OFFSET, out=INT4_OFFSET, gate_up=INT4_OFFSET, down=INT4_OFFSET)
 
 
-def schemes_of(recipe: RecipeName, architecture: Architecture, offsets: bool = False) -> Schemes:
-    """How `recipe` stores the weights of a model of this shape; those in 4 bits with `offsets` if the file has them."""
+def schemes_of(
+    recipe: RecipeName, architecture: Architecture, offsets: bool = False, cache_bits: CacheBits = 16
+) -> Schemes:
+    """How `recipe` stores the weights of a model of this shape; those in 4 bits with `offsets` if the file has them.
+    Its keys and values have `cache_bits`, unless it is the recipe that rounds nothing."""
     layers, tied = architecture.layers, architecture.tied
     if recipe == "fp32":
         return Schemes(FP32, FP32, (FP32_LAYER,) * layers, shared=tied, cache_bits=32)
     if recipe == "int8":
-        return Schemes(INT8, INT8, (INT8_LAYER,) * layers, shared=tied)
+        return Schemes(INT8, INT8, (INT8_LAYER,) * layers, tied, cache_bits)
     layer = INT4_OFFSET_LAYER if offsets else INT4_LAYER
-    return Schemes(INT8 if tied else INT4, INT8, (layer,) * layers, shared=tied)
+    return Schemes(INT8 if tied else INT4, INT8, (layer,) * layers, tied, cache_bits)

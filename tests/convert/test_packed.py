@@ -31,7 +31,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("recipe", "slots"), [("int8", 2), ("int4", 1)])
 def test_bits_are_those_of_a_full_export(checkpoint: Path, tmp_path: Path, recipe: RecipeName, slots: int) -> None:
-    folder = convert(str(checkpoint), tmp_path, recipe=recipe, slots=slots, context=256)
+    folder = convert(str(checkpoint), tmp_path, recipe=recipe, slots=slots, context=256, cache=8 if slots > 1 else 16)
     same_bits(checkpoint, folder, tmp_path)
 
 
@@ -44,7 +44,7 @@ def test_bits_of_the_starter_model_are_those_of_a_full_export(
 
 def same_bits(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
     manifest, opened = read_manifest(folder), open_checkpoint(checkpoint)
-    schemes = schemes_of(manifest.recipe, opened.architecture, opened.has_offsets)
+    schemes = schemes_of(manifest.recipe, opened.architecture, opened.has_offsets, manifest.cache_bits)
     full = tmp_path / "full"
     full.mkdir()
     model = filled(opened, schemes, manifest.slots, manifest.context)

@@ -12,13 +12,16 @@ from falcon_runtime.convert import convert
 from falcon_runtime.engine.program import Program
 from falcon_runtime.engine.request import Request
 from falcon_runtime.engine.scheduler import Pace, Scheduler
-from falcon_runtime.models.manifest import RecipeName, read_manifest
+from falcon_runtime.models.manifest import CacheBits, RecipeName, read_manifest
 from falcon_runtime.sampling import SamplingParams
 
 from ..kept import CONVERTER, SMALL_MODELS, cache_of, made_once
 from ..small_models import save_checkpoint, small_llama
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [200, 3], [17] * 30, [*range(40, 90)]]
+
+SHAPES = (6, 2, 64), (4, 4, 32), (5, 1, 32)
+"""Of attention: heads, those for keys and values, and their size."""
 
 
 @pytest.fixture(scope="module")
@@ -68,19 +71,27 @@ def test_the_last_position_of_the_context_is_right(program: Program, reference: 
     np.testing.assert_allclose(found[0], logits_of(reference, tokens)[-1], atol=1e-4)
 
 
-@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(6, 2, 64), (4, 4, 32), (5, 1, 32)])
-@pytest.mark.parametrize("recipe", ["fp32", "int8"])
-def test_a_long_past(tmp_path: Path, heads: int, kv_heads: int, head_dim: int, recipe: RecipeName) -> None:
-    """Over several blocks and pieces of keys, with few new rows and with many, in both kinds of cache."""
+@pytest.mark.parametrize(
+    ("recipe", "cache", "heads", "kv_heads", "head_dim"),
+    [
+        *(("fp32", None, *heads) for heads in SHAPES),
+        *(("int8", 16, *heads) for heads in SHAPES),
+        ("int8", 8, *SHAPES[0]),
+    ],
+)
+def test_a_long_past(
+    tmp_path: Path, recipe: RecipeName, cache: CacheBits | None, heads: int, kv_heads: int, head_dim: int
+) -> None:
+    """Over several blocks and pieces of keys, with few new rows and with many, in all kinds of cache."""
     shape = {"num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": head_dim}
     reference = small_llama(hidden_size=96, max_position_embeddings=1024, num_hidden_layers=1, **shape)
 
     def make(folder: Path) -> None:
         save_checkpoint(reference, tmp_path / "checkpoint")
-        convert(str(tmp_path / "checkpoint"), tmp_path, recipe, slots=2, context=1024, output=folder)
+        convert(str(tmp_path / "checkpoint"), tmp_path, recipe, slots=2, context=1024, output=folder, cache=cache)
 
-    cache = cache_of(*CONVERTER, *SMALL_MODELS, Path(__file__))
-    folder = made_once(cache / f"{recipe}-{heads}-{kv_heads}-{head_dim}", make)
+    kept = cache_of(*CONVERTER, *SMALL_MODELS, Path(__file__))
+    folder = made_once(kept / f"{recipe}-{cache}-{heads}-{kv_heads}-{head_dim}", make)
     program = Program(folder, read_manifest(folder), threads=2)
     tokens = [i * i % 251 for i in range(1000)]
     expected = logits_of(reference, tokens)

@@ -16,7 +16,7 @@ from falcon_runtime.convert.quantize import packed, unpacked
 from falcon_runtime.engine.program import Program
 from falcon_runtime.errors import ConversionFailed
 from falcon_runtime.models.catalog import CATALOG, STARTER
-from falcon_runtime.models.manifest import RecipeName, read_manifest
+from falcon_runtime.models.manifest import CacheBits, RecipeName, read_manifest
 from falcon_runtime.models.recipes import FP32, INT4, INT4_OFFSET, INT8, PACKED, Scheme, schemes_of
 
 from .conftest import filled, random_llama, write_gguf
@@ -30,17 +30,21 @@ SCHEMES = {
 """What blocks of a GGUF file are stored as."""
 
 
-@pytest.mark.parametrize(("recipe", "least_correlation"), [("int8", 0.995), ("int4", 0.9)])
-def test_program_computes_its_recipe(tmp_path: Path, recipe: RecipeName, least_correlation: float) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "cache", "least_correlation"), [("int8", 16, 0.995), ("int4", 16, 0.9), ("int8", 8, 0.99)]
+)
+def test_program_computes_its_recipe(
+    tmp_path: Path, recipe: RecipeName, cache: CacheBits, least_correlation: float
+) -> None:
     # Norms that are all ones would leave 4-bit embeddings on a grid, where many inputs are halfway between integers.
     llama = random_llama()
     source = write_gguf(tmp_path / "model.gguf", llama)
-    folder = convert(str(source), tmp_path, recipe=recipe, slots=1, output=tmp_path / "model")
+    folder = convert(str(source), tmp_path, recipe=recipe, slots=1, output=tmp_path / "model", cache=cache)
     program = Program(folder, read_manifest(folder), threads=2)
     found = program.forward([TOKENS], [0], range(len(TOKENS)))
 
     checkpoint = open_checkpoint(source)
-    model = filled(checkpoint, schemes_of(recipe, checkpoint.architecture), slots=1, context=256)
+    model = filled(checkpoint, schemes_of(recipe, checkpoint.architecture, cache_bits=cache), slots=1, context=256)
     count = len(TOKENS)
     with torch.no_grad():
         rows = torch.arange(count)
@@ -58,6 +62,12 @@ def random_weight(outputs: int, inputs: int) -> Tensor:
 def restored(weight: Tensor, scheme: Scheme) -> Tensor:
     """`weight` as it is after it was stored."""
     return unpacked(packed(weight, scheme), scheme)[: len(weight)]
+
+
+def test_what_rounds_nothing_has_no_rounded_cache(tmp_path: Path) -> None:
+    source = write_gguf(tmp_path / "model.gguf", random_llama())
+    with pytest.raises(ConversionFailed, match="fp32 rounds nothing"):
+        convert(str(source), tmp_path, recipe="fp32", cache=8)
 
 
 @pytest.mark.parametrize("scheme", PACKED, ids=str)

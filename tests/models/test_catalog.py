@@ -8,6 +8,7 @@ import pytest
 from falcon_runtime.convert.needs import Needs
 from falcon_runtime.convert.opening import open_checkpoint
 from falcon_runtime.errors import UnknownModel
+from falcon_runtime.models.architecture import MEMORY_SHARE
 from falcon_runtime.models.catalog import CATALOG, STARTER
 from falcon_runtime.models.library import Model, choices, converted_models, find_model
 from falcon_runtime.models.manifest import MANIFEST, read_manifest
@@ -38,6 +39,9 @@ def test_sizes_of_falcon3(name: str, billions: float, download_gb: float) -> Non
 def test_the_cache_is_keys_and_values_of_every_token() -> None:
     shape = CATALOG["falcon3-7b-instruct"].architecture
     assert shape.kv_cache_bytes(4096) == 4096 * 28 * (2 * 4 * 256) * 2
+    assert shape.kv_cache_bytes(4096, bits=8) == 4096 * 28 * (2 * 4 * (256 + 4)), "with a float32 as scale"
+    entry = CATALOG["falcon3-7b-instruct"]
+    assert shape.memory_bytes(entry.program_bytes, 8192, 8, bits=8) < MEMORY_SHARE * 16e9
     assert shape.kv_cache_bytes(4096, bits=32) == 2 * shape.kv_cache_bytes(4096)
     assert shape.kv_cache_bytes(100, slots=3) == 3 * shape.kv_cache_bytes(100)
     assert shape.kv_cache_bytes(65) == shape.kv_cache_bytes(128) == 2 * shape.kv_cache_bytes(1), "in blocks of 64"

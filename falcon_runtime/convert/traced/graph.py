@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from executorch.exir._serialize.padding import aligned_size
-from executorch.exir.schema import ExecutionPlan, IntList, OptionalTensorList, ScalarType, TensorList
+from executorch.exir.schema import ExecutionPlan, IntList, OptionalTensorList, TensorList
 from executorch.exir.schema import Tensor as TensorValue
 from executorch.exir.tensor import ALIGNMENT
 
 from ...models.architecture import cache_tokens
-from ..graph import CACHE_ARENA, TABLES, Graph, Weight, allocation
+from ..graph import CACHE_ARENA, ITEM_BYTES, TABLES, Graph, Weight, allocation
 
 Lists = IntList | TensorList | OptionalTensorList
 """Values of a program that name other values."""
@@ -55,8 +55,7 @@ class TracedGraph(Graph):
             if tensor.allocation_info and tensor.allocation_info.memory_id == CACHE_ARENA:
                 tensor.sizes[0], tensor.sizes[3] = slots, cache_tokens(context)
                 tensor.allocation_info = allocation(CACHE_ARENA, end)
-                size = 2 if tensor.scalar_type == ScalarType.HALF else 4
-                end = aligned_size(end + math.prod(tensor.sizes) * size, ALIGNMENT)
+                end = aligned_size(end + math.prod(tensor.sizes) * ITEM_BYTES[tensor.scalar_type], ALIGNMENT)
             elif graph.constants.get(tensor.data_buffer_idx) in TABLES:
                 tensor.sizes[0] = context
         graph.plan.non_const_buffer_sizes[CACHE_ARENA] = end

@@ -7,9 +7,12 @@ projection, gate and up another, RoPE is one multiplication by tables, the KV ca
 import torch
 from torch import Tensor, nn
 
-from ...models.architecture import Architecture
+from ...models.architecture import Architecture, head_bytes
 from ...models.recipes import LayerSchemes, Schemes
 from .modules import RMSNorm, make_embedding, make_linear
+
+CACHES = {8: torch.int8, 16: torch.float16, 32: torch.float32}
+"""What a KV cache consists of, by the bits of its numbers."""
 
 
 class Layer(nn.Module):
@@ -41,8 +44,9 @@ class Llama(nn.Module):
         """It has as many layers as `schemes`, and room for `slots` sequences."""
         super().__init__()
         vocabulary, hidden, head_dim = architecture.vocabulary, architecture.hidden, architecture.head_dim
-        shape = slots, 2, architecture.kv_heads, context, head_dim
-        kind = torch.float16 if schemes.cache_bits == 16 else torch.float32
+        kind = CACHES[schemes.cache_bits]
+        size = head_bytes(head_dim, schemes.cache_bits) // kind.itemsize
+        shape = slots, 2, architecture.kv_heads, context, size
         self.embed = make_embedding(vocabulary, hidden, schemes.embedding)
         self.layers = nn.ModuleList(
             Layer(architecture, layer, torch.zeros(shape, dtype=kind)) for layer in schemes.layers

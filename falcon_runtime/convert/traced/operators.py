@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...models.architecture import SCALE_BYTES
 from ...models.recipes import BLOCK, PACKED
 from ..quantize import unpacked
 
@@ -102,23 +103,43 @@ def attention(qkv: Tensor, positions: Tensor, sequences: Tensor, cos: Tensor, si
 
     `qkv` [1, N, (heads + 2 * kv_heads) * head_dim], float32, are the projections of N tokens, with `positions` [N] in
     `sequences` [N]; `cos` and `sin` [context, head_dim] are the tables of `Checkpoint.rope_tables`, and `cache`
-    [slots, 2, kv_heads, context, head_dim], float16 or float32, holds keys and values. Gives [1, N, heads * head_dim].
+    [slots, 2, kv_heads, context, head_dim], float16 or float32, holds keys and values. Or they are int8, each with its
+    scale, a float32: [slots, 2, kv_heads, context, head_dim + 4]. Gives [1, N, heads * head_dim].
     """
-    return qkv.new_empty(1, qkv.shape[1], qkv.shape[2] - 2 * cache.shape[2] * cache.shape[4])
+    return qkv.new_empty(1, qkv.shape[1], qkv.shape[2] - 2 * cache.shape[2] * _head_dim(cache))
 
 
 @torch.library.impl(LIBRARY, "attention", "CPU")
 def attention_in_torch(
     qkv: Tensor, positions: Tensor, sequences: Tensor, cos: Tensor, sin: Tensor, cache: Tensor
 ) -> Tensor:
-    kv_heads, size = cache.shape[2], cache.shape[4]
+    kv_heads, size = cache.shape[2], _head_dim(cache)
     heads = qkv.view(len(positions), -1, size)
     q, k, v = heads.split([heads.shape[1] - 2 * kv_heads, kv_heads, kv_heads], 1)  # type: ignore[no-untyped-call]
     q, k = (x * cos[positions, None] + x.roll(size // 2, -1) * sin[positions, None] for x in (q, k))
-    cache[sequences, 0, :, positions] = k.to(cache.dtype)
-    cache[sequences, 1, :, positions] = v.to(cache.dtype)
+    cache[sequences, 0, :, positions] = _stored(k, cache.dtype)
+    cache[sequences, 1, :, positions] = _stored(v, cache.dtype)
     rows = []
     for row, (sequence, position) in enumerate(zip(sequences.tolist(), positions.tolist(), strict=True)):
-        keys, values = cache[sequence, :, :, : position + 1].float()
+        keys, values = _read(cache[sequence, :, :, : position + 1])
         rows.append(F.scaled_dot_product_attention(q[row, :, None], keys, values, enable_gqa=True).flatten())
     return torch.stack(rows)[None]
+
+
+def _head_dim(cache: Tensor) -> int:
+    return cache.shape[4] - (SCALE_BYTES if cache.dtype == torch.int8 else 0)
+
+
+def _stored(x: Tensor, kind: torch.dtype) -> Tensor:
+    if kind != torch.int8:
+        return x.to(kind)
+    scale = x.abs().amax(-1, keepdim=True) / 127
+    numbers = torch.where(scale > 0, x / scale, 0).round().to(kind)
+    return torch.cat([numbers, scale.view(kind)], -1)
+
+
+def _read(cached: Tensor) -> Tensor:
+    if cached.dtype != torch.int8:
+        return cached.float()
+    numbers, scale = cached[..., :-SCALE_BYTES], cached[..., -SCALE_BYTES:].contiguous().view(torch.float32)
+    return numbers.float() * scale

@@ -16,8 +16,8 @@ from typing import Any
 import executorch
 
 MAX_THREADS = 128
-LONG, HALF, FLOAT = 4, 5, 6
-"""int64, float16 and float32 as a ScalarType."""
+CHAR, LONG, HALF, FLOAT = 1, 4, 5, 6
+"""int8, int64, float16 and float32 as a ScalarType."""
 TENSOR = 1
 """A tensor as a Tag, the kind of an EValue."""
 FAILURE, INVALID_ARGUMENT = 16, 0x12

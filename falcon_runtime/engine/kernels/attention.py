@@ -3,7 +3,8 @@
 ExecuTorch's own kernel reads each key once for every query head and row, calls a BLAS that is slow on processors that
 are not Intel's, and computes its exponentials one at a time: with 1,900 tokens of context it took two thirds of a step.
 This one reads each key and value once for all the query heads and rows that share it, has the KV cache in half
-precision, takes the rows of all sequences in one call and does RoPE (Su et al., 2021, arXiv:2104.09864) on the way.
+precision or less, takes the rows of all sequences in one call and does RoPE (Su et al., 2021, arXiv:2104.09864) on the
+way.
 
 The algorithm is that of flash attention: over blocks of keys, with a running maximum and sum (Dao et al., 2022,
 arXiv:2205.14135; the online softmax is Milakov and Gimelshein's, 2018, arXiv:1805.02867). Where few rows have a long
@@ -20,10 +21,11 @@ from typing import Any
 import numpy as np
 from numba import carray, cfunc, njit
 
-from ...models.architecture import MAX_LAYERS, MAX_TOKENS
+from ...models.architecture import MAX_LAYERS, MAX_TOKENS, SCALE_BYTES
 from ...system.instruction_sets import InstructionSet
-from .abi import HALF, MAX_THREADS
-from .arithmetic import F, exp2, to_half
+from .abi import CHAR, HALF, MAX_THREADS
+from .arithmetic import F, exp2
+from .attention_cache import make_keep, make_place_of, make_weigh
 from .attention_loops import make_scores, make_sums
 from .attention_workspace import (
     CACHE,
@@ -54,7 +56,6 @@ from .passed import (
     type_of,
     word_at,
 )
-from .vectors import LANES
 
 LEAST = F(-1e30)
 """A maximum of nothing: fastmath knows no infinity."""
@@ -65,26 +66,10 @@ def workspace_at(address: Any) -> Any:
     return carray(pointer(address), 1, WORKSPACE)[0]
 
 
-@njit
-def _same(number: Any) -> Any:
-    return number
-
-
-def _make_cache_of(heads: Heads) -> Any:
-    kv, head_bytes = heads.kv, heads.size * heads.item
-
-    @njit
-    def cache_of(w: Any, sequence: Any, which: Any, head: Any) -> Any:
-        """Address of the keys (0) [capacity / 16, size, 16] or the values (1) [capacity, size] of a head."""
-        return w.cache + ((sequence * 2 + which) * kv + head) * w.capacity * head_bytes
-
-    return cache_of
-
-
 def rotate(heads: Heads) -> Mapping[str, Any]:
     """RoPE of a row's queries and key; its key and value go into the cache."""
-    queries, kv, size, all_heads, stored = heads.queries, heads.kv, heads.size, heads.all, heads.stored
-    narrow, cache_of, middle = to_half if heads.cache_bits == 16 else _same, _make_cache_of(heads), heads.size // 2
+    queries, kv, size, all_heads = heads.queries, heads.kv, heads.size, heads.all
+    keep, middle = make_keep(heads), heads.size // 2
     scale = F(1 / math.log(2) / math.sqrt(size))  # So that what is left of the softmax are powers of 2.
 
     @njit(fastmath=True)
@@ -96,20 +81,6 @@ def rotate(heads: Heads) -> Mapping[str, Any]:
                 left, right = qkv[head, d], qkv[head, middle + d]
                 q[d] = (left * cos[d] + right * sin[d]) * scale
                 q[middle + d] = (right * cos[middle + d] + left * sin[middle + d]) * scale
-
-    @njit(fastmath=True)
-    def keep(w: Any, sequence: Any, position: Any, qkv: Any, cos: Any, sin: Any) -> None:
-        lane = position % LANES
-        for head in range(kv):
-            shape = w.capacity // LANES, size, LANES
-            keys = carray(pointer(cache_of(w, sequence, 0, head)), shape, stored)[position // LANES]
-            values = carray(pointer(cache_of(w, sequence, 1, head)), (w.capacity, size), stored)[position]
-            for d in range(middle):
-                left, right = qkv[all_heads + head, d], qkv[all_heads + head, middle + d]
-                keys[d, lane] = narrow(F(left * cos[d] + right * sin[d]))
-                keys[middle + d, lane] = narrow(F(right * cos[middle + d] + left * sin[middle + d]))
-            for d in range(size):
-                values[d] = narrow(qkv[all_heads + kv + head, d])
 
     @cfunc(ROW_SIGNATURE, fastmath=True)
     def rotate_row(address: Any, row: Any) -> None:
@@ -156,8 +127,8 @@ def _make_soften(heads: Heads) -> Any:
 def attend(heads: Heads, isa: InstructionSet) -> Mapping[str, Any]:
     """Of a run of rows, for one key-value head and one piece of the past: the weighted sums of values, and the maximum
     and the sum of the weights. If there is one piece, the result."""
-    queries, kv, size, all_heads, item = heads.queries, heads.kv, heads.size, heads.all, heads.item
-    most, cache_of, soften = ROWS * queries, _make_cache_of(heads), _make_soften(heads)
+    queries, kv, size, all_heads, token_bytes = heads.queries, heads.kv, heads.size, heads.all, heads.bytes
+    most, place_of, soften, weigh = ROWS * queries, make_place_of(heads), _make_soften(heads), make_weigh(heads)
     score, add_values = (make(queries, size, heads.cache_bits, isa) for make in (make_scores, make_sums))
 
     @njit(fastmath=True)
@@ -166,7 +137,7 @@ def attend(heads: Heads, isa: InstructionSet) -> Mapping[str, Any]:
     ) -> None:
         count = run.rows * queries
         q = w.rotated + (head * MAX_TOKENS + run.row) * queries * size * 4
-        keys, values = cache_of(w, run.sequence, 0, head), cache_of(w, run.sequence, 1, head)
+        keys, values = place_of(w, run.sequence, 0, head), place_of(w, run.sequence, 1, head)
         weights = carray(pointer(weights_at), (most, KEYS), np.float32)
         sums = carray(pointer(sums_at), (most, size), np.float32)
         for i in range(count):
@@ -174,11 +145,12 @@ def attend(heads: Heads, isa: InstructionSet) -> Mapping[str, Any]:
             for d in range(size):
                 sums[i, d] = F(0)
         for base in range(first, last, KEYS):
-            there = min(KEYS, last - base)
-            score(q, count, keys + base * size * item, there, weights_at)
+            there, before = min(KEYS, last - base), base * token_bytes
+            score(q, count, keys + before, there, weights_at)
             for i in range(count):
                 soften(weights, sums, tops, totals, i, max(0, min(there, run.position + i // queries + 1 - base)))
-            add_values(weights_at, count, values + base * size * item, there, sums_at)
+            weigh(weights, count, values + before, there)
+            add_values(weights_at, count, values + before, there, sums_at)
 
     @njit(fastmath=True)
     def finish(w: Any, run: Any, head: Any, piece: Any, sums: Any, tops: Any, totals: Any) -> None:
@@ -312,6 +284,13 @@ def attention_of_heads(heads: Heads) -> Mapping[str, Any]:
 
 
 @njit
+def _item_of(cache: Any) -> Any:
+    """Bytes of a number in the cache."""
+    kind = type_of(cache)
+    return 1 if kind == CHAR else 2 if kind == HALF else 4
+
+
+@njit
 def _note(table: Any, cache: Any, item: Any) -> None:
     """Writes down where the cache lies, for `Kernels.caches_of`."""
     if table.noted < MAX_LAYERS:
@@ -328,9 +307,11 @@ def attention() -> Mapping[str, Any]:
     def kernel(address: Any, context: Any, arguments: Any, count: Any) -> None:
         table = carray(pointer(address), 1, TABLE)[0]
         cache = tensor_at(arguments, 5)
-        kv, size, item = size_of(cache, 2), size_of(cache, 4), 2 if type_of(cache) == HALF else 4
-        heads = size_of(tensor_at(arguments, 0), 2) // size - 2 * kv
+        kv, size, item = size_of(cache, 2), size_of(cache, 4), _item_of(cache)
         _note(table, cache, item)
+        if item == 1:
+            size -= SCALE_BYTES
+        heads = size_of(tensor_at(arguments, 0), 2) // size - 2 * kv
         for i in range(table.count):
             k = carray(pointer(table.kernels), MAX_KERNELS, KERNEL)[i]
             if k.heads == heads and k.kv == kv and k.size == size and k.item == item:

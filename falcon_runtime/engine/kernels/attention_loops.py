@@ -1,7 +1,8 @@
 """The two inner loops of attention, for a few rows of one head: queries times keys, and weights times values.
 
 Keys lie 16 by 16, [keys / 16, size, 16], so that a vector holds one number of each of 16 keys, and values one after the
-other, [keys, size]: neither loop has to sum up a vector. Each number that is loaded meets up to eight rows.
+other, [keys, size]: neither loop has to sum up a vector (attention_cache.py). Each number that is loaded meets up
+to eight rows.
 """
 
 from collections.abc import Callable
@@ -22,14 +23,14 @@ MOST_VECTORS = 8
 
 def make_scores(queries: int, size: int, bits: int, isa: InstructionSet) -> Any:
     """A function for compiled code, scores(rows, count, keys, there, out): the products [count, KEYS] of `count` rows
-    [count, size], float32, with KEYS keys, the first of 16, in floats of `bits` bits. All but the counts are addresses;
-    `there`, which `make_sums` needs, is how many keys matter. `queries` is how many rows there often are."""
+    [count, size], float32, with KEYS keys, a block of the cache, in numbers of `bits` bits. All but the counts are
+    addresses; `there`, which `make_sums` needs, is how many keys matter. `queries` is how many rows there often are."""
     return _in_parts(lambda rows: _inner_loop(_Head.scores, isa, rows, size, bits), queries, 4 * size, 4 * KEYS)
 
 
 def make_sums(queries: int, size: int, bits: int, isa: InstructionSet) -> Any:
     """The same for sums(weights, count, values, there, out): adds the products of weights [count, KEYS] with `there`
-    values, in floats of `bits` bits, to `out` [count, size]."""
+    values, in numbers of `bits` bits, to `out` [count, size]."""
     return _in_parts(lambda rows: _inner_loop(_Head.sums, isa, rows, size, bits), queries, 4 * KEYS, 4 * size)
 
 
@@ -92,9 +93,15 @@ class _Head(Code):
                 columns = [self.load_floats(self.offset(at, loop.index, LANES * item), bits, lanes) for at in places]
                 self._add(totals, self.offset(queries, loop.index, 4), 4 * size, columns)
             place = self.offset(out, part.index, vectors * lanes * 4)
+            if bits == 8:
+                first = self.offset(self.offset(keys, KEYS, size), part.index, vectors * lanes * 4)
+                scales = [self.load_floats(self.offset(first, i * lanes, 4), 32, lanes) for i in range(vectors)]
             for row in range(rows):
                 for i, total in enumerate(totals[row]):
-                    self.store(self.builder.load(total), self.offset(place, row * KEYS + i * lanes, 4))
+                    score = self.builder.load(total)
+                    if bits == 8:
+                        score = self.builder.fmul(score, scales[i])
+                    self.store(score, self.offset(place, row * KEYS + i * lanes, 4))
 
     def sums(self, rows: int, size: int, bits: int, weights: Any, values: Any, there: Any, out: Any) -> None:
         lanes = min(self.isa.lanes, size & -size)  # A power of two that divides the size.

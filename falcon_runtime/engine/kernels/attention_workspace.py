@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...models.architecture import CACHE_BLOCK, MAX_TOKENS
+from ...models.architecture import CACHE_BLOCK, MAX_TOKENS, head_bytes
 from .abi import MAX_THREADS
 from .workspace import ADDRESS, Workspace
 
@@ -55,7 +55,7 @@ class Heads:
     kv: int
     size: int
     cache_bits: int
-    """16 or 32: of the floats in the cache."""
+    """16 or 32: of the floats in the cache; 8: of integers, with a scale for each token."""
 
     @property
     def all(self) -> int:
@@ -63,13 +63,29 @@ class Heads:
 
     @property
     def item(self) -> int:
-        """Bytes of a float in the cache."""
+        """Bytes of a number in the cache."""
         return self.cache_bits // 8
 
     @property
-    def stored(self) -> type[np.uint16 | np.float32]:
+    def scaled(self) -> bool:
+        """Whether the cache has scales."""
+        return self.cache_bits == 8
+
+    @property
+    def bytes(self) -> int:
+        """Of a token's key or value in the cache."""
+        return head_bytes(self.size, self.cache_bits)
+
+    @property
+    def scales(self) -> int:
+        """Where the scales of KEYS tokens lie: after their numbers."""
+        return KEYS * self.size * self.item
+
+    @property
+    def stored(self) -> type[np.int8 | np.uint16 | np.float32]:
         """The type of the cache as numba has it."""
-        return np.uint16 if self.cache_bits == 16 else np.float32
+        types: dict[int, type[np.int8 | np.uint16 | np.float32]] = {8: np.int8, 16: np.uint16, 32: np.float32}
+        return types[self.cache_bits]
 
 
 def make_room(workspace: Workspace, heads: Heads) -> None:

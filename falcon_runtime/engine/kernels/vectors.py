@@ -36,9 +36,12 @@ class Code:
         self.builder.store(value, self.builder.inttoptr(address, value.type.as_pointer())).align = 1
 
     def load_floats(self, address: Any, bits: int, lanes: int = LANES) -> Any:
-        """So many floats of 16 or 32 bits, as 32 bits."""
-        numbers = self.load(address, ir.VectorType(FLOAT if bits == 32 else HALF, lanes))
-        return numbers if bits == 32 else self.builder.fpext(numbers, ir.VectorType(FLOAT, lanes))
+        """So many floats of 16 or 32 bits, or signed integers of 8, as floats of 32."""
+        floats = ir.VectorType(FLOAT, lanes)
+        numbers = self.load(address, ir.VectorType({8: BYTE, 16: HALF, 32: FLOAT}[bits], lanes))
+        if bits == 8:
+            return self.builder.sitofp(self.builder.sext(numbers, ir.VectorType(INT, lanes)), floats)
+        return numbers if bits == 32 else self.builder.fpext(numbers, floats)
 
     def prefetch(self, address: Any) -> None:
         """Asks memory for what lies at an address, and does not wait for it."""
