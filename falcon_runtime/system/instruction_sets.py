@@ -7,6 +7,7 @@ from functools import cache
 import llvmlite.binding as llvm
 
 from ..errors import UnsupportedProcessor
+from .machine import proc_value
 
 VARIABLE = "FALCON_ISA"
 """Environment variable with the name of the set to use; the best one otherwise."""
@@ -36,13 +37,26 @@ INSTRUCTION_SETS = (
     _set("any", "what LLVM finds best", "", 4, 16),
 )
 """The better ones first. What has the features of one runs those after it too, where it has theirs."""
+UNSEEN = {"asimddp": "dotprod", "asimdhp": "fullfp16", "i8mm": "i8mm"}
+"""Features of ARM processors that LLVM does not look for: Linux's names of them, and LLVM's."""
 WIDE = ("avx512", "avx10", "amx")
 """How features begin that come with registers of 512 bits, or more."""
 
 
 @cache
 def processor() -> tuple[str, str, str]:
-    """This one as LLVM has it: triple, name and features, such as "+avx2,-avx512f"."""
+    """This one: triple, name and features as LLVM calls them, such as "+avx2,-avx512f"."""
+    triple, name, features = seen_by_llvm()
+    if triple.startswith("aarch64"):
+        there = (proc_value("cpuinfo", "Features") or "").split()
+        found = [f"+{feature}" for linux, feature in UNSEEN.items() if linux in there]
+        features = ",".join([*filter(None, [features]), *found])
+    return triple, name, features
+
+
+@cache
+def seen_by_llvm() -> tuple[str, str, str]:
+    """This processor as LLVM, and so numba, takes it to be."""
     try:
         features = llvm.get_host_cpu_features().flatten()
     except RuntimeError:  # LLVM does not know them on this system.

@@ -45,6 +45,18 @@ def test_the_best_set_of_a_processor_is_used(features: str, names: list[str], mo
     assert target() == ("triple", "some-cpu", features)
 
 
+@pytest.mark.parametrize(("there", "best"), [("fp asimd crc32 asimddp asimdhp", "dotprod"), ("fp asimd crc32", "any")])
+def test_what_llvm_does_not_see_of_an_arm_processor(there: str, best: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reports no dot product for a Graviton, which has it."""
+    seen = "aarch64-unknown-linux-gnu", "neoverse-n1", "+crc,+neon,-sve"
+    monkeypatch.setattr(instruction_sets, "seen_by_llvm", lambda: seen)
+    monkeypatch.setattr(instruction_sets, "proc_value", lambda file, key: there)
+    monkeypatch.setattr(instruction_sets, "processor", instruction_sets.processor.__wrapped__)
+    assert chosen().name == best
+    assert target()[:2] == seen[:2]
+    assert ("+dotprod" in target()[2]) == (best == "dotprod")
+
+
 def test_a_set_can_be_asked_for_and_the_rest_stays_unused(monkeypatch: pytest.MonkeyPatch) -> None:
     on(ZEN_4, monkeypatch)
     monkeypatch.setenv("FALCON_ISA", "avx2")

@@ -26,7 +26,7 @@ from filelock import FileLock
 
 from ...system.child import subprocess_env
 from ...system.folders import user_cache
-from ...system.instruction_sets import processor, target
+from ...system.instruction_sets import seen_by_llvm, target
 from . import machine_code
 
 Library = tuple[str, bytes]
@@ -84,7 +84,7 @@ def compile_beside(maker: str) -> "subprocess.Popen[bytes] | None":
 def _prepare_numba() -> None:
     """Lets numba, which may not be imported yet, compile for the instruction set that was chosen, assembly too."""
     llvm.initialize_native_asmparser()
-    if target() != processor():
+    if target() != seen_by_llvm():
         _, os.environ["NUMBA_CPU_NAME"], os.environ["NUMBA_CPU_FEATURES"] = target()
 
 
