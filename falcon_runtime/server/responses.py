@@ -9,7 +9,8 @@ from ..generation import Generation
 from ..runtime import FalconRuntime
 from . import formats
 from .answers import whole
-from .requests import ResponseBody, with_system
+from .messages import with_system
+from .requests import ResponseBody
 from .service import Service
 
 
