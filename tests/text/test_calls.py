@@ -139,16 +139,8 @@ def test_a_call_that_is_cut_before_its_name_leaves_nothing(name: str, held: Held
 
 
 FRAGMENTS = ["<tool_call>", "</tool_call>", "[CALLS]", "<tool", "_call>", "words", "\n", " ", *'{}[]",\\']
-FRAGMENTS += [
-    '{"name": "add", ',
-    '"name": "add"',
-    '"arguments": ',
-    '"parameters": {',
-    '{"a": 1}',
-    '"id": "x"',
-    ADD,
-    TAGGED,
-]
+FRAGMENTS += ['{"name": "add", ', '"name": "add"', '"arguments": ', '"parameters": {', '{"a": 1}', '"id": "x"']
+FRAGMENTS += [ADD, TAGGED]
 FRAGMENTS += [LLAMA3.begin, f"add{LLAMA3.middle}", f"{CONTROL.begin}add{CONTROL.middle}"]
 
 
@@ -165,16 +157,14 @@ def test_pieces_make_no_difference(text: str, cuts: list[int], form: CallForm, h
     assert read(pieces, form, held) == read([text], form, held) == read(list(text), form, held)
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-)
+TEXT = st.text(max_size=6) | st.sampled_from(FRAGMENTS)
+JSON = st.none() | st.integers() | TEXT | st.lists(TEXT, max_size=3) | st.dictionaries(TEXT, TEXT, max_size=2)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(
-    words=st.text(st.characters(exclude_characters="<{[")).map(str.strip),
-    calls=st.lists(st.tuples(st.sampled_from(NAMES), st.dictionaries(st.text(), JSON, max_size=3)), max_size=3),
+    words=st.text("word >}]", max_size=9).map(str.strip),
+    calls=st.lists(st.tuples(st.sampled_from(NAMES), st.dictionaries(TEXT, JSON, max_size=3)), max_size=3),
     size=st.integers(1, 9),
 )
 def test_what_is_written_is_read(words: str, calls: list[tuple[str, dict[str, object]]], size: int) -> None:
