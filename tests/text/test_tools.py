@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -52,6 +53,7 @@ def result(content: str, number: int = 0) -> Message:
     return {"role": "tool", "tool_call_id": f"call_{number}", "content": content}
 
 
+@cache
 def encoder_of(name: str) -> Encoder:
     tokenizer = byte_level()
     tokenizer.add_special_tokens({"additional_special_tokens": CONTROLS})
