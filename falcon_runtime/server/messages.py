@@ -13,9 +13,34 @@ TEXTS = ("text", "input_text", "output_text", "refusal")
 
 def messages_of(messages: list[dict[str, Any]]) -> list[Message]:
     """The messages in the form of the library. Errors: InvalidRequest, Unsupported."""
-    told = [_message(number, message) for number, message in enumerate(messages)]
+    told: list[Message] = [_message(f"messages.{number}", message) for number, message in enumerate(messages)]
     turns_of(told)  # Calls and results are looked at before anybody waits for a model.
     return told
+
+
+def messages_of_items(items: list[dict[str, Any]]) -> list[Message]:
+    """The items that `/v1/responses` gets as messages. Errors: InvalidRequest, Unsupported."""
+    told: list[dict[str, Any]] = []
+    for number, item in enumerate(items):
+        place, kind = f"input.{number}", item.get("type", "message")
+        if kind == "message":
+            told.append(_message(place, item))
+        elif kind == "function_call":
+            function = {"name": item.get("name"), "arguments": item.get("arguments")}
+            call = {"id": item.get("call_id"), "type": "function", "function": function}
+            if not told or told[-1]["role"] != "assistant":
+                told.append({"role": "assistant", "content": ""})
+            told[-1].setdefault("tool_calls", []).append(call)
+        elif kind == "function_call_output":
+            output = text_of(f"{place}.output", item.get("output"))
+            told.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": output})
+        else:
+            raise Unsupported(place, f"items of type {kind!r:.100} are not supported.")
+    try:
+        turns_of(told)
+    except InvalidRequest as error:  # It names the message, of which there are fewer than items.
+        raise InvalidRequest(f"input: {str(error).partition(': ')[2]}") from None
+    return list(told)
 
 
 def with_system(messages: list[Message], default: str) -> list[Message]:
@@ -25,8 +50,8 @@ def with_system(messages: list[Message], default: str) -> list[Message]:
     return [message for message in messages if message["role"] != "system" or message["content"].strip()]
 
 
-def _message(number: int, message: Mapping[str, Any]) -> Message:
-    role, place = message.get("role"), f"messages.{number}"
+def _message(place: str, message: Mapping[str, Any]) -> dict[str, Any]:
+    role = message.get("role")
     if role == "developer":
         role = "system"
     if role not in ("system", "user", "assistant", "tool"):

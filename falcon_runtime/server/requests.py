@@ -15,7 +15,7 @@ from ..sampling import SamplingParams
 from ..text.tools import Tools
 from ..text.turns import Message
 from .failures import Unsupported
-from .messages import messages_of
+from .messages import messages_of_items
 
 MOST_CHOICES = 16
 SEEDS = 2**63
@@ -31,8 +31,8 @@ REFUSED = {
     "guided_regex": "use `regex`",
     "guided_grammar": "use `grammar`",
     "guided_choice": "use `choice`",
-    "tools": "tools are not supported",
-    "tool_choice": "tools are not supported",
+    "tools": "tools are for chat completions and responses",
+    "tool_choice": "tools are for chat completions and responses",
     "suffix": "the model continues texts, and fills no gaps",
     "best_of": "ask for `n` answers, and choose",
     "previous_response_id": "answers are not kept: send the conversation with each request",
@@ -137,7 +137,31 @@ class ResponseFormat(BaseModel):
     json_schema: JsonSchema | None = None
 
 
-class ChatBody(StreamedBody):
+class ToolBody(Body):
+    """What may call functions."""
+
+    tools: list[dict[str, Any]] | None = Field(
+        None, description="Functions that the model may call. Arguments always satisfy their schema."
+    )
+    tool_choice: str | dict[str, Any] | None = Field(
+        None,
+        description="`auto`: the model chooses; `required`: it calls one at least; a function's name: it calls that; "
+        "`none`: it is told of no tools; `allowed_tools`: it may call these.",
+    )
+    parallel_tool_calls: bool | None = Field(
+        None, description="Whether an answer may have several calls; null: it may."
+    )
+
+    def functions(self, params: SamplingParams) -> Tools | None:
+        """The functions that the model may call in an answer of these parameters. Errors: InvalidRequest."""
+        if not self.tools and self.tool_choice in (None, "none", "auto"):
+            return None
+        tools = Tools(self.tools or [], self.tool_choice or "auto", self.parallel_tool_calls is not False)
+        tools.check(params)
+        return tools
+
+
+class ChatBody(StreamedBody, ToolBody):
     """`POST /v1/chat/completions`"""
 
     messages: list[dict[str, Any]] = Field(
@@ -154,17 +178,6 @@ class ChatBody(StreamedBody):
     top_logprobs: int | None = Field(None, description="So many alternatives for each token, 0 to 20.")
     response_format: ResponseFormat | None = Field(
         None, description="`text`, `json_object`, or `json_schema` with a schema that the answer then satisfies."
-    )
-    tools: list[dict[str, Any]] | None = Field(
-        None, description="Functions that the model may call. Arguments always satisfy their schema."
-    )
-    tool_choice: str | dict[str, Any] | None = Field(
-        None,
-        description="`auto`: the model chooses; `required`: it calls one at least; a function's name: it calls that; "
-        "`none`: it is told of no tools; `allowed_tools`: it may call these.",
-    )
-    parallel_tool_calls: bool | None = Field(
-        None, description="Whether an answer may have several calls; null: it may."
     )
     modalities: list[str] | None = Field(None, description="`text`.")
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="More variables for the chat template.")
@@ -183,14 +196,6 @@ class ChatBody(StreamedBody):
             max_new_tokens=most_tokens(named, getattr(self, named), room),
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
         )
-
-    def functions(self, params: SamplingParams) -> Tools | None:
-        """The functions that the model may call in an answer of these parameters. Errors: InvalidRequest."""
-        if not self.tools and self.tool_choice in (None, "none", "auto"):
-            return None
-        tools = Tools(self.tools or [], self.tool_choice or "auto", self.parallel_tool_calls is not False)
-        tools.check(params)
-        return tools
 
 
 class CompletionBody(StreamedBody):
@@ -236,10 +241,12 @@ class TextOptions(BaseModel):
     format: TextFormat | None = None
 
 
-class ResponseBody(Body):
+class ResponseBody(ToolBody):
     """`POST /v1/responses`"""
 
-    input: str | list[dict[str, Any]] = Field(description="A message, or a conversation of messages.")
+    input: str | list[dict[str, Any]] = Field(
+        description="A message, or a conversation: messages, `function_call` items, and `function_call_output` items."
+    )
     instructions: str | None = Field(None, description="The system prompt.")
     max_output_tokens: int | None = Field(
         None, description="The most tokens to generate; null: what is left of the context."
@@ -258,11 +265,8 @@ class ResponseBody(Body):
     def messages(self) -> list[Message]:
         """Errors: InvalidRequest, Unsupported."""
         given = [{"role": "user", "content": self.input}] if isinstance(self.input, str) else self.input
-        for number, item in enumerate(given):
-            if item.get("type", "message") != "message":
-                raise Unsupported(f"input.{number}", f"items of type {item['type']!r:.100} are not supported.")
-        system = [{"role": "system", "content": self.instructions}] if self.instructions else []
-        return messages_of([*system, *given])
+        system: list[Message] = [{"role": "system", "content": self.instructions}] if self.instructions else []
+        return [*system, *messages_of_items(given)]
 
 
 def shape_of(field: str, kind: str, schema: Any) -> dict[str, Any]:

@@ -82,7 +82,9 @@ class Tools:
         if not isinstance(tool, dict) or tool.get("type") != "function":
             kind = tool.get("type") if isinstance(tool, dict) else tool
             raise InvalidRequest(f"{place}.type: only tools of type 'function' are supported, not {kind!r:.100}.")
-        place, function = f"{place}.function", tool.get("function")
+        function: Any = tool
+        if "name" not in tool:  # It is beside the type in the form of `/v1/responses`.
+            place, function = f"{place}.function", tool.get("function")
         if not isinstance(function, dict):
             raise InvalidRequest(f"{place}: it must say the function's name, not {function!r:.100}.")
         name = check_name(f"{place}.name", function.get("name"))
@@ -122,8 +124,14 @@ def _chosen(choice: Any, names: list[str]) -> tuple[list[str], bool]:
             chosen, forced, place = names, True, "tool_choice"
         case {"type": "function", "function": {"name": name}}:
             chosen, forced, place = [name], True, "tool_choice.function.name"
-        case {"type": "allowed_tools", "allowed_tools": {"mode": "auto" | "required" as mode, "tools": [*allowed]}}:
-            place = "tool_choice.allowed_tools.tools"
+        case {"type": "function", "name": name}:
+            chosen, forced, place = [name], True, "tool_choice.name"
+        case {"type": "allowed_tools", "allowed_tools": {"mode": "auto" | "required" as mode, "tools": [*allowed]}} | {
+            "type": "allowed_tools",
+            "mode": "auto" | "required" as mode,
+            "tools": [*allowed],
+        }:
+            place = "tool_choice.tools" if "tools" in choice else "tool_choice.allowed_tools.tools"
             chosen, forced = [_named(place, tool) for tool in allowed], mode == "required"
         case _:
             raise InvalidRequest(
