@@ -24,7 +24,8 @@ def messages_of_items(items: list[dict[str, Any]]) -> list[Message]:
     for number, item in enumerate(items):
         place, kind = f"input.{number}", item.get("type", "message")
         if kind == "message":
-            told.append(_message(place, item))
+            message = _message(place, item)
+            told.append({"role": message["role"], "content": message["content"]})
         elif kind == "function_call":
             function = {"name": item.get("name"), "arguments": item.get("arguments")}
             call = {"id": item.get("call_id"), "type": "function", "function": function}

@@ -9,20 +9,23 @@ import json
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import regex
 
 from .call_form import HERMES, CallForm
 from .stops import partial_stop
+from .turns import DEEPEST
 
 Held = Literal["free", "auto", "forced"]
 """What a grammar held an answer to: nothing; calls, once the tag of its form has come; calls and nothing else."""
 
-_FURTHER = r'(?:"(?:id|type)"\s*+:\s*+"[^"\\]*+"\s*+,\s*+)*+'
-"""What may stand before the name or the arguments."""
+_FURTHER = r'"(?:id|type)"\s*+:\s*+"[^"\\{}\[\]]*+"'
+"""What may stand beside the name and the arguments."""
 _NESTED = r'(?:[^{}\[\]"]|(?&text)|(?&object)|(?&list))*+'
 _DEFINITIONS = rf'(?(DEFINE)(?P<text>"(?:[^"\\]|\\.)*+")(?P<object>\{{{_NESTED}\}})(?P<list>\[{_NESTED}\]))'
+_BRACKETS = regex.compile(r'"(?:[^"\\]|\\.)*+"?|[{}\[\]]', regex.DOTALL)
 _OUTSIDE_OF_STRINGS = frozenset(" \t\r\n,:+-.0123456789truefalsnEe")
 """All that JSON has there, but brackets."""
 
@@ -35,6 +38,11 @@ class Calling:
     """Of the functions that may be called."""
     form: CallForm = HERMES
     held: Held = "free"
+
+    @cached_property
+    def patterns(self) -> "Patterns":
+        """To make them takes some hundredths of a second."""
+        return Patterns(self.names, self.form)
 
 
 NO_CALLS = Calling(())
@@ -78,14 +86,14 @@ class CallReader:
         """How long the buffer must be to be looked at again: what is held back is matched from its beginning, so were
         that done with every piece, long answers would take time that grows with the square of their length."""
         self._parts: list[Part] = []
-        self._patterns = patterns = _Patterns(calling.names, form)
-        self._tags = {form.opening: form.closing, HERMES.opening: HERMES.closing} if patterns.known else {}
+        self._calling = calling
+        self._tags = {form.opening: form.closing, HERMES.opening: HERMES.closing} if calling.names else {}
         self._tags.pop("", None)
         self._closing = ""
         self._object = _Object()
         self._after_call = False
         """Whether a call is the last that came, but for white space."""
-        self._state: Callable[[], bool] = self._beginning if patterns.known else self._words
+        self._state: Callable[[], bool] = self._beginning if calling.names else self._words
         """Takes what it can from the buffer; whether another state goes on with the rest."""
 
     @property
@@ -132,11 +140,11 @@ class CallReader:
     def _beginning(self) -> bool:
         """The answer may be nothing but calls."""
         if not self._form.opening and self._held != "free":
-            if (match := self._patterns.exact.match(self._buffer, partial=True)) and not match.partial:
+            if (match := self._calling.patterns.exact.match(self._buffer, partial=True)) and not match.partial:
                 return self._called(match, "")
             if match:
                 return False
-        if self._patterns.alone.fullmatch(self._buffer, partial=True):
+        if not _is_deep(self._buffer, 0) and self._calling.patterns.alone.fullmatch(self._buffer, partial=True):
             return False
         self._state = self._words
         return True
@@ -146,7 +154,7 @@ class CallReader:
         if at < 0:
             self._say_before(len(self._buffer) - partial_stop(self._buffer, tuple(self._tags)))
             return False
-        match = self._patterns.first.match(self._buffer, at + len(tag), partial=True)
+        match = self._calling.patterns.first.match(self._buffer, at + len(tag))
         if match is None:
             self._say(self._buffer[: at + len(tag)])
             self._buffer = self._buffer[at + len(tag) :]
@@ -171,15 +179,15 @@ class CallReader:
 
     def _between(self) -> bool:
         """Behind the arguments of a call."""
-        if match := self._patterns.next.match(self._buffer, partial=True):
+        if match := self._calling.patterns.next.match(self._buffer, 0):
             return not match.partial and self._called(match, self._closing)
-        if match := self._patterns.last(self._closing).match(self._buffer, partial=True):
+        if match := self._calling.patterns.last(self._closing).match(self._buffer, partial=True):
             if match.partial:
                 return False
             self._after_call, self._state = True, self._words
             self._buffer = self._buffer[match.end() :]
             return True
-        if match := self._patterns.rest.match(self._buffer):
+        if match := self._calling.patterns.rest.match(self._buffer):
             self._buffer = self._buffer[match.end() :]
         self._state = self._broken
         return True
@@ -215,13 +223,13 @@ class CallReader:
             self._after_call = False
 
     def _called(self, match: "regex.Match[str]", closing: str) -> bool:
-        """A call begins, whose name has come and, in some forms, its arguments before that."""
-        self.calls.append(CallRead(match["name"] or match["last_name"]))
+        """A call begins, whose name has come and, where they are first, its arguments."""
+        self.calls.append(CallRead(match["name"]))
         self._parts.append(Part("", len(self.calls) - 1, begins=True))
         self._closing, self._object, self._state = closing, _Object(), self._arguments
         self._buffer = self._buffer[match.end() :]
-        if arguments := match["arguments"]:
-            self._argue(arguments)
+        if "arguments" in match.groupdict():
+            self._argue(match["arguments"])
             self.calls[-1].whole, self._state = True, self._between
         return True
 
@@ -232,7 +240,7 @@ class CallReader:
 
     def _whole_answer(self) -> bool:
         """Whether the answer has been nothing but calls; then they are taken."""
-        match = self._patterns.alone.fullmatch(self._buffer)
+        match = not _is_deep(self._buffer, 0) and self._calling.patterns.alone.fullmatch(self._buffer)
         try:
             value = json.loads(self._buffer) if match else []
         except (ValueError, RecursionError):
@@ -280,33 +288,57 @@ class _Object:
         return len(text)
 
 
-class _Patterns:
+def _is_deep(text: str, start: int) -> bool:
+    """Whether the first object or list from `start` on has too many others in each other. To match such takes time that
+    grows with the square of their number."""
+    depth = 0
+    for mark in _BRACKETS.finditer(text, start):
+        depth += (mark[0] in ("{", "[")) - (mark[0] in ("}", "]"))
+        if not 0 < depth <= DEEPEST:
+            return depth > 0
+    return False
+
+
+class _Head:
+    """The beginning of a call, up to its arguments; or up to its name where that comes after them."""
+
+    def __init__(self, before: str, name: str, key: str, definitions: str) -> None:
+        further = rf"(?:{_FURTHER}\s*+,\s*+)*+"
+        self._first = _compiled(rf"{before}\{{\s*+{further}{name}\s*+,\s*+{further}{key}(?=\{{)", definitions)
+        self._last = _compiled(
+            rf"{before}\{{\s*+{further}{key}(?P<arguments>(?&object))\s*+,\s*+{further}{name}", definitions
+        )
+
+    def match(self, text: str, at: int) -> Any:
+        """Where it stands at `at`; partial where its beginning does."""
+        if (match := self._first.match(text, at, partial=True)) is None and not _is_deep(text, text.find("{", at)):
+            match = self._last.match(text, at, partial=True)
+        return match
+
+
+class Patterns:
     """What calls are told by. Where a text ends too early, they match it as the beginning of what they stand for."""
 
     def __init__(self, names: Sequence[str], form: CallForm) -> None:
-        self.known = bool(names)
-        self._names = f"(?(DEFINE)(?P<known>{'|'.join(map(regex.escape, names)) or '(?!)'}))"
-        key, name = r'"(?:arguments|parameters)"\s*+:\s*+', r'"name"\s*+:\s*+'
-        begun = (
-            rf"\{{\s*+{_FURTHER}(?:"
-            rf'{name}"(?P<name>(?&known))"\s*+,\s*+{_FURTHER}{key}(?=\{{)'
-            rf'|{key}(?P<arguments>(?&object))\s*+,\s*+{_FURTHER}{name}"(?P<last_name>(?&known))")'
-        )
-        pairs = (
-            rf'(?:{name}"(?&known)"\s*+,\s*+{_FURTHER}{key}(?&object)'
-            rf'|{key}(?&object)\s*+,\s*+{_FURTHER}{name}"(?&known)")'
-        )
-        rest = self._rest = r'(?:\s*+,\s*+"(?:id|type)"\s*+:\s*+"[^"\\]*+")*+\s*+\}'
-        call = rf"\{{\s*+{_FURTHER}{pairs}{rest}"
-        self.first = self._compiled(rf"\s*+(?:\[\s*+)?{begun}")
-        self.next = self._compiled(rf"{rest}\s*+(?:,\s*+)?{begun}")
+        self._definitions = f"(?(DEFINE)(?P<known>{'|'.join(map(regex.escape, names))})){_DEFINITIONS}"
+        key, name = r'"(?:arguments|parameters)"\s*+:\s*+', r'"name"\s*+:\s*+"(?P<name>(?&known))"'
+        rest = self._rest = rf"(?:\s*+,\s*+{_FURTHER})*+\s*+\}}"
+        self.first = _Head(r"\s*+(?:\[\s*+)?", name, key, self._definitions)
+        self.next = _Head(rf"{rest}\s*+(?:,\s*+)?", name, key, self._definitions)
         self.rest = self._compiled(rest)
+        further, named = rf"(?:{_FURTHER}\s*+,\s*+)*+", r'"name"\s*+:\s*+"(?&known)"'
+        pairs = rf"(?:{named}\s*+,\s*+{further}{key}(?&object)|{key}(?&object)\s*+,\s*+{further}{named})"
+        call = rf"\{{\s*+{further}{pairs}{rest}"
         self.alone = self._compiled(rf"\s*+(?:{call}|\[\s*+{call}(?:\s*+,\s*+{call})*+\s*+\])\s*+")
         begin, middle = regex.escape(form.begin), regex.escape(form.middle)
-        self.exact = self._compiled(rf"\s*+{begin}(?P<name>(?&known)){middle}(?=\{{)(?P<arguments>)(?P<last_name>)")
+        self.exact = self._compiled(rf"\s*+{begin}(?P<name>(?&known)){middle}(?=\{{)")
 
     def last(self, closing: str) -> Any:
         return self._compiled(rf"{self._rest}\s*+(?:\]\s*+)?{regex.escape(closing)}")
 
     def _compiled(self, pattern: str) -> Any:
-        return regex.compile(pattern + self._names + _DEFINITIONS, regex.DOTALL)
+        return _compiled(pattern, self._definitions)
+
+
+def _compiled(pattern: str, definitions: str) -> Any:
+    return regex.compile(pattern + definitions, regex.DOTALL)

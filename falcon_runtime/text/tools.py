@@ -75,7 +75,9 @@ class Tools:
             held = SamplingParams(**params.model_dump() | {"constraint": {"grammar": grammar}})
         except InvalidRequest as error:
             raise InvalidRequest(f"tools: together, they make a grammar that cannot be used ({error})") from None
-        return held, Calling(tuple(self.schemas), form, "forced" if self.forced else "auto")
+        calling = Calling(tuple(self.schemas), form, "forced" if self.forced else "auto")
+        _ = calling.patterns  # They are made here, where nobody else waits, not in a server's loop.
+        return held, calling
 
     def _add(self, place: str, tool: Any) -> None:
         tool = as_json(place, tool)

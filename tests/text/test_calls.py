@@ -72,6 +72,7 @@ def test_calls_in_their_forms(text: str, content: str, calls: Calls) -> None:
         '{"name": "add", "arguments": {}, "why": "because"}',
         '{"name": "add", "arguments": [1]}',
         '{"name": "add", "arguments": {"a": tru}}',
+        '{"name": "add", "arguments": ' + '{"a": ' * 70 + "1" + "}" * 71,
         f"{ADD} is how one calls it.",
         f"Like so: {ADD}",
         f"[{ADD}, 1]",
