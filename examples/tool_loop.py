@@ -11,6 +11,7 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
 MOST_TURNS = 4
+NUMBER = {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000}
 OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 CALCULATOR: ChatCompletionToolParam = {
     "type": "function",
@@ -19,7 +20,7 @@ CALCULATOR: ChatCompletionToolParam = {
         "description": "Computes with two numbers.",
         "parameters": {
             "type": "object",
-            "properties": {"a": {"type": "number"}, "operator": {"enum": list(OPERATORS)}, "b": {"type": "number"}},
+            "properties": {"a": NUMBER, "operator": {"enum": list(OPERATORS)}, "b": NUMBER},
             "required": ["a", "operator", "b"],
         },
     },
@@ -49,7 +50,7 @@ def main(question: str, url: str = "http://127.0.0.1:8001/v1") -> None:
         )
         message = answer.choices[0].message
         if not message.tool_calls or answer.choices[0].finish_reason == "length":
-            print(message.content or "The answer was cut off.")
+            print(message.content or "(no answer)")
             return
         messages.append(message.to_dict())  # type: ignore[arg-type]  # An answer is a message, whose type is another.
         for call in message.tool_calls:

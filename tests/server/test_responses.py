@@ -81,7 +81,6 @@ def test_calls_and_their_results(client: OpenAI) -> None:
         {"type": "function_call_output", "call_id": call.call_id, "output": "42"},
     ]
     answer = client.responses.create(input=turns, **ASKED | {"tool_choice": "none"})
-    assert answer.output_text
     called: Any = {"id": "a", "type": "function", "function": {"name": "add", "arguments": call.arguments}}
     chat: Any = [
         turns[0],
