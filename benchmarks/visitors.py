@@ -18,7 +18,7 @@ from falcon_runtime import FalconRuntime, SamplingParams, Stats
 from falcon_runtime.models.catalog import STARTER
 from falcon_runtime.models.library import default_models_dir
 from falcon_runtime.system.machine import cpu_name, default_threads
-from falcon_runtime.text.prompt import Message
+from falcon_runtime.text.turns import Message
 
 from .drafting import TEXT
 

@@ -83,7 +83,8 @@ def api() -> str:
         for name, field in body.model_fields.items():
             told.setdefault((name, field.description or described(name)), []).append(title)
     rows = [(f"`{name}`", ", ".join(titles), words) for (name, words), titles in told.items()]
-    refused = ", ".join(f"`{name}`" for name in REFUSED)
+    known = {name for name, _ in told}
+    refused = ", ".join(f"`{name}`" + " elsewhere" * (name in known) for name in REFUSED)
     return f"{table(['field', 'of', 'what it does'], rows)}\n\nRefused by name, unless they ask for nothing: {refused}."
 
 

@@ -6,5 +6,16 @@ from .generation import Generation
 from .runtime import FalconRuntime
 from .sampling import SamplingParams
 from .status import Status
+from .text.tools import Tools
 
-__all__ = ["Chunk", "FalconError", "FalconRuntime", "FinishReason", "Generation", "SamplingParams", "Stats", "Status"]
+__all__ = [
+    "Chunk",
+    "FalconError",
+    "FalconRuntime",
+    "FinishReason",
+    "Generation",
+    "SamplingParams",
+    "Stats",
+    "Status",
+    "Tools",
+]

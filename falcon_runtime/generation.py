@@ -5,11 +5,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import starmap, zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .chunk import Chunk, TokenLogprobs
 from .engine.step import Step
 from .engine.stream import StepStream
+from .text.calls import NO_CALLS, Calling, CallReader
 from .text.stops import Piece, StopTexts
 from .text.tokenizer import Detokenizer
 from .text.transcripts import Record
@@ -33,6 +34,7 @@ class Generation:
         dropped_messages: int = 0,
         record: Record | None = None,
         seconds: float | None = None,
+        calling: Calling = NO_CALLS,
     ):
         self.prompt = tuple(prompt)
         """The prompt's token ids as the engine got them."""
@@ -40,8 +42,10 @@ class Generation:
         self._detokenizer = Detokenizer(tokenizer, prompt)
         self._stops = StopTexts(stop)
         vocabulary = tokenizer.get_added_vocab() if stop else {}
-        self._stop_tokens = {vocabulary[text]: text for text in stop if text in vocabulary}
-        """Special tokens, which have no text, that a stop text spells."""
+        self._spelled = {vocabulary[text]: text for text in stop if text in vocabulary}
+        """Special tokens, which have no text, that a stop text spells, or that calls of functions are written with."""
+        self._spelled |= {token: text for text, token in calling.form.controls.items()}
+        self._calling = calling
         self._dropped_messages = dropped_messages
         self._record = record
         self._seconds, self._ends = seconds, math.inf
@@ -88,7 +92,20 @@ class Generation:
         text = self._detokenizer.add(token)
         if self._record:
             self._record(token, text)
-        return Piece(token, self._stop_tokens.get(token, text), logprobs)
+        return Piece(token, self._spelled.get(token, text), logprobs)
+
+    def reader(self) -> CallReader:
+        """What tells calls of functions from words in this answer's text: a new one, for who reads it from the
+        beginning."""
+        return CallReader(self._calling)
+
+    def message(self) -> dict[str, Any]:
+        """All that is left of the answer, as a message in the form of OpenAI's API, to go on with in a conversation."""
+        reader = self.reader()
+        for chunk in self:
+            reader.add(chunk.text)
+        reader.end()
+        return reader.message
 
     def close(self) -> None:
         self._steps.close()

@@ -24,10 +24,13 @@ from .models.provision import Provisioning
 from .sampling import SamplingParams
 from .status import Report, Status
 from .text import templates
+from .text.calls import NO_CALLS, Calling
 from .text.encoder import Encoder
-from .text.prompt import Message, check_tokens, encode_chat, encode_text, instruction_messages
+from .text.prompt import check_tokens, encode_chat, encode_text, instruction_messages
 from .text.tokenizer import Decoder, load_tokenizer
+from .text.tools import Tools
 from .text.transcripts import Record, Transcripts
+from .text.turns import Message
 
 RESTARTING = "The engine has ended and starts again"
 COMPILING = "Compiling the engine for this processor, once"
@@ -206,9 +209,13 @@ class FalconRuntime:
         params: SamplingParams | None = None,
         whole: bool = False,
         template_variables: Mapping[str, Any] | None = None,
+        tools: Tools | None = None,
     ) -> Generation:
         """Answers the last of `messages`: `[{"role": "user", "content": "…"}, …]`. Where the last one is the
         assistant's, it is continued; the text that comes is what follows it.
+
+        With `tools`, the answer may be calls of functions, and only such as their schemas allow: `Generation.message`
+        has them, and `Generation.reader` tells them from words as they come. Their results are messages of role "tool".
 
         A conversation that no longer fits the context loses its oldest turns, never the system prompt or the last
         question; `Stats.dropped_messages` tells it. With `whole`, that is PromptTooLong instead. `template_variables`
@@ -228,9 +235,11 @@ class FalconRuntime:
             transcripts,
             self._limits.prompt_characters,
             template_variables or {},
+            tools.shown if tools else (),
         )
+        params, calling = tools.held(params, prompt.form) if tools else (params, NO_CALLS)
         record = self._transcripts.begin(prompt.text, prompt.tokens)
-        return self._start(prompt.tokens, params, prompt.dropped_messages, record)
+        return self._start(prompt.tokens, params, prompt.dropped_messages, record, calling)
 
     def instruct(
         self,
@@ -275,7 +284,12 @@ class FalconRuntime:
         self._engine.close()
 
     def _start(
-        self, tokens: list[int], params: SamplingParams, dropped_messages: int = 0, record: Record | None = None
+        self,
+        tokens: list[int],
+        params: SamplingParams,
+        dropped_messages: int = 0,
+        record: Record | None = None,
+        calling: Calling = NO_CALLS,
     ) -> Generation:
         manifest, encoder = self._ready()
         if (highest := max(params.logit_bias, default=0)) >= manifest.vocabulary:
@@ -285,7 +299,7 @@ class FalconRuntime:
         self._limits.check_prompt(len(tokens))
         steps = self._engine.submit(tokens, params)
         seconds = self._limits.answer_seconds
-        return Generation(steps, encoder.tokenizer, tokens, params.stop, dropped_messages, record, seconds)
+        return Generation(steps, encoder.tokenizer, tokens, params.stop, dropped_messages, record, seconds, calling)
 
     def _over_defaults(self, params: SamplingParams | None) -> SamplingParams:
         defaults = self.defaults.sampling

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "fleet": {"system", "models", "runtime"},
     "server": {"system", "models", "text", "runtime", "generation", "fleet"},
     "cli": {"system", "models", "text", "engine", "convert", "runtime", "generation", "server"},
-    "__init__": {"runtime", "generation"},
+    "__init__": {"runtime", "generation", "text"},
     "__main__": {"cli"},
 }
 

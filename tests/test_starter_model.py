@@ -1,18 +1,21 @@
 """The starter model, really converted: it keeps its quality, it answers, and in fp32 it says what transformers says."""
 
+import json
 import math
 import pydoc_data.topics
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-from falcon_runtime import FalconRuntime, SamplingParams
+from falcon_runtime import FalconRuntime, SamplingParams, Tools
 from falcon_runtime.cli.perplexity import measure
 from falcon_runtime.convert import convert
+from falcon_runtime.errors import InvalidRequest
 from falcon_runtime.models.catalog import STARTER
 from falcon_runtime.models.manifest import RecipeName, is_converted
 
@@ -82,6 +85,23 @@ def test_a_chat_is_read_only_once(runtime: FalconRuntime) -> None:
     stats = list(runtime.chat(messages, params))[-1].stats
     # All of the first turn, but for the last token of the answer, which ended it and was never fed.
     assert stats.cached_tokens >= chunks[-1].stats.prompt_tokens + chunks[-1].stats.generated_tokens - 1
+
+
+def test_functions_are_called(runtime: FalconRuntime) -> None:
+    number = {"type": "integer", "minimum": 0, "maximum": 99}
+    parameters = {"type": "object", "properties": {"a": number, "b": number}, "required": ["a", "b"]}
+    tool = {"type": "function", "function": {"name": "add", "parameters": parameters}}
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "What is 40 plus 2?"}]
+    params = SamplingParams(temperature=0, max_new_tokens=60)
+    answer = runtime.chat(messages, params, tools=Tools([tool], "required", parallel=False))
+    message = answer.message()
+    (call,) = message["tool_calls"]
+    assert json.loads(call["function"]["arguments"]).keys() == {"a", "b"}
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": "42"}]
+    chunks = list(runtime.chat([*messages, message, *results], params, tools=Tools([tool])))
+    assert chunks[-1].stats.cached_tokens > len(answer.prompt)
+    with pytest.raises(InvalidRequest, match="constraint"):
+        runtime.chat(messages, SamplingParams(constraint={"choice": ["a"]}), tools=Tools([tool]))
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from ..runtime import FalconRuntime
 from ..sampling import SamplingParams
 from ..status import Status
 from ..system.unicode import whole
-from ..text.prompt import Message
+from ..text.turns import Message
 from .arguments import sampling_params
 from .notes import StatusLine, note, print_error
 from .terminal import defaults_in_use, print_answer, read_messages

@@ -1,5 +1,7 @@
 """Constraints while tokens are chosen, by llguidance."""
 
+import json
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,7 +76,7 @@ class Grammars:
 
         try:
             self._tokenizer = self._tokenizer or LLTokenizer(
-                self._file.read_text(), n_vocab=self._vocabulary, eos_token=self._end_tokens
+                _unspelled(self._file.read_text()), n_vocab=self._vocabulary, eos_token=self._end_tokens
             )
         except Exception as error:  # What the library raises for a tokenizer that it does not know is not told.
             return Follower(None, f"this model's tokenizer does not go with constraints: {error!s:.300}")
@@ -82,3 +84,19 @@ class Grammars:
         if constraint.begun and not matcher.consume_tokens(self._tokenizer.tokenize_str(constraint.begun)):
             return Follower(None, "what has begun is not the beginning of a text that it allows")
         return Follower(matcher)
+
+
+def _unspelled(tokenizer: str) -> str:
+    """A tokenizer's file in which nobody knows the spelling of control tokens. llguidance would write them where a
+    constraint spells them as text, as a schema may, and that would end the answer or begin another turn."""
+    content = json.loads(tokenizer)
+    secret = secrets.randbits(64)
+    names = {token["content"]: f"\ue000{secret}.{token['id']}" for token in content["added_tokens"] if token["special"]}
+    for token in content["added_tokens"]:
+        token["content"] = names.get(token["content"], token["content"])
+    vocabulary = content["model"]["vocab"]
+    if isinstance(vocabulary, dict):
+        content["model"]["vocab"] = {names.get(piece, piece): id for piece, id in vocabulary.items()}
+    else:  # Unigram's has scores.
+        content["model"]["vocab"] = [[names.get(piece, piece), score] for piece, score in vocabulary]
+    return json.dumps(content)

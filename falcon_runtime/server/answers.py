@@ -14,6 +14,7 @@ from ..chunk import Chunk, FinishReason, Stats, TokenLogprobs
 from ..fleet import Fleet
 from ..generation import Generation
 from ..runtime import FalconRuntime
+from ..text.calls import CallReader
 from .failures import NotReady
 
 T = TypeVar("T")
@@ -50,6 +51,11 @@ class Answer:
     def prompt(self) -> tuple[int, ...]:
         """Its tokens, once the request has begun."""
         return self._generation.prompt if self._generation else ()
+
+    def reader(self) -> CallReader:
+        """What tells calls of functions from words in the answer, once the request has begun."""
+        assert self._generation
+        return self._generation.reader()
 
     async def begun(self) -> FalconRuntime:
         """The model that answers, once it has taken the request. Errors: those of `FalconRuntime.generate`, of

@@ -85,6 +85,6 @@ def malformed(errors: Any) -> Failure:
 
 
 def _parameter(words: str) -> str | None:
-    """The parameter that a sentence begins with: `temperature: …`."""
+    """The parameter that a sentence begins with: `temperature: …`, or `messages.2.tool_call_id: …`."""
     name = words.partition(":")[0]
-    return name if name.isidentifier() else None
+    return name if all(part.isidentifier() or part.isdecimal() for part in name.split(".")) else None

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..chunk import FinishReason, Stats, TokenLogprobs
 from ..runtime import FalconRuntime
+from ..text.calls import CallReader, Part
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -39,6 +40,23 @@ def opened(id: str, kind: str, created: int, runtime: FalconRuntime, choices: li
 
 def ending(reason: FinishReason | None) -> str | None:
     return None if reason is None else ENDINGS[reason]
+
+
+def chat_ending(reason: FinishReason | None, reader: CallReader, named: bool) -> str | None:
+    """What ends a chat's answer, whose calls `reader` has read. That a function is called that was asked for by its
+    name is no news: OpenAI's API then says `stop`. An answer that ends because it repeats calls is whole."""
+    whole = bool(reader.calls) and reader.calls[-1].whole and reason in ("stop", "repetition")
+    return ("stop" if named else "tool_calls") if whole else ending(reason)
+
+
+def chat_delta(part: Part, reader: CallReader) -> dict[str, Any]:
+    """What is new of a chat's answer."""
+    if part.call is None:
+        return {"content": part.text}
+    call = reader.calls[part.call]
+    named = {"id": call.id, "type": "function"} if part.begins else {}
+    function = {"name": call.name} if part.begins else {}
+    return {"tool_calls": [{"index": part.call, **named, "function": function | {"arguments": part.text}}]}
 
 
 def usage(stats: Sequence[Stats]) -> dict[str, Any]:

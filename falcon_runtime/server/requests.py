@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import InvalidRequest
 from ..sampling import SamplingParams
-from ..text.prompt import Message
+from ..text.tools import Tools
+from ..text.turns import Message
 from .failures import Unsupported
+from .messages import messages_of_items
 
 MOST_CHOICES = 16
 SEEDS = 2**63
@@ -29,8 +31,8 @@ REFUSED = {
     "guided_regex": "use `regex`",
     "guided_grammar": "use `grammar`",
     "guided_choice": "use `choice`",
-    "tools": "tools are not supported",
-    "tool_choice": "tools are not supported",
+    "tools": "tools are for chat completions and responses",
+    "tool_choice": "tools are for chat completions and responses",
     "suffix": "the model continues texts, and fills no gaps",
     "best_of": "ask for `n` answers, and choose",
     "previous_response_id": "answers are not kept: send the conversation with each request",
@@ -44,8 +46,6 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
     "suffix": ("",),
 }
 """Values of these fields that ask for what happens anyway."""
-TEXTS = ("text", "input_text", "output_text", "refusal")
-"""Types of parts that are text."""
 
 
 class StreamOptions(BaseModel):
@@ -137,13 +137,38 @@ class ResponseFormat(BaseModel):
     json_schema: JsonSchema | None = None
 
 
-class ChatBody(StreamedBody):
+class ToolBody(Body):
+    """What may call functions."""
+
+    tools: list[dict[str, Any]] | None = Field(
+        None, description="Functions that the model may call. Arguments always satisfy their schema."
+    )
+    tool_choice: str | dict[str, Any] | None = Field(
+        None,
+        description="`auto`: the model chooses; `required`: it calls one at least; a function's name: it calls that; "
+        "`none`: it is told of no tools; `allowed_tools`: it may call these.",
+    )
+    parallel_tool_calls: bool | None = Field(
+        None, description="Whether an answer may have several calls; null: it may."
+    )
+
+    def functions(self, params: SamplingParams) -> Tools | None:
+        """The functions that the model may call in an answer of these parameters. Errors: InvalidRequest."""
+        if not self.tools and self.tool_choice in (None, "none", "auto"):
+            return None
+        tools = Tools(self.tools or [], self.tool_choice or "auto", self.parallel_tool_calls is not False)
+        tools.check(params)
+        return tools
+
+
+class ChatBody(StreamedBody, ToolBody):
     """`POST /v1/chat/completions`"""
 
     messages: list[dict[str, Any]] = Field(
         min_length=1,
-        description="The conversation: `role` system, developer, user or assistant, and `content`, a text or parts of "
-        "text. Where the last message is the assistant's, it is gone on with.",
+        description="The conversation: `role` system, developer, user, assistant or tool, and `content`, a text or "
+        "parts of text. The assistant's may have `tool_calls`; a tool's is the result of that with its `tool_call_id`. "
+        "Where the last message is the assistant's, it is gone on with.",
     )
     max_completion_tokens: int | None = Field(
         None, description="The most tokens to generate; null: what is left of the context."
@@ -216,10 +241,12 @@ class TextOptions(BaseModel):
     format: TextFormat | None = None
 
 
-class ResponseBody(Body):
+class ResponseBody(ToolBody):
     """`POST /v1/responses`"""
 
-    input: str | list[dict[str, Any]] = Field(description="A message, or a conversation of messages.")
+    input: str | list[dict[str, Any]] = Field(
+        description="A message, or a conversation: messages, `function_call` items, and `function_call_output` items."
+    )
     instructions: str | None = Field(None, description="The system prompt.")
     max_output_tokens: int | None = Field(
         None, description="The most tokens to generate; null: what is left of the context."
@@ -238,11 +265,8 @@ class ResponseBody(Body):
     def messages(self) -> list[Message]:
         """Errors: InvalidRequest, Unsupported."""
         given = [{"role": "user", "content": self.input}] if isinstance(self.input, str) else self.input
-        for number, item in enumerate(given):
-            if item.get("type", "message") != "message":
-                raise Unsupported(f"input.{number}", f"items of type {item['type']!r:.100} are not supported.")
-        system = [{"role": "system", "content": self.instructions}] if self.instructions else []
-        return messages_of([*system, *given])
+        system: list[Message] = [{"role": "system", "content": self.instructions}] if self.instructions else []
+        return [*system, *messages_of_items(given)]
 
 
 def shape_of(field: str, kind: str, schema: Any) -> dict[str, Any]:
@@ -273,49 +297,6 @@ def most_tokens(field: str, most: int | None, room: int) -> int:
     if most < 1:
         raise InvalidRequest(f"{field}: an answer has at least one token, not {most}.")
     return most
-
-
-def messages_of(messages: list[dict[str, Any]]) -> list[Message]:
-    """The messages in the form of the library. Errors: InvalidRequest, Unsupported."""
-    return [_message(number, message) for number, message in enumerate(messages)]
-
-
-def with_system(messages: list[Message], default: str) -> list[Message]:
-    """The messages, with the model's `default` system prompt where they have none; an empty one is for none at all."""
-    if default and not any(message["role"] == "system" for message in messages):
-        return [{"role": "system", "content": default}, *messages]
-    return [message for message in messages if message["role"] != "system" or message["content"].strip()]
-
-
-def _message(number: int, message: Mapping[str, Any]) -> Message:
-    role, place = message.get("role"), f"messages.{number}"
-    if role == "developer":
-        role = "system"
-    if role not in ("system", "user", "assistant"):
-        raise InvalidRequest(f"{place}.role: it must be system, developer, user or assistant, not {role!r:.100}.")
-    if message.get("tool_calls"):
-        raise Unsupported(f"{place}.tool_calls", "tools are not supported.")
-    return {"role": role, "content": text_of(f"{place}.content", message.get("content"))}
-
-
-def text_of(place: str, content: Any) -> str:
-    """The text of a content: a string, or parts of type `text`. Errors: InvalidRequest, Unsupported."""
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise InvalidRequest(f"{place}: it must be text or a list of parts, not {content!r:.100}.")
-    texts = []
-    for part in content:
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind not in TEXTS:
-            raise Unsupported(place, f"the model reads text only, no part of type {kind!r:.100}.")
-        text = part.get("refusal" if kind == "refusal" else "text")
-        if not isinstance(text, str):
-            raise InvalidRequest(f"{place}: a part of type {kind!r} must have a text.")
-        texts.append(text)
-    return "".join(texts)
 
 
 def _bias(bias: Mapping[str, float]) -> dict[int, float]:

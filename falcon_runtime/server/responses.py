@@ -1,6 +1,6 @@
-"""`POST /v1/responses`, for turns of text. Answers are not kept."""
+"""`POST /v1/responses`. Answers are not kept."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -9,7 +9,9 @@ from ..generation import Generation
 from ..runtime import FalconRuntime
 from . import formats
 from .answers import whole
-from .requests import ResponseBody, with_system
+from .messages import with_system
+from .output import Events, Output
+from .requests import ResponseBody
 from .service import Service
 
 
@@ -20,11 +22,11 @@ class Response:
         """`stack` ends the answer."""
         self._service, self._body = service, body
         self._id, self._created = formats.identifier("resp"), formats.now()
-        self._message = formats.identifier("msg")
         params, messages = body.params(service.room), body.messages()
+        tools = self._tools = body.functions(params)
 
         def ask(runtime: FalconRuntime) -> Generation:
-            return runtime.chat(with_system(messages, runtime.defaults.system), params, whole=True)
+            return runtime.chat(with_system(messages, runtime.defaults.system), params, whole=True, tools=tools)
 
         (self._answer,) = service.answers(stack, body.model, [ask])
 
@@ -33,36 +35,46 @@ class Response:
         return await self._answer.begun()
 
     async def whole(self, runtime: FalconRuntime) -> dict[str, Any]:
-        answer = await whole(self._answer)
+        answer, reader = await whole(self._answer), self._answer.reader()
         self._service.metrics.count(answer.stats)
-        return self._object(runtime, answer.text, formats.ending(answer.finish_reason), answer.stats)
+        output = Output(reader, Events())
+        for part in [*reader.add(answer.text), *reader.end()]:
+            list(output.take(part))
+        ending = formats.chat_ending(answer.finish_reason, reader, named=True)
+        list(self._ended(output, ending))
+        return self._object(runtime, output, ending, answer.stats)
 
     async def stream(self, runtime: FalconRuntime) -> AsyncIterator[str]:
         """The answer as the events that OpenAI's API has for it."""
-        events = _Events()
-        place = {"item_id": self._message, "output_index": 0, "content_index": 0}
+        events, reader = Events(), self._answer.reader()
+        output = Output(reader, events)
         for kind in ("response.created", "response.in_progress"):
-            yield events.event(kind, response=self._object(runtime))
-        yield events.event(
-            "response.output_item.added", output_index=0, item=self._item("", "in_progress") | {"content": []}
-        )
-        yield events.event("response.content_part.added", **place, part=_part(""))
-        text, stats, ending = "", Stats(), None
+            yield events.event(kind, response=self._object(runtime, output))
+        if not self._tools:
+            for event in output.begin_message():
+                yield event
+        stats, ending = Stats(), None
         async for chunk in self._answer:
-            text, stats, ending = text + chunk.text, chunk.stats, formats.ending(chunk.finish_reason)
-            if chunk.text:
-                yield events.event("response.output_text.delta", **place, delta=chunk.text, logprobs=[])
+            stats = chunk.stats
+            for part in [*reader.add(chunk.text), *(reader.end() if chunk.finish_reason else ())]:
+                for event in output.take(part):
+                    yield event
+            ending = formats.chat_ending(chunk.finish_reason, reader, named=True)
         self._service.metrics.count(stats)
-        yield events.event("response.output_text.done", **place, text=text, logprobs=[])
-        yield events.event("response.content_part.done", **place, part=_part(text))
-        done = self._object(runtime, text, ending, stats)
-        yield events.event("response.output_item.done", output_index=0, item=done["output"][0])
+        for event in self._ended(output, ending):
+            yield event
+        done = self._object(runtime, output, ending, stats)
         yield events.event(f"response.{done['status']}", response=done)
 
+    def _ended(self, output: Output, ending: str | None) -> Iterator[str]:
+        if not output.items:
+            yield from output.begin_message()
+        yield from output.end(_status(ending))
+
     def _object(
-        self, runtime: FalconRuntime, text: str = "", ending: str | None = None, stats: Stats | None = None
+        self, runtime: FalconRuntime, output: Output, ending: str | None = None, stats: Stats | None = None
     ) -> dict[str, Any]:
-        status = {None: "in_progress", "stop": "completed"}.get(ending, "incomplete")
+        status = _status(ending)
         params = self._body.params(self._service.room).over(runtime.defaults.sampling)
         return {
             "id": self._id,
@@ -75,14 +87,14 @@ class Response:
             "max_output_tokens": self._body.max_output_tokens,
             "metadata": self._body.metadata or {},
             "model": runtime.name,
-            "output": [self._item(text, status)] if ending else [],
-            "parallel_tool_calls": True,
+            "output": output.items,
+            "parallel_tool_calls": self._body.parallel_tool_calls is not False,
             "previous_response_id": None,
             "store": False,
             "temperature": params.temperature,
             "text": {"format": self._format()},
-            "tool_choice": "auto",
-            "tools": [],
+            "tool_choice": self._body.tool_choice or "auto",
+            "tools": self._body.tools or [],
             "top_p": params.top_p,
             "truncation": "disabled",
             "usage": _usage(stats) if stats else None,
@@ -93,24 +105,9 @@ class Response:
         form = self._body.text and self._body.text.format
         return form.model_dump(by_alias=True, exclude_none=True) if form else {"type": "text"}
 
-    def _item(self, text: str, status: str) -> dict[str, Any]:
-        return {"id": self._message, "type": "message", "status": status, "role": "assistant", "content": [_part(text)]}
 
-
-class _Events:
-    """Events in the order of their numbers."""
-
-    def __init__(self) -> None:
-        self._number = 0
-
-    def event(self, kind: str, **fields: Any) -> str:
-        event = formats.event({"type": kind, "sequence_number": self._number, **fields}, kind)
-        self._number += 1
-        return event
-
-
-def _part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _status(ending: str | None) -> str:
+    return {None: "in_progress", "stop": "completed"}.get(ending, "incomplete")
 
 
 def _usage(stats: Stats) -> dict[str, Any]:

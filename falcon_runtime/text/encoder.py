@@ -8,7 +8,7 @@ nobody can guess. What a chat template writes is sealed; everything else is text
 import re
 import secrets
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,9 @@ class Encoder:
         self._model = backend.model
         seals = {id: f"{self.seal_mark}{id}{CLOSE}" for id in self.control_ids}
         self._seals = {added[id].content: seal for id, seal in seals.items()}
+        self._sealed_controls: dict[str, tuple[str, int]] = {
+            seal: (added[id].content, id) for id, seal in seals.items()
+        }
         self._controls = any_of(self._seals)
         self._sealed = re.compile(f"({re.escape(self.seal_mark)}\\d+{CLOSE})")
 
@@ -97,6 +100,22 @@ class Encoder:
     def seal(self, text: str) -> str:
         """The text with its control tokens sealed: for what a chat template wrote."""
         return self._controls.sub(lambda match: self._seals[match[0]], text)
+
+    def first_control(self, text: str) -> str:
+        """The first seal in a text; empty where there is none."""
+        found = self._sealed.search(text)
+        return found[0] if found else ""
+
+    def unsealed(self, texts: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+        """Texts with the control tokens spelled out that were sealed, and these tokens' ids."""
+        controls: dict[str, int] = {}
+
+        def spelled(seal: re.Match[str]) -> str:
+            control, id = self._sealed_controls[seal[0]]
+            controls[control] = id
+            return control
+
+        return [self._sealed.sub(spelled, text) for text in texts], controls
 
     def _encode(self, text: str) -> list[int]:
         (encoding,) = self._backend.encode_batch_fast([text], add_special_tokens=False)

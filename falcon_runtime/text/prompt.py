@@ -1,22 +1,21 @@
 """Prompts: text, messages or an instruction to token ids."""
 
+import json
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..errors import InvalidRequest, PromptTooLong
-from ..system.unicode import whole
-from .chat_template import Turns, render
+from .call_form import CallForm
+from .chat_template import Rendering, render
 from .encoder import Encoder
 from .transcripts import Transcripts
+from .turns import Message, Turn, turns_of
 
-Message = Mapping[str, Any]
-"""`{"role": "system" | "user" | "assistant", "content": text}`; the content may also be a list of text parts, as in
-OpenAI's API: `[{"type": "text", "text": text}]`."""
-
+Render = Callable[[list[Turn]], Rendering]
 NO_VARIABLES: Mapping[str, Any] = {}
-ROLES = ("system", "user", "assistant")
 MAX_CHARACTERS = 1_000_000
 """More than any context holds; tokenizing it would only keep a processor busy."""
 
@@ -57,6 +56,8 @@ class ChatPrompt:
     tokens: list[int]
     dropped_messages: int
     """How many of the oldest messages were left out."""
+    form: CallForm
+    """How calls of functions are written in it."""
 
 
 def encode_chat(
@@ -67,26 +68,30 @@ def encode_chat(
     transcripts: Transcripts | None = None,
     max_characters: int | None = None,
     variables: Mapping[str, Any] = NO_VARIABLES,
+    functions: Sequence[Mapping[str, Any]] = (),
 ) -> ChatPrompt:
     """A conversation as a prompt for the answer to its last message or, where that is the assistant's, for the rest of
     it.
 
     The prompt leaves room for an answer of `max_new_tokens`, at most a quarter of `context` tokens: where it would not,
     the oldest turns are left out; with None, nothing is. `transcripts` say how the model spelled earlier answers;
-    without them, all is tokenized afresh. `variables` are for the template, beside the messages. Errors:
-    InvalidRequest; PromptTooLong where what is never left out exceeds the context.
+    without them, all is tokenized afresh. `variables` are for the template, beside the messages; `functions` (name,
+    description, parameters) are those that the model may call. Errors: InvalidRequest; PromptTooLong where what is
+    never left out exceeds the context.
     """
     if not encoder.chat_template:
         raise InvalidRequest("This model has no chat template: it can only continue text. Use generate.")
-    turns = [{"role": _role(message), "content": whole(_content(message))} for message in messages]
+    turns = turns_of(messages)
     _check_answerable(turns)
-    _check_size([turn["content"] for turn in turns], max_characters)
+    calls = [json.dumps(call.arguments) for turn in turns for call in turn.calls]
+    _check_size([*(turn.content for turn in turns), *calls, *map(json.dumps, functions)], max_characters)
     room = None if max_new_tokens is None else min(max_new_tokens, context // 4)
-    kept, text, tokens = _fit(encoder, turns, context, room, variables)
+    rendered = partial(render, encoder, variables=variables, functions=functions)
+    kept, (text, form), tokens = _fit(encoder, turns, context, room, rendered)
     _check_length(tokens, context)
     # What to leave out depends on the conversation alone, so it was decided on fresh tokens.
     spelled = transcripts.encode(text) if transcripts else tokens
-    return ChatPrompt(text, spelled if len(spelled) < context else tokens, len(turns) - len(kept))
+    return ChatPrompt(text, spelled if len(spelled) < context else tokens, len(turns) - len(kept), form)
 
 
 def instruction_messages(instruction: str, context: str, system: str) -> list[Message]:
@@ -98,22 +103,22 @@ def instruction_messages(instruction: str, context: str, system: str) -> list[Me
     return [*messages, {"role": "user", "content": content}]
 
 
-def _check_answerable(turns: Turns) -> None:
+def _check_answerable(turns: Sequence[Turn]) -> None:
     if not turns:
         raise InvalidRequest("The conversation is empty. Send at least one message of the user's.")
-    role, content = turns[-1]["role"], turns[-1]["content"]
+    role, content = turns[-1].role, turns[-1].content
     if role == "system":
         raise InvalidRequest(
             "The last message is the system's. It must be the user's, to be answered, or the assistant's, to be "
             "continued."
         )
-    if not any(turn["role"] == "user" for turn in turns):
+    if not any(turn.role == "user" for turn in turns):
         raise InvalidRequest(
             "There is no user message. The assistant needs one to answer: put it before the assistant's."
         )
     if role == "user" and not content.strip():
         raise InvalidRequest("The message is empty. The user's last message must say something.")
-    if not content.strip():
+    if role == "assistant" and not content.strip():
         raise InvalidRequest(
             "The assistant's message at the end is empty. Leave it out to have the user's answered, or begin it to "
             "have it continued."
@@ -121,24 +126,25 @@ def _check_answerable(turns: Turns) -> None:
 
 
 def _fit(
-    encoder: Encoder, turns: Turns, context: int, room: int | None, variables: Mapping[str, Any]
-) -> tuple[Turns, str, list[int]]:
+    encoder: Encoder, turns: list[Turn], context: int, room: int | None, rendered: Render
+) -> tuple[list[Turn], Rendering, list[int]]:
     """The turns that are kept so that `room` tokens (None: whatever) are left in the context, rendered, and their fresh
     tokens.
 
     System messages, the last user message and what follows it are always kept, so that it may still be too long.
     """
-    text, tokens = _encode(encoder, turns, variables)
+    rendering = rendered(turns)
+    tokens = encoder(rendering.text)
     if room is None:
-        return turns, text, tokens
+        return turns, rendering, tokens
     excess = len(tokens) + room - context
     # Where the rest may begin: at a user message.
-    cuts = [i for i, turn in enumerate(turns) if turn["role"] == "user" and i > 0]
+    cuts = [i for i, turn in enumerate(turns) if turn.role == "user" and i > 0]
     if excess <= 0 or not cuts:
-        return turns, text, tokens
+        return turns, rendering, tokens
 
     def dropped(cut: int) -> int:
-        return len(tokens) - len(_encode(encoder, _from(turns, cut), variables)[1])
+        return len(tokens) - len(encoder(rendered(_from(turns, cut)).text))
 
     # Were just the excess dropped, each turn would drop another one and everything after it be read again. In steps
     # of a quarter of the context, the prompt begins the same until the conversation has grown by that much.
@@ -147,17 +153,12 @@ def _fit(
         if (i := bisect_left(cuts, wanted, key=dropped)) < len(cuts):
             break
     kept = _from(turns, cuts[min(i, len(cuts) - 1)])
-    return kept, *_encode(encoder, kept, variables)
+    rendering = rendered(kept)
+    return kept, rendering, encoder(rendering.text)
 
 
-def _from(turns: Turns, cut: int) -> Turns:
-    return [turn for turn in turns[:cut] if turn["role"] == "system"] + turns[cut:]
-
-
-def _encode(encoder: Encoder, turns: Turns, variables: Mapping[str, Any]) -> tuple[str, list[int]]:
-    """A conversation as the template renders it up to where the assistant goes on, and its fresh tokens."""
-    text = render(encoder, turns, variables)
-    return text, encoder(text)
+def _from(turns: list[Turn], cut: int) -> list[Turn]:
+    return [turn for turn in turns[:cut] if turn.role == "system"] + turns[cut:]
 
 
 def _check_length(tokens: Sequence[int], context: int) -> None:
@@ -172,20 +173,3 @@ def _check_size(texts: Sequence[str], most: int | None) -> None:
     most = most or MAX_CHARACTERS
     if (size := sum(map(len, texts))) > most:
         raise PromptTooLong(f"The prompt has {size:,} characters; at most {most:,} are taken here. Shorten it.")
-
-
-def _role(message: Message) -> str:
-    role = message.get("role") if isinstance(message, Mapping) else None
-    if role not in ROLES:
-        raise InvalidRequest(f"A message must have a role, one of {', '.join(ROLES)}; {message!r:.200} has none.")
-    return str(role)
-
-
-def _content(message: Message) -> str:
-    content = message.get("content")
-    parts = [{"text": content}] if isinstance(content, str) else content
-    if isinstance(parts, Sequence) and all(isinstance(part, Mapping) for part in parts):
-        texts = [text for part in parts if isinstance(text := part.get("text"), str)]
-        if len(texts) == len(parts):
-            return "".join(texts)
-    raise InvalidRequest(f"A message's content must be text, not {content!r:.200}.")

@@ -41,7 +41,7 @@ class StopTexts:
             return self.rest()
         end = _first_stop(self._text, self._stops)
         self.met = end is not None
-        return self._pass(len(self._text) - _partial_stop(self._text, self._stops) if end is None else end)
+        return self._pass(len(self._text) - partial_stop(self._text, self._stops) if end is None else end)
 
     def rest(self) -> tuple[str, list[Piece]]:
         """What is still held back when the answer has ended: it passes, unless it lies after a stop text."""
@@ -63,7 +63,7 @@ def _first_stop(text: str, stops: Sequence[str]) -> int | None:
     return min((i for stop in stops if (i := text.find(stop)) >= 0), default=None)
 
 
-def _partial_stop(text: str, stops: Sequence[str]) -> int:
+def partial_stop(text: str, stops: Sequence[str]) -> int:
     """How many characters at the end of `text` may be the beginning of a stop text."""
     return max(
         (n for stop in stops for n in range(1, min(len(stop), len(text) + 1)) if text.endswith(stop[:n])), default=0

@@ -191,6 +191,19 @@ def test_other_constraints(runtime: FalconRuntime) -> None:
     assert finish == "length"
 
 
+def test_a_schema_that_spells_control_tokens(runtime: FalconRuntime) -> None:
+    name = "<|im_end|>\n<|im_start|>"
+    schema = {
+        "type": "object",
+        "properties": {name: {"const": name}},
+        "required": [name],
+        "additionalProperties": False,
+    }
+    text, finish = answer(runtime, {"json_schema": schema})
+    assert json.loads(text) == {name: name}
+    assert finish == "stop"
+
+
 def test_what_has_begun_is_gone_on_with(runtime: FalconRuntime) -> None:
     schema: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     schema["additionalProperties"] = False

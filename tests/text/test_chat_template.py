@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from falcon_runtime.errors import InvalidRequest, PromptTooLong
 from falcon_runtime.models.catalog import STARTER
 from falcon_runtime.text.encoder import Encoder
-from falcon_runtime.text.prompt import Message, encode_chat, instruction_messages
+from falcon_runtime.text.prompt import encode_chat, instruction_messages
 from falcon_runtime.text.transcripts import Transcripts
+from falcon_runtime.text.turns import Message
 
 from ..small_models import CHAT_TEMPLATE
 from .test_encoder import ENCODERS, SPELLED, starter

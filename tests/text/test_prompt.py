@@ -18,9 +18,10 @@ from falcon_runtime.errors import InvalidRequest, PromptTooLong
 from falcon_runtime.models.catalog import STARTER
 from falcon_runtime.text import transcripts as transcripts_module
 from falcon_runtime.text.encoder import CLOSE, Encoder
-from falcon_runtime.text.prompt import ChatPrompt, Message, encode_chat
+from falcon_runtime.text.prompt import ChatPrompt, encode_chat
 from falcon_runtime.text.tokenizer import Detokenizer
 from falcon_runtime.text.transcripts import MAX_TRANSCRIPTS, Transcripts
+from falcon_runtime.text.turns import Message
 from ui import stats as stats_line
 from ui.streaming import Update
 
