@@ -58,10 +58,12 @@ def serve(fleet: Fleet, models: Plan, settings: Settings) -> NoReturn:
     from falcon_runtime.server import Clients, create_app
 
     host, port = settings.host, settings.port
-    demo = ui.build(fleet, settings, settings.offered, models.recommended.name if models.recommended else None)
+    demo = ui.build(
+        fleet, settings.queue_length, settings.offered, models.recommended.name if models.recommended else None
+    )
     bypass_proxies("127.0.0.1", "localhost", host)
     clients = Clients(settings)
-    options = ui.launch_options(settings, create_app(fleet, settings, clients), clients)
+    options = ui.launch_options(fleet, settings, clients, create_app(fleet, settings, clients), settings.mcp)
     try:
         demo.launch(server_name=host, server_port=port, share=settings.share, prevent_thread_lock=True, **options)
     except OSError as error:

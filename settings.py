@@ -30,10 +30,14 @@ class Settings(ServerSettings):
         "host": "GRADIO_SERVER_NAME",
         "port": "GRADIO_SERVER_PORT",
         "offline": "HF_HUB_OFFLINE",
+        "mcp": "GRADIO_MCP_SERVER",
     }
 
     port: Annotated[int, Field(ge=1, le=65535)] = Field(7860, description="port to listen on")
     share: CliImplicitFlag[bool] = Field(False, description="also open a public link through Gradio")
+    mcp: CliImplicitFlag[bool] = Field(
+        True, description="offer the endpoints as tools of the Model Context Protocol (MCP), too"
+    )
     offer: Offer | None = Field(
         None,
         description="which models visitors may switch to; without, all on a page that only this machine sees, else the "

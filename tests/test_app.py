@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import pytest
 from gradio_client import Client
 from gradio_client.client import Job
@@ -103,6 +104,55 @@ def test_three_endpoints(client: Client) -> None:
     for info in listed["named_endpoints"].values():
         defaults = [parameter["parameter_default"] for parameter in info["parameters"][1:]]
         assert defaults == [None] * len(defaults), "the model's"
+
+
+def told(app: ServedApp, **query: str) -> dict[str, Any]:
+    """What the page's API view shows."""
+    answer = httpx.get(f"{app.url}/gradio_api/info", params=query, trust_env=False)
+    endpoints = answer.raise_for_status().json()
+    assert not endpoints["unnamed_endpoints"]
+    assert list(endpoints["named_endpoints"]) == ["/generate", "/chat", "/instruct"]
+    found: dict[str, Any] = endpoints["named_endpoints"]
+    return found
+
+
+def test_the_api_view_says_what_there_is(app: ServedApp, client: Client) -> None:
+    for endpoint, info in told(app).items():
+        examples = {}
+        for parameter in info["parameters"]:
+            name, kind = parameter["parameter_name"], parameter["python_type"]
+            assert len(kind["description"]) > 8, name
+            assert kind["type"] != "Any", name
+            examples[name] = parameter["example_input"]
+            jsonschema.validate(examples[name], parameter["type"])
+        answer = client.predict(**examples, api_name=endpoint)
+        assert re.fullmatch(examples["constraint"]["regex"], answer), "together they are a request"
+
+
+@pytest.mark.parametrize(("language", "run"), [("python", [sys.executable, "-c"]), ("bash", ["bash", "-c"])])
+def test_examples_of_the_api_view(app: ServedApp, language: str, run: list[str]) -> None:
+    """As printed, one after the other."""
+    codes = [info["code_snippets"][language] for info in told(app).values()]
+    done = subprocess.run([*run, "\n".join(codes)], capture_output=True, text=True, check=True)
+    assert done.stdout.count("event: complete") == (len(codes) if language == "bash" else 0)
+    assert len(done.stdout) > 100
+
+
+def test_nothing_else_can_be_called(app: ServedApp, client: Client) -> None:
+    assert told(app, all_endpoints="true")
+    http = httpx.Client(trust_env=False)
+    for function in client.config["dependencies"]:
+        if function["api_visibility"] == "public":
+            continue
+        name = function["api_name"]
+        with pytest.raises(ValueError, match="Cannot find a function"):
+            client.predict(api_name=f"/{name}")
+        with pytest.raises(ValueError, match="Invalid function index"):
+            client.predict(fn_index=function["id"])
+        if function["queue"]:
+            for path in (f"call/{name}", f"call/v2/{name}", f"run/{name}"):
+                answer = http.post(f"{app.url}/gradio_api/{path}", json={"data": []})
+                assert answer.status_code == 404, path
 
 
 def test_null_is_the_default(client: Client) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 # Gradio reads this when it is imported. It keeps figures of so many requests, and works on them after each one.
 os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"
@@ -14,27 +14,21 @@ from starlette.types import ASGIApp
 
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.models.choosing import Offer
-from falcon_runtime.server import Clients
+from falcon_runtime.server import Clients, ServerSettings
 
 from . import api, chat, compare, footer, generate, header, instruct, link, models, theme
 from .controls import Sampling
 from .door import Beside, Door, refuse_form
 from .link import Opening
-from .visitors import Allowed, Visitors
+from .tools import Tools
+from .visitors import Visitors
 
 HERE = Path(__file__).parent
 KEPT_S = 600
 """How long a file stays that was uploaded and not used: one that is used goes at once."""
 
 
-class Limits(Allowed, Protocol):
-    """What the page takes."""
-
-    queue_length: int
-    upload_megabytes: int
-
-
-def build(fleet: Fleet, limits: Limits, offer: Offer = "all", recommended: str | None = None) -> gr.Blocks:
+def build(fleet: Fleet, queue_length: int, offer: Offer = "all", recommended: str | None = None) -> gr.Blocks:
     """The page and its API endpoints, to be launched with `launch_options()`.
 
     Visitors may switch to the models of `offer`. `recommended` is the name of the catalogue model that suits the
@@ -61,20 +55,24 @@ def build(fleet: Fleet, limits: Limits, offer: Offer = "all", recommended: str |
         footer.build(opening, fleet, answering)
         opening.restore(tabs, sampling)
         api.build(fleet)
-    demo.queue(max_size=limits.queue_length)
+    demo.queue(max_size=queue_length)
     return demo
 
 
-def launch_options(limits: Limits, api: ASGIApp, clients: Clients) -> dict[str, Any]:
-    """The arguments of `launch()` that belong to the page's looks and behaviour, and to the HTTP API beside it."""
+def launch_options(
+    fleet: Fleet, settings: ServerSettings, clients: Clients, api: ASGIApp, mcp: bool = True
+) -> dict[str, Any]:
+    """The arguments of `launch()` that belong to the page's looks and behaviour, and to the HTTP API beside it. With
+    `mcp`, the endpoints are tools, too."""
     scripts = [path.read_text() for path in sorted(HERE.glob("script/*.js"))]
-    most = limits.upload_megabytes * 1_000_000
+    most = settings.upload_megabytes * 1_000_000
     return {
         "app_kwargs": {
             "middleware": [
                 Middleware(Beside, api=api),
                 Middleware(Door, scripts=scripts, most=most),
-                Middleware(Visitors, allowed=limits, clients=clients),
+                Middleware(Visitors, allowed=settings, clients=clients),
+                Middleware(Tools, fleet=fleet, settings=settings, clients=clients),
             ],
             "exception_handlers": {RequestValidationError: refuse_form},
         },
@@ -87,5 +85,6 @@ def launch_options(limits: Limits, api: ASGIApp, clients: Clients) -> dict[str, 
         "run_history": False,
         "quiet": True,
         "enable_monitoring": False,
+        "mcp_server": mcp,
         "max_file_size": most,
     }

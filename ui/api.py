@@ -1,32 +1,27 @@
-"""The endpoints `/generate`, `/chat` and `/instruct`. Each yields the text so far."""
+"""The endpoints in Gradio's API. Each yields the text so far."""
 
-import inspect
-import json
 import logging
+import re
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import wraps
-from typing import Any, cast
+from typing import Any
 
 import gradio as gr
+from gradio import routes
 from gradio.components.api_component import Api
+from gradio_client.snippet import generate_code_snippets
+from gradio_client.utils import json_schema_to_python_type
 
-from falcon_runtime import FalconRuntime
-from falcon_runtime.errors import FalconError, InvalidRequest
+from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
-from falcon_runtime.generation import Generation
-from falcon_runtime.sampling import SamplingParams
-from falcon_runtime.system.unicode import whole
 
+from .endpoints import ENDPOINTS, EXAMPLES, Endpoint
 from .runs import CONCURRENT_RUNS
-from .streaming import Call, updates
+from .streaming import updates
 
 logger = logging.getLogger(__name__)
 
-PLAIN: dict[str, Any] = {"constraint": dict[str, Any]}
-"""Parameters that Gradio knows no type for, as what they are in JSON."""
-Endpoint = Callable[..., Iterator[str]]
 OWN_FAULT = "The server could not handle this request because of an error of its own, which is in its log."
 WRONG_VALUES = "These are not the values that this event of the page takes. Reload the page."
 
@@ -50,6 +45,15 @@ class Blocks(gr.Blocks):
                 print_exception=False,
             )
         return [*inputs, *[None] * (len(parameters) - len(inputs))]
+
+    def get_api_info(self, all_endpoints: bool = False, page: str | None = None) -> Any:
+        """What the page's API view tells of the endpoints, and its MCP server of the tools."""
+        info = super().get_api_info(all_endpoints, page)
+        for name, told in info["named_endpoints"].items():
+            endpoint = ENDPOINTS[name.removeprefix("/")]
+            for parameter in told["parameters"]:
+                parameter.update(described(endpoint, parameter["parameter_name"]))
+        return info
 
     async def process_api(self, *arguments: Any, **more: Any) -> dict[str, Any]:
         try:
@@ -76,120 +80,44 @@ def on_scale(block: Any, value: Any) -> Any:
     return value
 
 
+def described(endpoint: Endpoint, name: str) -> dict[str, Any]:
+    """A parameter in the form of Gradio's description of the API."""
+    schema = endpoint.schema(name)
+    return {
+        "label": name,
+        "type": schema,
+        "python_type": {"type": json_schema_to_python_type(schema), "description": endpoint.descriptions[name]},
+        "example_input": EXAMPLES[name],
+    }
+
+
+def snippets(*endpoint: Any, **more: Any) -> dict[str, str]:
+    """Gradio's examples of a call. In its own for the shell, bash reads the answer's id in a process that is gone when
+    it is needed."""
+    made: dict[str, str] = generate_code_snippets(*endpoint, **more)
+    return made | {"bash": re.sub(r"\| (read EVENT_ID; .*)", r"| { \1; }", made["bash"])}
+
+
 def build(fleet: Fleet) -> None:
     """Adds the endpoints to the `Blocks` that is being built."""
-
-    @with_sampling
-    def generate(prompt: str, **sampling: Any) -> Iterator[str]:
-        """Continues a text. Yields the continuation so far, without the prompt.
-
-        Args:
-            prompt: The text to continue, word for word.
-        """
-        check_text("prompt", prompt)
-        yield from texts(fleet, lambda runtime, params: runtime.generate(prompt, params), sampling)
-
-    @with_sampling
-    def chat(
-        message: str, history: list[dict[str, Any]] | None = None, system: str | None = None, **sampling: Any
-    ) -> Iterator[str]:
-        """Answers a message in a conversation. Yields the answer so far.
-
-        Args:
-            message: What to answer.
-            history: The conversation before it: messages with "role" (user or assistant) and "content".
-            system: Who the model should be and how it should answer. Empty: no system prompt. Null: the model's own.
-        """
-        check_text("message", message)
-        check_text("system", system, optional=True)
-        if not isinstance(history, list | None):
-            raise InvalidRequest(f"history must be a list of messages, not {history!r:.200}.")
-        messages = [*(history or []), {"role": "user", "content": message}]
-
-        def call(runtime: FalconRuntime, params: SamplingParams) -> Generation:
-            opening = system
-            if opening is None and not has_system(messages):
-                opening = runtime.defaults.system
-            return runtime.chat([*([{"role": "system", "content": opening}] if opening else []), *messages], params)
-
-        yield from texts(fleet, call, sampling)
-
-    @with_sampling
-    def instruct(
-        instruction: str, context: str | None = None, *, system: str | None = None, **sampling: Any
-    ) -> Iterator[str]:
-        """Carries one instruction out. Yields the answer so far.
-
-        Args:
-            instruction: What to do.
-            context: The text to do it with, if there is one.
-            system: Who the model should be and how it should answer. Empty: no system prompt. Null: the model's own.
-        """
-        check_text("instruction", instruction)
-        check_text("context", context, optional=True)
-        check_text("system", system, optional=True)
-        yield from texts(
-            fleet, lambda runtime, params: runtime.instruct(instruction, context, system, params), sampling
-        )
-
-    for endpoint in (generate, chat, instruct):
-        gr.events.api(endpoint, api_name=endpoint.__name__, concurrency_limit=CONCURRENT_RUNS)
+    setattr(routes, "generate_code_snippets", snippets)  # noqa: B010  (Gradio has no place for others.)
+    for name, endpoint in ENDPOINTS.items():
+        gr.events.api(function(fleet, endpoint), api_name=name, concurrency_limit=CONCURRENT_RUNS)
 
 
-def texts(fleet: Fleet, call: Call, sampling: Mapping[str, Any]) -> Iterator[str]:
-    """The text so far, again and again."""
-    with closing(updates(fleet, call, sampling)) as source:
-        for update in source:
-            yield update.text
+def function(fleet: Fleet, endpoint: Endpoint) -> Callable[..., Iterator[str]]:
+    """The endpoint as Gradio calls it. Whatever goes wrong reaches the caller as a sentence."""
 
-
-def check_text(name: str, value: Any, optional: bool = False) -> None:
-    if value is None and not optional:
-        raise InvalidRequest(f"{name} is missing. It must be text.")
-    if not isinstance(value, str | None):
-        raise InvalidRequest(f"{name} must be text, not {value!r:.200}.")
-
-
-def has_system(messages: Sequence[Any]) -> bool:
-    return any(isinstance(message, Mapping) and message.get("role") == "system" for message in messages)
-
-
-def with_sampling(function: Endpoint) -> Endpoint:
-    """The endpoint with the fields of `SamplingParams` as parameters of their own, described as there; None is the
-    model's default. Whatever goes wrong reaches the caller as a sentence.
-
-    The two that everybody wants come right after the positional parameters, the others at the end.
-    """
-    fields = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-            default=None,
-            annotation=PLAIN.get(name, cast(Any, field.annotation)) | None,
-        )
-        for name, field in SamplingParams.model_fields.items()
-    ]
-    own = list(inspect.signature(function).parameters.values())[:-1]
-    positional = [parameter for parameter in own if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
-    named = [
-        parameter.replace(kind=parameter.POSITIONAL_OR_KEYWORD) for parameter in own if parameter not in positional
-    ]
-    # A parameter without a default may not follow one that has one, which is why `named` all have defaults.
-    signature = inspect.Signature([*positional, *fields[:2], *named, *fields[2:]], return_annotation=Iterator[str])
-
-    @wraps(function)
-    def endpoint(*values: Any) -> Iterator[str]:
+    def answer(*values: Any) -> Iterator[str]:
         try:
-            # JSON can spell halves of surrogate pairs, anywhere.
-            values = json.loads(whole(json.dumps(values, ensure_ascii=False)))
-            yield from function(**signature.bind(*values).arguments)
+            call, sampling = endpoint.asked(dict(zip(endpoint.parameters, values, strict=True)))
+            with closing(updates(fleet, call, sampling)) as source:
+                for update in source:
+                    yield update.text
         except FalconError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    setattr(endpoint, "__signature__", signature)  # noqa: B010  (Functions may have one.)
-    endpoint.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
-    endpoint.__doc__ = inspect.cleandoc(function.__doc__ or "") + "".join(
-        f"\n    {name}: {field.description} Null: the model's default."
-        for name, field in SamplingParams.model_fields.items()
-    )
-    return endpoint
+    answer.__name__, answer.__doc__ = endpoint.name, endpoint.doc
+    setattr(answer, "__signature__", endpoint.signature)  # noqa: B010  (Functions may have one.)
+    answer.__annotations__ = dict.fromkeys(endpoint.parameters, Any)
+    return answer

@@ -16,13 +16,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 API = "/gradio_api"
 PAGE = re.compile(
     r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/pwa_icon(/\d+)?|/(assets|static)/.+"
-    rf"|{API}/(info|openapi\.json|app_id|startup-events|login_check|theme\.css)/?"
+    rf"|{API}/(info|openapi\.json|app_id|startup-events|login_check|theme\.css)/?|{API}/mcp/?|{API}/mcp/schema"
     rf"|{API}/(heartbeat/\w+|queue/data|upload_progress|call/(v2/)?\w+/\w+)"
 )
 """What can be read. Beside the page and its description: the streams of one's own session, whose name is the key."""
-CALLS = re.compile(rf"{API}/(queue/join|run/predict|call/(v2/)?\w+|cancel|reset|upload)/?")
+CALLS = re.compile(rf"{API}/(queue/join|run/predict|call/(v2/)?\w+|cancel|reset|upload|mcp)/?")
 """What can be called."""
-OPEN = {"GET": PAGE, "HEAD": PAGE, "POST": CALLS}
+OPEN = {"GET": PAGE, "HEAD": PAGE, "POST": CALLS, "DELETE": re.compile(rf"{API}/mcp/?")}
 
 SOURCES = {
     "default-src": "'self'",

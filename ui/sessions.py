@@ -1,4 +1,4 @@
-"""What Gradio keeps of its sessions, and when that ends. Nothing else in this package knows Gradio's inside.
+"""What Gradio keeps of its sessions, and when that ends. Nothing else in this package knows the inside of them.
 
 Gradio keeps each session for ever, with a copy of the page in it (a third of a megabyte) for a route that is closed
 here, and goes on with an answer that nobody reads.

@@ -25,7 +25,7 @@ IDLE = '<div class="line"><span class="state" role="status">Nothing asked yet</s
 
 def line(update: Update) -> str:
     """One update as HTML. The state alone is announced to screen readers: the figures change too often."""
-    kind, words = _state(update)
+    kind, words = state(update)
     figures = "".join(f'<span class="figure">{figure}</span>' for figure in _figures(update.stats))
     more = CONTINUE if can_go_on(update) else ""
     advice = f'<span class="notice">{AGAINST_REPETITION}</span>' if update.finish_reason == "repetition" else ""
@@ -35,23 +35,7 @@ def line(update: Update) -> str:
     )
 
 
-def can_go_on(update: Update) -> bool:
-    """Whether the model was stopped before its answer ended, and has room for more."""
-    broken = bool(update.error and update.text)
-    return (broken or update.finish_reason in ("length", "repetition", "time")) and not _is_full(update)
-
-
-def ended(last: Update, stopped: bool) -> Update:
-    """The last update of a run that is over. Where the run did not get to say so itself, the visitor stopped it, or
-    the page could not carry it out."""
-    if last.finish_reason or last.error:
-        return last
-    if stopped:
-        return replace(last, finish_reason="cancelled", waiting_for=None)
-    return replace(last, error=BROKEN, waiting_for=None)
-
-
-def _state(update: Update) -> tuple[str, str]:
+def state(update: Update) -> tuple[str, str]:
     """What is going on: its kind, for the colour, and in words."""
     stats = update.stats
     if update.error:
@@ -70,6 +54,22 @@ def _state(update: Update) -> tuple[str, str]:
         share = stats.prefilled_tokens / stats.prompt_tokens if stats.prompt_tokens else 0
         return "busy", f"Reading the prompt {share:.0%}{_time_left(stats)}"
     return "busy", "Writing"
+
+
+def can_go_on(update: Update) -> bool:
+    """Whether the model was stopped before its answer ended, and has room for more."""
+    broken = bool(update.error and update.text)
+    return (broken or update.finish_reason in ("length", "repetition", "time")) and not _is_full(update)
+
+
+def ended(last: Update, stopped: bool) -> Update:
+    """The last update of a run that is over. Where the run did not get to say so itself, the visitor stopped it, or
+    the page could not carry it out."""
+    if last.finish_reason or last.error:
+        return last
+    if stopped:
+        return replace(last, finish_reason="cancelled", waiting_for=None)
+    return replace(last, error=BROKEN, waiting_for=None)
 
 
 def _is_full(update: Update) -> bool:

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from falcon_runtime.server import clients
 from falcon_runtime.server.clients import Clients, TooManyRequests
 
+from .bodies import again, body_of
 from .door import API, refuse
 from .sessions import Sessions
 
@@ -55,7 +56,9 @@ class Visitors:
                     await self._ask(path, scope, receive, send)
                 case "GET", "heartbeat", session:
                     with self._sessions.page(session):
-                        await self._stream(session, scope, receive, send)
+                        await self._stream(scope, receive, send)
+                case "POST", "mcp", *_:
+                    await self._stream(scope, receive, send)
                 case "GET", "queue", "data":
                     await self._read(_query(scope, "session_hash"), scope, receive, send)
                 case "GET", "call", *_, event:
@@ -77,7 +80,7 @@ class Visitors:
 
     async def _ask(self, path: list[str], scope: Scope, receive: Receive, send: Send) -> None:
         """Lets a call through that can be one, and within what its client may ask for."""
-        body = await _body(receive)
+        body = await body_of(receive)
         values = _values(body)
         named = path[-1] if path[0] == "call" else None
         function = self._sessions.function(None if named else values.get("fn_index"), named)
@@ -88,7 +91,7 @@ class Visitors:
             raise Refused(f"That is an event of the page, and no page is open for it. {ENDPOINTS}", 403)
         if public and path[0] == "run":
             raise Refused(f"An endpoint is called by POST to {API}/call/NAME. {ENDPOINTS}", 404)
-        await self._admit(function.queue, _as_json(scope), _again(body, receive), send)
+        await self._admit(function.queue, _as_json(scope), again(body, receive), send)
 
     async def _admit(self, queued: bool, scope: Scope, receive: Receive, send: Send) -> None:
         answer = b""
@@ -114,9 +117,9 @@ class Visitors:
 
     async def _read(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
         with self._sessions.reader(session):
-            await self._stream(session, scope, receive, send)
+            await self._stream(scope, receive, send)
 
-    async def _stream(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets something be read that takes its time, unless the client has too much of that, or does not read."""
         client = self._clients.of(scope)
         if client.streams >= STREAMS_PER_REQUEST * self._allowed.requests_at_once:
@@ -145,29 +148,10 @@ def _values(body: bytes) -> dict[str, Any]:
     return values
 
 
-async def _body(receive: Receive) -> bytes:
-    body, more = b"", True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    return body
-
-
 def _as_json(scope: Scope) -> Scope:
     """The same request, said to be what it was found to be."""
     headers = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
     return {**scope, "headers": [*headers, (b"content-type", b"application/json")]}
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Receives a body that was read, then what comes after it."""
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive_again() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return receive_again
 
 
 def _query(scope: Scope, name: str) -> str:

@@ -55,6 +55,20 @@ def test_presets_and_settings_stay(page: Page) -> None:
     expect(page.locator("#preset").get_by_label("Balanced")).to_be_checked()
 
 
+def test_the_view_of_the_api(page: Page, console_errors: list[str]) -> None:
+    """Three endpoints and three tools, and nothing of the page's events."""
+    page.get_by_role("button", name="Use via API or MCP").click()
+    view = page.locator(".api-docs")
+    expect(view).to_contain_text("3 MCP Tools")
+    expect(view.locator(".tool-name")).to_have_text(["generate", "chat", "instruct"])
+    view.get_by_text("Python", exact=True).click()
+    expect(view).to_contain_text("3 API endpoints")
+    expect(view).to_contain_text('message="What is the capital of France?"')
+    expect(view).to_contain_text("How adventurous the choice is: 0 always takes the likeliest token.")
+    assert [error for error in console_errors if "404" not in error] == []
+    console_errors.clear()  # The view asks for statistics that are not kept.
+
+
 def test_a_link_reopens_prompt_and_settings(open_page: OpenPage, app: ServedApp) -> None:
     # What cannot be is passed over.
     page = open_page(f"{app.url}/#tab=generate&text=x&temperature=hot&top_k=7")
