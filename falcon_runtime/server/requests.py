@@ -141,7 +141,7 @@ class ToolBody(Body):
     """What may call functions."""
 
     tools: list[dict[str, Any]] | None = Field(
-        None, description="Functions that the model may call. Arguments always satisfy their schema."
+        None, description="Functions that the model may call, with arguments that satisfy their schemas."
     )
     tool_choice: str | dict[str, Any] | None = Field(
         None,

@@ -48,37 +48,38 @@ class CallForm:
                 break
         return found.strip()
 
+    @property
+    def alone(self) -> "CallForm":
+        """The form of answers that are nothing but the JSON of a call, as some models write it without any tags."""
+        return ALONE if self.opening else self
+
     def grammar(self, schemas: Mapping[str, Mapping[str, Any]], forced: bool, parallel: bool) -> str:
-        """What an answer must be, in llguidance's form of Lark: calls alone where they are `forced`; else any text
-        that, once it opens a call, is calls to its end. `schemas` are of the functions that may be called."""
-        named = {f"arguments_{i}": name for i, name in enumerate(schemas)}
-        more = (
-            f"({self._lark(self.between)} call){{0,{MOST_CALLS - 1}}}" if parallel and self.between is not None else ""
-        )
-        rest = f"{more} {self._lark(self.end)}"
-        lines = [f"call: {' | '.join(f'{self._lark(name + self.middle)} {rule}' for rule, name in named.items())}"]
-        lines += [
-            f"{rule}: %json {json.dumps({**schemas[name], 'x-guidance': COMPACT})}" for rule, name in named.items()
+        """What an answer must be, in llguidance's form of Lark: calls where they are `forced`; else any text that, once
+        it opens a call, is calls to its end. `schemas` are of the functions that may be called."""
+        begun = [self._lark(name + self.middle) for name in schemas]
+        more = f"({self._lark(self.between)} call){{0,{MOST_CALLS - 1}}}" if parallel and self.between else ""
+        rules = [
+            f"call: {' | '.join(f'{call} arguments_{i}' for i, call in enumerate(begun))}",
+            f"rest: {more} {self._lark(self.end)}",
+            *(
+                f"arguments_{i}: %json {json.dumps({**schema, 'x-guidance': COMPACT})}"
+                for i, schema in enumerate(schemas.values())
+            ),
         ]
         if forced:
-            return "\n".join([f"start: {self._lark(self.begin)} call {rest}", *lines])
-        lines += ["TEXT: /(?s:.*)/"]
-        if not (opening := self.opening):
-            # Whole answers that begin with the name of a function.
-            heads = {f"head_{i}": self.begin + name + self.middle for i, name in enumerate(schemas)}
-            calls = " | ".join(f"{head} {rule} {rest}" for head, rule in zip(heads, named, strict=True))
-            return "\n".join(
-                [
-                    f"start: TEXT | {calls}",
-                    *(f"{rule}[lazy]: {self._lark(head)}" for rule, head in heads.items()),
-                    *lines,
-                ]
-            )
-        trigger = self._parts(opening)[0].strip()
-        body = f"{self._lark(self.begin[len(trigger) :])} call {rest}"
-        if trigger in self.controls:
-            return "\n".join([f"start: TEXT | TEXT {self._lark(trigger)} {body}", *lines])
-        return "\n".join([f"start: TEXT | head {body}", f"head[lazy]: TEXT {self._lark(trigger)}", *lines])
+            return "\n".join([f"start: {self._lark(self.begin)} call rest", *rules])
+        rules.append("TEXT: /(?s:.*)/")
+        answers, alone = ["TEXT"], self.alone
+        for i, name in enumerate(schemas):
+            answers.append(f"alone_{i} arguments_{i} {'rest' if alone is self else self._lark(alone.end)}")
+            rules.append(f"alone_{i}[lazy]: {self._lark(alone.begin + name + alone.middle)}")
+        if self.opening:
+            tag = self._parts(self.opening)[0].strip()
+            body = f"{self._lark(self.begin[len(tag) :])} call rest"
+            # A control token is no text, which ends before it; what other tags are spelled with is.
+            answers.append(f"TEXT {self._lark(tag)} {body}" if tag in self.controls else f"tagged {body}")
+            rules.append(f"tagged[lazy]: TEXT {self._lark(tag)}" if tag not in self.controls else "")
+        return "\n".join([f"start: {' | '.join(answers)}", *rules])
 
     def _lark(self, text: str | None) -> str:
         return " ".join(
@@ -98,3 +99,4 @@ HERMES = CallForm(
     end="}\n</tool_call>",
 )
 """The form of Hermes and Qwen, and ours where a chat template knows none."""
+ALONE = CallForm(begin='{"name": "', middle=HERMES.middle, between=None, end="}")

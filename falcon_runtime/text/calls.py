@@ -19,7 +19,7 @@ from .stops import partial_stop
 from .turns import DEEPEST
 
 Held = Literal["free", "auto", "forced"]
-"""What a grammar held an answer to: nothing; calls, once the tag of its form has come; calls and nothing else."""
+"""What a grammar held an answer to: nothing; calls, once one of its form has begun; calls and nothing else."""
 
 _FURTHER = r'"(?:id|type)"\s*+:\s*+"[^"\\{}\[\]]*+"'
 """What may stand beside the name and the arguments."""
@@ -139,7 +139,7 @@ class CallReader:
 
     def _beginning(self) -> bool:
         """The answer may be nothing but calls."""
-        if not self._form.opening and self._held != "free":
+        if self._held != "free":
             if (match := self._calling.patterns.exact.match(self._buffer, partial=True)) and not match.partial:
                 return self._called(match, "")
             if match:
@@ -330,7 +330,7 @@ class Patterns:
         pairs = rf"(?:{named}\s*+,\s*+{further}{key}(?&object)|{key}(?&object)\s*+,\s*+{further}{named})"
         call = rf"\{{\s*+{further}{pairs}{rest}"
         self.alone = self._compiled(rf"\s*+(?:{call}|\[\s*+{call}(?:\s*+,\s*+{call})*+\s*+\])\s*+")
-        begin, middle = regex.escape(form.begin), regex.escape(form.middle)
+        begin, middle = regex.escape(form.alone.begin), regex.escape(form.alone.middle)
         self.exact = self._compiled(rf"\s*+{begin}(?P<name>(?&known)){middle}(?=\{{)")
 
     def last(self, closing: str) -> Any:

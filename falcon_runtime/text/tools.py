@@ -28,8 +28,8 @@ class Tools:
 
     `tools` are as in OpenAI's API: `[{"type": "function", "function": {"name": …, "description": …, "parameters": a
     JSON schema}}]`. So is `choice`: "auto", "required", "none", one function, or some that are allowed. `parallel` is
-    whether an answer may have several calls. Arguments always satisfy their schema; where that lists `properties` and
-    says nothing of others, there are no others. Errors: InvalidRequest, whose words begin with the field.
+    whether an answer may have several calls. Arguments satisfy their schema; where that lists `properties` and says
+    nothing of others, there are no others. Errors: InvalidRequest, whose words begin with the field.
     """
 
     def __init__(

@@ -128,10 +128,11 @@ def test_required_calls(client: OpenAI) -> None:
     answer = client.chat.completions.create(tool_choice="required", **ASKED).choices[0]
     assert checked(answer)
     assert answer.message.content is None
-    assert answer.finish_reason == "tool_calls"
+    assert answer.finish_reason in ("tool_calls", "length")  # Small models call again and again.
     assert len({call.id for call in answer.message.tool_calls or []}) == len(answer.message.tool_calls or [])
     one = client.chat.completions.create(tool_choice="required", parallel_tool_calls=False, **ASKED).choices[0]
     assert len(checked(one)) == 1
+    assert one.finish_reason == "tool_calls"
 
 
 def test_a_function_by_its_name(client: OpenAI) -> None:
@@ -154,7 +155,7 @@ def test_none_is_as_without_tools(client: OpenAI) -> None:
 
 def test_some_that_are_allowed(client: OpenAI) -> None:
     allowed: Any = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [BY_NAME]}}
-    answer = client.chat.completions.create(tool_choice=allowed, **ASKED).choices[0]
+    answer = client.chat.completions.create(tool_choice=allowed, parallel_tool_calls=False, **ASKED).choices[0]
     assert {name for name, _ in checked(answer)} == {"add"}
     assert answer.finish_reason == "tool_calls"
 
@@ -257,7 +258,7 @@ def test_results_go_back(client: OpenAI, knowing: Api) -> None:
 
 def test_a_template_that_knows_tools(knowing: Api) -> None:
     """Its calls begin with a control token, of which nobody sees anything."""
-    client, options = knowing.client(), ASKED | {"model": "knowing"}
+    client, options = knowing.client(), ASKED | {"model": "knowing", "parallel_tool_calls": False}
     answer = client.chat.completions.create(tool_choice="required", **options).choices[0]
     assert checked(answer)
     assert answer.message.content is None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from falcon_runtime.text.call_form import HERMES, CallForm
+from falcon_runtime.text.call_form import ALONE, HERMES, CallForm
 from falcon_runtime.text.calls import Calling, CallReader, Held, Part
 
 NAMES = ("add", "get_weather")
@@ -128,6 +128,12 @@ def test_an_answer_that_a_grammar_holds_is_known_for_a_call_at_once(name: str, h
     begun = f'{form.begin}add{form.middle}{{"a'
     assert read([text], form, held) == read(list(text), form, held) == ("", whole(("add", '{"a": 1}')))
     assert read([begun], form, held) == read(list(begun), form, held) == ("", [("add", '{"a', False)])
+
+
+def test_a_call_without_tags_is_known_at_once_where_a_grammar_holds_it() -> None:
+    begun = f'{ALONE.begin}add{ALONE.middle}{{"a'
+    assert read(list(begun), HERMES, "auto") == ("", [("add", '{"a', False)])
+    assert read(list(begun)) == (begun, [])
 
 
 @pytest.mark.parametrize(("name", "held"), [("hermes", "auto"), ("hermes", "forced"), ("llama3", "forced")])

@@ -274,6 +274,12 @@ def test_what_answers_may_be(tokens: LLTokenizer) -> None:
         assert all(taken(tokens, text, choice) for text in texts)
         others = [bad, "<tool_call>", f"{weather} and so on", written(WEATHER.replace("get", "set"))]
         assert not any(taken(tokens, text, choice) for text in others)
+    alone = '{"name": "add", "arguments": {"a": 1, "b": 2}}'
+    assert taken(tokens, alone, "auto")
+    assert taken(tokens, '{"name": "Alice", "age": 31}', "auto")
+    assert not taken(tokens, alone.replace("1", "null"), "auto")
+    assert not taken(tokens, f"{alone} and so on", "auto")
+    assert not taken(tokens, alone, "required")
     assert not taken(tokens, "Hello", "required")
     assert not taken(tokens, f"Sure.\n{both}", "required")
     assert taken(tokens, weather, "auto", False)
