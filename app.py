@@ -35,7 +35,9 @@ def main() -> int:
         if settings.offline:
             os.environ["HF_HUB_OFFLINE"] = "1"  # For the processes that this one starts.
         models = plan(settings.model, default_models_dir(), settings.on_space, settings.offline, settings.draft)
-        with Fleet(models.first, backend=settings.backend, limits=settings, draft=settings.draft) as fleet:
+        with Fleet(
+            models.first, backend=settings.backend, threads=settings.threads, limits=settings, draft=settings.draft
+        ) as fleet:
             serve(fleet, models, settings)
     except FalconError as error:
         print(error, file=sys.stderr)

@@ -17,6 +17,7 @@ from falcon_runtime.limits import RequestLimits  # noqa: E402
 from falcon_runtime.models.catalog import CATALOG, STARTER  # noqa: E402
 from falcon_runtime.models.sources import Wheel  # noqa: E402
 from falcon_runtime.server.requests import REFUSED, Body, ChatBody, CompletionBody, ResponseBody  # noqa: E402
+from falcon_runtime.server.settings import ModelSettings  # noqa: E402
 from settings import Settings  # noqa: E402
 
 README = ROOT / "README.md"
@@ -50,7 +51,7 @@ def commands() -> str:
 
 def own_flags(command: argparse.ArgumentParser) -> str:
     """The arguments that no group of commands shares."""
-    shared = {"help", "quiet", "verbose", "model", "backend", "threads", *SamplingParams.model_fields}
+    shared = {"help", "json", "quiet", "verbose", *ModelSettings.model_fields, *SamplingParams.model_fields}
     own = [action for action in command._actions if action.dest not in shared or not action.option_strings]
     return " ".join(f"`{flag(action)}`" for action in own)
 
@@ -60,6 +61,10 @@ def flag(action: argparse.Action) -> str:
         return action.dest.upper() if action.nargs != "?" else f"[{action.dest.upper()}]"
     value = "\\|".join(map(str, action.choices)) if action.choices else action.dest.upper()
     return action.option_strings[0] + (f" {value}" if action.nargs != 0 else "")
+
+
+def exit_codes() -> str:
+    return table(["code", "meaning"], [(f"{code}", meaning) for code, meaning in arguments.EXIT_CODES.items()])
 
 
 def app_flags() -> str:
@@ -110,6 +115,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "models": models,
     "commands": commands,
+    "exit codes": exit_codes,
     "flags of the app": app_flags,
     "sampling": sampling,
     "api": api,

@@ -6,6 +6,10 @@ class FalconError(Exception):
     """Base of all errors that this library raises on purpose."""
 
 
+class UsageError(FalconError):
+    """The command line, or a variable, asks for what cannot be."""
+
+
 class UnknownModel(FalconError):
     """Neither a catalogue name nor the folder of a converted model."""
 

@@ -46,7 +46,6 @@ def calls(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 
     def call(*arguments: str, models_dir: Path) -> subprocess.CompletedProcess[str]:
         monkeypatch.setenv("FALCON_MODELS_DIR", str(models_dir))
-        monkeypatch.setattr("falcon_runtime.cli.notes._quiet", False)
         code = main(list(arguments))
         return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
 

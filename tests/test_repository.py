@@ -13,6 +13,7 @@ import pytest
 
 from falcon_runtime.models.catalog import STARTER
 from falcon_runtime.models.manifest import read_manifest
+from tests.served_app import free_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,6 +59,23 @@ def test_questions_are_answered_together(small_model_slots: Path, capsys: pytest
     load("examples/many_at_once.py").main("One?", "Two?", model=str(small_model_slots))
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line in ("One?", "Two?")] == ["One?", "Two?"]
+
+
+def test_a_server_and_a_client_of_it(small_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    port = str(free_port())
+    command = [sys.executable, str(ROOT / "examples" / "serve.py"), str(small_model), port]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
+        try:
+            assert server.stdout
+            told = next(line for line in server.stdout if line.startswith("Listening"))
+            url = told.split()[1]
+            assert url == f"http://127.0.0.1:{port}/v1"
+            load("examples/api_client.py").main("Hello", url)
+        finally:
+            server.terminate()
+    assert server.returncode == 0
+    assert capsys.readouterr().out.endswith("\n")
 
 
 def test_facts_are_taken_out_of_a_text(starter_models_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,28 +1,33 @@
 """The command line: `falcon COMMAND`, or `python -m falcon_runtime COMMAND`."""
 
-import io
 import sys
-import traceback
 
-from ..errors import FalconError
+from ..errors import FalconError, UsageError
 from . import commands
 from .arguments import parse
-from .notes import print_error, set_notes
+from .notes import NOTES
+from .output import ReaderGone, drop_unwritten, open_streams
+
+FAILED, MISUSED, INTERRUPTED, UNREAD = 1, 2, 130, 141
+"""Exit codes, as `arguments.EXIT_CODES` describes them."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; the exit code."""
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # Neither what comes in nor a file's name needs to be UTF-8.
-    options = parse(arguments)
-    set_notes(options.quiet, options.verbose)
+    open_streams()
+    given = sys.argv[1:] if arguments is None else arguments
+    NOTES.json = "--json" in given  # For what is wrong with the arguments themselves.
     try:
+        options = parse(given)
+        NOTES.set(options.quiet, options.verbose, options.json)
         return int(getattr(commands, options.command)(options) or 0)
     except FalconError as error:
-        if options.verbose:
-            traceback.print_exc()
-        print_error(error)
-        return 1
+        NOTES.error(error)
+        return MISUSED if isinstance(error, UsageError) else FAILED
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+    except ReaderGone:
+        return UNREAD
+    finally:
+        NOTES.clear()
+        drop_unwritten()

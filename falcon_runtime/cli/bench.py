@@ -4,6 +4,7 @@ Rates are in tokens per second and the engine's own (`Stats`), so they leave out
 streams together, which is taken here.
 """
 
+import itertools
 import statistics
 import time
 from bisect import bisect_right
@@ -17,7 +18,7 @@ from ..models.manifest import Backend, Manifest
 from ..models.recipes import FP32
 from ..runtime import FalconRuntime
 from ..sampling import SamplingParams
-from ..status import Status
+from ..status import Report, Status
 from ..system.instruction_sets import chosen
 from ..system.machine import cpu_name, default_threads, proc_value
 
@@ -110,11 +111,11 @@ def measure(
     backend: Backend = "xnnpack",
     threads: int | None = None,
     rounds: int = 3,
-    on_status: Callable[[Status], None] | None = None,
+    on_status: Report = lambda status: None,
     announce: Callable[[str], None] = lambda text: None,
     draft: str | None = None,
 ) -> Benchmark:
-    """Medians of `rounds`. `announce` is told what is measured next, and why there is no draft model where one might be
+    """Medians of `rounds`. `on_status` is told how far it is, `announce` why there is no draft model where one might be
     expected. Errors: those of `FalconRuntime.load`."""
     began = time.perf_counter()
 
@@ -122,29 +123,31 @@ def measure(
         nonlocal began
         if status.state == "loading":
             began = time.perf_counter()
-        if on_status:
-            on_status(status)
+        on_status(status)
 
     with FalconRuntime(model, backend=backend, threads=threads, draft=draft) as runtime:
         runtime.load(on_status=report)
         load_s = time.perf_counter() - began
         if runtime.draft_problem:
             announce(runtime.draft_problem)
-        return _measured(runtime, load_s, threads or default_threads(), rounds, announce)
+        return _measured(runtime, load_s, threads or default_threads(), rounds, on_status)
 
 
-def _measured(
-    runtime: FalconRuntime, load_s: float, threads: int, rounds: int, announce: Callable[[str], None]
-) -> Benchmark:
+def _measured(runtime: FalconRuntime, load_s: float, threads: int, rounds: int, on_status: Report) -> Benchmark:
     """The figures of a loaded model."""
     manifest = runtime.manifest
     assert manifest
     meter = Meter(runtime, manifest)
-    announce("Measuring what this machine can do at best")
+    done, all_of_it = itertools.count(), 2 + len(meter.contexts) + len(STREAMS)
+
+    def begin(what: str) -> None:
+        on_status(Status("working", f"Measuring {what},", next(done) / all_of_it))
+
+    begin("what this machine can do at best")
     best = ceilings.measure(threads)
 
     def median(what: str, rate: Callable[[], float]) -> float:
-        announce(f"Measuring {what}")
+        begin(what)
         return statistics.median(rate() for _ in range(rounds))
 
     prefill = median("prefill", meter.prefill)

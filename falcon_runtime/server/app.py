@@ -47,14 +47,18 @@ class Kind(Protocol[B]):
 
 def create_app(fleet: Fleet, settings: ServerSettings, clients: Clients | None = None) -> ASGIApp:
     """The API of a fleet, as an ASGI application. `clients` are those that are counted elsewhere too."""
-    service = Service(fleet, settings, Metrics(fleet))
+    return Gate(endpoints(Service(fleet, settings, Metrics(fleet))), settings, clients or Clients(settings))
+
+
+def endpoints(service: Service) -> FastAPI:
+    """All of it but what keeps clients within their limits."""
     app = FastAPI(title="Falcon on ExecuTorch", description=DESCRIPTION or "", redoc_url=None)
     app.include_router(_models(service))
     app.include_router(_answering(service))
     app.include_router(_watching(service))
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _nothing_here)
-    return Gate(app, settings, clients or Clients(settings))
+    return app
 
 
 def _models(service: Service) -> APIRouter:

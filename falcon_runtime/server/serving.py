@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from socket import socket
 
 import uvicorn
 
@@ -16,25 +17,37 @@ from .settings import ServerSettings
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to `leave_at_signals`: uvicorn would wait for every answer that is being written."""
+    """Leaves the signals to `leave_at_signals`: uvicorn would wait for every answer that is being written. Says when it
+    listens."""
+
+    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listening = listening
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
 
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._listening()
 
-def serve(settings: ServerSettings, on_status: Report, note: Callable[[str], None]) -> None:
-    """Answers until the program is told to end; the model is loaded meanwhile. `note` tells the owner where.
+
+def serve(settings: ServerSettings, on_status: Report, tell: Callable[[str], None]) -> None:
+    """Answers until the program is told to end; the model is loaded meanwhile. `tell` gets the server's address as soon
+    as it listens.
 
     Errors: CannotListen, UnknownModel.
     """
     find_model(settings.model, default_models_dir())
     leave_at_signals()
-    with Fleet(settings.model, backend=settings.backend, limits=settings, draft=settings.draft) as fleet:
+    with Fleet(
+        settings.model, backend=settings.backend, threads=settings.threads, limits=settings, draft=settings.draft
+    ) as fleet:
         config = uvicorn.Config(create_app(fleet, settings), settings.host, settings.port, log_level="critical")
         threading.Thread(target=fleet.load, args=(on_status,), name="falcon-load", daemon=True).start()
-        note(f"The API is at http://{settings.host}:{settings.port}/v1, its description at /docs.")
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
         try:
-            _Server(config).run()
+            _Server(config, lambda: tell(f"http://{host}:{settings.port}")).run()
         except SystemExit:
             raise CannotListen(settings.host, settings.port) from None

@@ -1,8 +1,8 @@
-"""What the owner of a server can set: flags, and variables `FALCON_…`."""
+"""What flags and variables `FALCON_…` can set: which model runs and how, and what the owner of a server decides."""
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -14,12 +14,12 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from ..errors import FalconError
+from ..errors import UsageError
 from ..limits import Count, RequestLimits
 from ..models.manifest import Backend
 
 
-class BadSetting(FalconError):
+class BadSetting(UsageError):
     """A flag or a variable has a value that it cannot have."""
 
 
@@ -28,9 +28,8 @@ def described(name: str) -> str:
     return RequestLimits.model_fields[name].description or ""
 
 
-class ServerSettings(BaseSettings, RequestLimits):
-    """Answers programs over HTTP, in the form of OpenAI's API. Every flag has a variable, such as FALCON_MODEL for
-    --model; flags win over variables."""
+class ModelSettings(BaseSettings):
+    """Which model runs, and how. Every flag has a variable, as FALCON_MODEL for --model; flags win over variables."""
 
     model_config = SettingsConfigDict(env_prefix="FALCON_", env_ignore_empty=True, frozen=True, extra="ignore")
 
@@ -43,9 +42,44 @@ class ServerSettings(BaseSettings, RequestLimits):
         description="converted model that drafts tokens for the others, which verify them: name, folder, `none`, or "
         "`auto`, which is falcon3-1b-instruct for the larger Falcon3 if it fits in memory",
     )
+    backend: Backend = Field("xnnpack", description="ExecuTorch backend that the model was lowered for")
+    threads: Count | None = Field(None, description="threads of the engine; without, as many as there are CPUs to use")
+
+    @classmethod
+    def read(cls, flags: Mapping[str, Any]) -> Self:
+        """The settings of flags, None for those that were not given, and of variables. Errors: BadSetting."""
+        given = {name: value for name in cls.model_fields if (value := flags.get(name)) is not None}
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            raise cls.refused(error) from None
+
+    @classmethod
+    def refused(cls, error: ValidationError) -> BadSetting:
+        """The same as a sentence for each setting that cannot be."""
+        return BadSetting("\n".join(_sentence(item, cls.elsewhere) for item in error.errors()))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        values = {name: value for name, variable in cls.elsewhere.items() if (value := os.environ.get(variable))}
+        return init_settings, env_settings, InitSettingsSource(settings_cls, values)
+
+
+class ServerSettings(ModelSettings, RequestLimits):
+    """Answers programs over HTTP, in the form of OpenAI's API. Every flag has a variable, such as FALCON_MODEL for
+    --model; flags win over variables."""
+
+    model_config = SettingsConfigDict(frozen=True)
+
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=1, le=65535)] = Field(8001, description="port to listen on")
-    backend: Backend = Field("xnnpack", description="ExecuTorch backend that the model was lowered for")
     api_key: SecretStr | None = Field(
         None, description="key that programs must send to `/v1`; without, everybody is answered"
     )
@@ -73,32 +107,6 @@ class ServerSettings(BaseSettings, RequestLimits):
     @property
     def trusted_proxies(self) -> int:
         return int(self.on_space) if self.proxies is None else self.proxies
-
-    @classmethod
-    def refused(cls, error: ValidationError) -> BadSetting:
-        """The same as a sentence for each setting that cannot be."""
-        return BadSetting("\n".join(_sentence(item, cls.elsewhere) for item in error.errors()))
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        values = {name: value for name, variable in cls.elsewhere.items() if (value := os.environ.get(variable))}
-        return init_settings, env_settings, InitSettingsSource(settings_cls, values)
-
-
-def read(flags: Mapping[str, Any]) -> ServerSettings:
-    """The settings of flags, None for those that were not given, and of variables. Errors: BadSetting."""
-    given = {name: value for name in ServerSettings.model_fields if (value := flags.get(name)) is not None}
-    try:
-        return ServerSettings(**given)
-    except ValidationError as error:
-        raise ServerSettings.refused(error) from None
 
 
 def _sentence(error: ErrorDetails, elsewhere: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ from falcon_runtime.cli.bench import CONTEXTS, DECODED, PREFILLED, STREAMS, Benc
 from falcon_runtime.convert import convert
 from falcon_runtime.models.manifest import read_manifest
 from falcon_runtime.runtime import FalconRuntime
+from falcon_runtime.status import Status
 from falcon_runtime.system.instruction_sets import chosen
 from falcon_runtime.system.machine import cpu_name
 
@@ -17,8 +18,8 @@ from ..command_line import Call, run
 
 
 def test_every_figure_is_measured(small_model_slots: Path) -> None:
-    announced: list[str] = []
-    result = measure(str(small_model_slots), threads=2, rounds=1, announce=announced.append)
+    told: list[Status] = []
+    result = measure(str(small_model_slots), threads=2, rounds=1, on_status=told.append)
     manifest = read_manifest(small_model_slots)
     assert set(result.decode_tokens_per_second) == {16}  # 128 tokens of context hold no other, with an answer of 64.
     assert set(result.streams_tokens_per_second) == set(STREAMS)
@@ -35,7 +36,8 @@ def test_every_figure_is_measured(small_model_slots: Path) -> None:
     assert result.machine == cpu_name() != ""
     assert result.instructions == chosen().title
     assert f"{cpu_name()}, {chosen().title}, 2 threads" in str(result)
-    assert len(announced) == 3 + len(STREAMS)
+    measured = [status.progress for status in told if status.state == "working"]
+    assert measured == [step / (3 + len(STREAMS)) for step in range(3 + len(STREAMS))]
     assert result.memory_bytes_per_second > 1e9
     assert result.products_per_second > 1e9
     read = sum(manifest.parts[part] for part in ("attention", "mlp", "norms", "head")) + 48 * 2 * 2 * 2 * 16 * 4
@@ -97,8 +99,8 @@ def test_a_token_costs_a_forward(small_model: Path) -> None:
 @pytest.mark.parametrize("rounds", ["0", "-1"])
 def test_rounds_must_be_positive(call: Call, small_model: Path, rounds: str) -> None:
     done = call("bench", "--model", str(small_model), "--rounds", rounds, models_dir=small_model.parent)
-    assert done.returncode == 1
-    assert "At least one round" in done.stderr
+    assert done.returncode == 2
+    assert f"--rounds: it must be at least 1, not {rounds}" in done.stderr
 
 
 def test_the_share_of_products_is_that_of_all_layers(small_checkpoint: Path, tmp_path: Path) -> None:

@@ -3,23 +3,21 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from falcon_runtime.chunk import Stats
-from falcon_runtime.cli.notes import StatusLine, note
-from falcon_runtime.cli.terminal import defaults_in_use, summary
+from falcon_runtime.cli.answers import defaults_in_use, summary
+from falcon_runtime.cli.notes import Notes
 from falcon_runtime.models.catalog import CATALOG, EXAMPLES
 from falcon_runtime.models.defaults import Defaults
 from falcon_runtime.models.manifest import read_manifest
 from falcon_runtime.sampling import SamplingParams
 from falcon_runtime.status import Status
 
-from ..command_line import ROOT, Call, run, run_bytes
+from ..command_line import Call, run, run_bytes
 
 TEXT = "The desert is wide and quiet, and whoever crosses it carries water. " * 12
 
@@ -85,14 +83,6 @@ def test_generate_streams_the_prompt_and_what_follows(call: Call, small_model: P
     assert "decode 9 at" in streamed.stderr
 
 
-def test_chat_answers_each_line(small_model: Path) -> None:
-    flags = ["--temperature", "0", "--max-new-tokens", "4", "--system", "Be kind."]
-    done = run("chat", "--model", str(small_model), *flags, models_dir=small_model.parent, input="Hello\n\nAgain\n")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("[prefill ") == 2
-    assert len(done.stdout.splitlines()) >= 2
-
-
 def test_bytes_that_are_no_text_become_replacement_characters(small_model: Path) -> None:
     flags = ["--model", small_model.name, "--temperature", "0", "--max-new-tokens", "2"]
     done = run_bytes("generate", b"caf\xe9", *flags, "--stop", b"\xff", models_dir=small_model.parent)
@@ -112,37 +102,6 @@ def test_files_whose_names_are_no_text_are_found(tmp_path: Path) -> None:
     assert b"There is no model" in done.stderr  # The file was read before.
     done = run_bytes("perplexity", name + b"x", "--model", "nothing", models_dir=tmp_path)
     assert "\N{REPLACEMENT CHARACTER}.txtx cannot be read" in done.stderr.decode()
-
-
-def test_pasted_lines_are_one_message() -> None:
-    """On a real terminal, which marks where a paste begins and ends."""
-    controller, terminal = os.openpty()
-    program = "from falcon_runtime.cli.terminal import read_messages\nfor text in read_messages(): print(ascii(text))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        env=os.environ | {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"},
-        cwd=ROOT,
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-    )
-    os.close(terminal)
-
-    def until_asked() -> bytes:
-        """What is printed until the program waits for a message, and has the terminal mark what is pasted."""
-        read = b""
-        while b"\x1b[?2004h" not in read:
-            read += os.read(controller, 4096)
-        return read
-
-    until_asked()
-    os.write(controller, b"\x1b[200~one\ntwo\nthree\x1b[201~ four\r")
-    assert rb"'one\ntwo\nthree four'" in until_asked()
-    os.write(controller, b"\x1b[A!\r")  # The history has it as one, to be edited.
-    assert rb"'one\ntwo\nthree four!'" in until_asked()
-    os.write(controller, b"\x04")
-    assert process.wait(60) == 0
-    os.close(controller)
 
 
 def test_perplexity_of_a_text(small_model: Path, tmp_path: Path) -> None:
@@ -218,13 +177,12 @@ def test_a_conversion_says_what_it_does_and_nothing_of_libraries(small_checkpoin
     assert "chat --model small-llama" in done.stderr.splitlines()[-1]
 
 
-def test_a_quiet_process_says_nothing_of_its_own_accord(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_quiet_process_says_nothing_of_its_own_accord(capsys: pytest.CaptureFixture[str]) -> None:
     for quiet in (False, True):
-        monkeypatch.setattr("falcon_runtime.cli.notes._quiet", quiet)
-        StatusLine()(Status("converting", "Converting"))
-        note("done")
+        notes = Notes()
+        notes.quiet = quiet
+        notes.status(Status("converting", "Converting"))
+        notes.note("done")
         assert bool(capsys.readouterr().err) != quiet
 
 
@@ -277,10 +235,8 @@ def test_inspect_says_what_a_model_is_and_whether_it_is_whole(call: Call, small_
     [
         (["generate", "x", "--model", "nothing"], "There is no model 'nothing'"),
         (["generate", "", "--model", "{model}"], "The prompt is empty"),
-        (["generate", "x", "--model", "{model}", "--top-p", "3"], "top_p"),
         (["generate", "x", "--model", "{model}", "--backend", "qnn"], "Qualcomm"),
         (["perplexity", "/nowhere.txt", "--model", "{model}"], "cannot be read"),
-        (["perplexity", __file__, "--model", "{model}", "--window", "1"], "at least 2"),
         (["convert", "/nowhere.gguf"], "nowhere.gguf"),
         (["inspect", "nothing"], "There is no model 'nothing'"),
     ],
@@ -292,3 +248,43 @@ def test_errors_are_sentences_on_stderr(call: Call, small_model: Path, arguments
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["generate", "x", "--top-p", "3"], "top_p"),
+        (["generate", "x", "--top-q", "3"], "--top-q"),
+        (["generate", "x", "--constraint", "{"], "not JSON"),
+        (["generate", "x", "--threads", "0"], "--threads"),
+        (["chat", "--backend", "gpu"], "--backend"),
+        (["serve", "--port", "0"], "--port"),
+        (["perplexity", __file__, "--window", "1"], "at least 2"),
+        (["perplexity", __file__, "--max-windows", "many"], "--max-windows"),
+        (["batch", "requests.jsonl"], "output"),
+        (["sing"], "sing"),
+        ([], "COMMAND"),
+    ],
+)
+def test_arguments_that_are_wrong_have_a_code_of_their_own(
+    call: Call, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    done = call(*arguments, models_dir=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert words in done.stderr
+    assert not done.stdout
+    as_json = call(*arguments, "--json", models_dir=tmp_path)
+    assert as_json.returncode == 2
+    assert words in json.loads(as_json.stderr)["error"]["message"]
+
+
+def test_variables_stand_for_the_flags_of_every_command(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    monkeypatch.setenv("FALCON_THREADS", "none")
+    for arguments in (["generate", "x"], ["chat"], ["serve"], ["bench"], ["perplexity", str(tmp_path / "text.txt")]):
+        done = call(*arguments, models_dir=tmp_path)
+        assert done.returncode == 2
+        assert "FALCON_THREADS" in done.stderr

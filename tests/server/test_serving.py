@@ -146,5 +146,5 @@ def test_a_port_that_is_in_use(api: Api, starter_models_dir: Path) -> None:
     assert f"port {port}" in ended.stderr
     command[-1] = "0"
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "--port" in ended.stderr
