@@ -11,7 +11,7 @@ work=${TMPDIR:-/tmp}/falcon-emulated-arm
 libraries="libpython3.11-minimal libpython3.11-stdlib libc6 libexpat1 zlib1g libssl3 libffi8 libbz2-1.0 liblzma5 libstdc++6
   libgcc-s1 libsqlite3-0 libuuid1 libncursesw6 libtinfo6 libreadline8 libcrypt1 libdb5.3 libnsl2 libtirpc3 libgomp1"
 packages="numba numpy llvmlite executorch flatbuffers filelock psutil pydantic pydantic_core annotated-types
-  typing_extensions typing-inspection tokenizers huggingface_hub"
+  typing_extensions typing-inspection regex tokenizers huggingface_hub"
 
 if [ ! -e "$work/site" ]; then
   rm -rf "$work"
@@ -19,7 +19,7 @@ if [ ! -e "$work/site" ]; then
   dpkg --add-architecture arm64
   apt-get update -qq
   apt-get install -y -qq qemu-user >/dev/null
-  (cd "$work/debs" && for name in python3.11-minimal $libraries; do apt-get download -qq "$name:arm64"; done)
+  (cd "$work/debs" && for name in python3.11-minimal $libraries; do apt-get download -qq "$name:arm64" 2>/dev/null; done)
   dpkg --remove-architecture arm64
   for file in "$work"/debs/*.deb; do dpkg -x "$file" "$work/root"; done
   # What Linux tells on a Graviton2: under emulation it tells of this processor.
