@@ -14,6 +14,7 @@ from ..errors import InvalidRequest
 from ..sampling import SamplingParams
 from ..text.tools import Tools
 from ..text.turns import Message
+from .description import describe
 from .failures import Unsupported
 from .messages import messages_of_items
 
@@ -55,7 +56,7 @@ class StreamOptions(BaseModel):
 class Body(BaseModel):
     """What the ways to ask have in common."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra=describe)
 
     model: str | None = Field(None, description="Name of a model, as `/v1/models` lists them; null: the current one.")
     temperature: float | None = None
@@ -123,6 +124,9 @@ class StreamedBody(Body):
         return bool(self.stream_options and self.stream_options.include_usage)
 
 
+KIND = Field(json_schema_extra={"enum": ["text", "json_object", "json_schema"]})
+
+
 class JsonSchema(BaseModel):
     model_config = ConfigDict(extra="allow", populate_by_name=True)
 
@@ -133,7 +137,7 @@ class JsonSchema(BaseModel):
 class ResponseFormat(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    type: str
+    type: str = KIND
     json_schema: JsonSchema | None = None
 
 
@@ -223,18 +227,19 @@ class CompletionBody(StreamedBody):
         return prompts
 
     def params(self, room: int) -> SamplingParams:
-        """Errors: InvalidRequest, Unsupported."""
-        tokens = 16 if self.max_tokens is None else self.max_tokens
+        """An answer may have `room` tokens. Errors: InvalidRequest, Unsupported."""
+        wanted = min(16, room) if self.max_tokens is None else self.max_tokens
         return self.sampling(
             {},
-            max_new_tokens=max(tokens, 1),  # An answer has a token at least; one that nobody wants is left out.
+            # An answer has a token at least; one that nobody wants is left out.
+            max_new_tokens=most_tokens("max_tokens", max(wanted, 1), room),
             logprobs=self.logprobs,
             prompt_logprobs=self.logprobs if self.echo else None,
         )
 
 
 class TextFormat(JsonSchema):
-    type: str
+    type: str = KIND
 
 
 class TextOptions(BaseModel):
@@ -296,6 +301,8 @@ def most_tokens(field: str, most: int | None, room: int) -> int:
         return room
     if most < 1:
         raise InvalidRequest(f"{field}: an answer has at least one token, not {most}.")
+    if most > room:
+        raise InvalidRequest(f"{field}: an answer has at most {room:,} tokens here, not {most:,}.")
     return most
 
 

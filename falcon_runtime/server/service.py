@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from ..errors import UnknownModel
+from ..errors import InvalidRequest, UnknownModel
 from ..fleet import Fleet
 from ..models.library import Choice
 from .answers import Answer, Ask
@@ -12,7 +12,7 @@ from .failures import Failure
 from .metrics import Metrics
 from .settings import ServerSettings
 
-ENDLESS = 1 << 30
+ENDLESS = 1 << 62
 """More tokens than any context has."""
 
 
@@ -47,10 +47,12 @@ class Service:
         )
 
     def answers(self, stack: ExitStack, model: str | None, asks: Sequence[Ask]) -> list[Answer]:
-        """One answer for each of `asks`, which end with `stack`. Errors: UnknownModel; Failure where too many requests
-        wait already."""
+        """One answer for each of `asks`, which end with `stack`. Errors: UnknownModel; InvalidRequest for more than
+        could ever wait; Failure where too many requests wait already."""
         name = self.find(model)
         fleet, most = self.fleet, self.settings.queue_length + (self.fleet.current.slots or 1)
+        if len(asks) > most:
+            raise InvalidRequest(f"A request may ask for {most} answers here, not for {len(asks)}. Send several.")
         if fleet.answering + len(asks) > most:
             raise Failure(
                 503,

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,29 @@ def test_requests_need_not_wait_for_the_model(small_model: Path) -> None:
         assert awaited(ask, fleet, False).status_code == 200
     with Fleet(str(small_model)) as fleet:
         assert awaited(ask, fleet, True).status_code == 200
+
+
+def test_limits_of_an_answer(small_model: Path) -> None:
+    """A default is no more than there may be, what is asked for is told by the name that the client knows it by, and
+    what can never be served is no matter of waiting."""
+    settings = ServerSettings(new_tokens=4, queue_length=2)
+
+    async def ask(fleet: Fleet, **body: Any) -> httpx.Response:
+        api = create_app(fleet, settings)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://api", timeout=60) as client:
+            kind = "chat/completions" if "messages" in body else "completions"
+            return await client.post(f"/v1/{kind}", json=body)
+
+    with Fleet(str(small_model)) as fleet:
+        done = awaited(partial(ask, prompt="A"), fleet)
+        assert done.json()["usage"]["completion_tokens"] <= 4
+        for more in ({"prompt": "A"}, {"messages": [{"role": "user", "content": "A"}]}):
+            refused = awaited(partial(ask, max_tokens=5, **more), fleet)
+            assert refused.status_code == 400
+            assert refused.json()["error"]["param"] == "max_tokens"
+        many = awaited(partial(ask, prompt=["A"] * 4), fleet)
+        assert many.status_code == 400
+        assert "3 answers here, not for 4" in many.json()["error"]["message"]
 
 
 def test_it_ends_at_once_and_knows_no_gradio(endless_models_dir: Path) -> None:
