@@ -164,7 +164,7 @@ def _from(turns: list[Turn], cut: int) -> list[Turn]:
 def _check_length(tokens: Sequence[int], context: int) -> None:
     if len(tokens) >= context:
         raise PromptTooLong(  # Clients know it by these words: "This model's maximum context length is".
-            f"This model's maximum context length is {context:,} tokens, for prompt and answer together, and the prompt "
+            f"This model's maximum context length is {context:,} tokens, prompt and answer together, and the prompt "
             f"has {len(tokens):,}. Shorten it, or convert the model with a larger --context."
         )
 
