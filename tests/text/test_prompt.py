@@ -394,7 +394,7 @@ def test_where_a_step_is_more_than_may_be_left_out_just_enough_is() -> None:
 
 
 def test_what_never_fits_is_refused() -> None:
-    with pytest.raises(PromptTooLong, match=r"302 tokens.*256.*Shorten"):
+    with pytest.raises(PromptTooLong, match=r"256 tokens.*302.*Shorten"):
         fitted([user("Hello"), assistant("Hi"), user("x" * 300)])
     assert len(fitted([user("Hello"), assistant("Hi"), user("x" * 253)]).tokens) == CONTEXT - 1
 
