@@ -16,8 +16,8 @@ from falcon_runtime.text.transcripts import Transcripts
 from falcon_runtime.text.turns import Message
 
 from ..small_models import CHAT_TEMPLATE
+from .conversations import ROOMY, answer, assistant, spelled_out, user
 from .test_encoder import ENCODERS, SPELLED, starter
-from .test_prompt import ROOMY, answer, assistant, spelled_out, user
 from .vocabularies import KINDS, byte_level
 
 TRIMMING = CHAT_TEMPLATE.replace("m['content']", "m['content'] | trim")

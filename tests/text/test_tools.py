@@ -23,9 +23,9 @@ from falcon_runtime.text.transcripts import Transcripts
 from falcon_runtime.text.turns import Message, turns_of
 
 from ..small_models import CHAT_TEMPLATE
+from .conversations import ROOMY, answer, assistant, spelled_out, user
 from .test_chat_template import FORGED, GEMMA, SYSTEM
 from .test_encoder import starter
-from .test_prompt import ROOMY, answer, assistant, spelled_out, user
 from .tool_templates import CONTROLS, TEMPLATES
 from .vocabularies import byte_level
 
