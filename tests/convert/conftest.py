@@ -1,11 +1,13 @@
-"""Checkpoints in GGUF, written as llama.cpp's converter writes them, and what reading one back can be compared with."""
+"""Checkpoints in GGUF, written as llama.cpp's converter writes them, what reading one back can be compared with, and a
+hub that has a small model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
+import pytest
 import torch
 from gguf import GGMLQuantizationType, GGUFWriter
 from tokenizers import pre_tokenizers
@@ -17,7 +19,9 @@ from falcon_runtime.convert.traced.llama import Llama
 from falcon_runtime.convert.weights import stream
 from falcon_runtime.models.recipes import Schemes
 
-from ..small_models import small_llama
+from ..hub import Files, StandInHub, serve
+from ..small_models import small_llama, small_tokenizer
+from .published import NAME
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog.",
@@ -143,3 +147,39 @@ def llama_cpp_permuted(weight: np.ndarray, heads: int) -> np.ndarray:
     """The rows of a query or key projection [out, in] in the order in which GGUF files have them."""
     half = weight.shape[0] // heads // 2
     return weight.reshape(heads, 2, half, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
+
+
+@pytest.fixture(scope="session")
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of `small_checkpoint`, in several files of weights."""
+    folder = tmp_path_factory.mktemp("sharded")
+    small_llama().save_pretrained(folder, max_shard_size="120KB")
+    small_tokenizer().save_pretrained(folder)
+    (folder / "pytorch_model.bin").write_bytes(b"never wanted")
+    return folder
+
+
+@pytest.fixture
+def files(sharded: Path) -> Files:
+    return {path.name: path.read_bytes() for path in sharded.iterdir()}
+
+
+@pytest.fixture
+def shards(files: Files) -> list[str]:
+    names = sorted(name for name in files if name.endswith(".safetensors"))
+    assert len(names) >= 4
+    return names
+
+
+@pytest.fixture
+def hub(files: Files, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInHub]:
+    """The hub that this process knows; it has the small model."""
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with serve() as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        # What comes in one piece is kept as one, and shards of a test are small.
+        monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1 << 14)
+        hub.publish(NAME, files)
+        yield hub

@@ -1,11 +1,9 @@
 """Checkpoints from the hub, as a stand-in for it serves them: what arrives is what was published, once, or a reason."""
 
-import hashlib
 import json
 import resource
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,73 +12,17 @@ import torch
 
 from falcon_runtime import FalconRuntime, SamplingParams
 from falcon_runtime.convert import convert
-from falcon_runtime.convert.checkpoint import Checkpoint
 from falcon_runtime.convert.hf_checkpoint import read_header
-from falcon_runtime.convert.opening import Opened, Origin, open_checkpoint, open_source
+from falcon_runtime.convert.opening import open_checkpoint
 from falcon_runtime.errors import ConversionFailed, DownloadFailed
 from falcon_runtime.models.manifest import read_manifest
-from falcon_runtime.models.sources import HubRepository, parse_source
+from falcon_runtime.models.sources import HubRepository
 from falcon_runtime.status import Status
 
 from ..command_line import Call
-from ..hub import Files, StandInHub, serve
+from ..hub import Files, StandInHub
 from ..small_models import small_llama, small_tokenizer
-from .conftest import random_llama, write_gguf
-
-NAME = "falconers/Small-1.5-Llama"
-REPOSITORY = HubRepository(NAME)
-
-
-@pytest.fixture(scope="session")
-def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model of `small_checkpoint`, in several files of weights."""
-    folder = tmp_path_factory.mktemp("sharded")
-    small_llama().save_pretrained(folder, max_shard_size="120KB")
-    small_tokenizer().save_pretrained(folder)
-    (folder / "pytorch_model.bin").write_bytes(b"never wanted")
-    return folder
-
-
-@pytest.fixture
-def files(sharded: Path) -> Files:
-    return {path.name: path.read_bytes() for path in sharded.iterdir()}
-
-
-@pytest.fixture
-def shards(files: Files) -> list[str]:
-    names = sorted(name for name in files if name.endswith(".safetensors"))
-    assert len(names) >= 4
-    return names
-
-
-@pytest.fixture
-def hub(files: Files, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInHub]:
-    """The hub that this process knows; it has the small model."""
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    with serve() as hub:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
-        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-        # What comes in one piece is kept as one, and shards of a test are small.
-        monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1 << 14)
-        hub.publish(NAME, files)
-        yield hub
-
-
-def open_hub(folder: Path, repository: HubRepository = REPOSITORY, **options: Any) -> Opened:
-    return open_source(repository, "Small", folder, **options)
-
-
-def hash_of(opened: Opened) -> str:
-    return opened.origin.sha256(opened.checkpoint.files)
-
-
-def local_hash(path: Path) -> str:
-    return Origin("local").sha256(open_checkpoint(path).files)
-
-
-def read_all(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-    return {name: checkpoint.tensor(name).clone() for name in checkpoint.stream()}
+from .published import NAME, hash_of, local_hash, open_hub, read_all
 
 
 def assert_whole(tensors: dict[str, torch.Tensor]) -> None:
@@ -292,77 +234,6 @@ def test_an_end_does_not_wait_for_what_is_on_its_way(hub: StandInHub, shards: li
     stream.close()
     assert time.monotonic() - began < 1.2
     assert shards[1] not in weights_here(tmp_path)
-
-
-def test_a_single_gguf_file(hub: StandInHub, tmp_path: Path) -> None:
-    model = random_llama()
-    data = write_gguf(tmp_path / "small-q8_0.gguf", model).read_bytes()
-    commit = hub.publish(f"{NAME}-GGUF", {"small-q8_0.gguf": data, "other.gguf": b"GGUF"})
-    repository, announced = HubRepository(f"{NAME}-GGUF", file="small-q8_0.gguf"), []
-    opened = open_hub(tmp_path / "downloads", repository, announce=announced.append)
-    checkpoint = opened.checkpoint
-    assert torch.equal(read_all(checkpoint)["lm_head.weight"], model.lm_head.weight)
-    assert checkpoint.source == f"{NAME}-GGUF/small-q8_0.gguf@{commit}"
-    assert hash_of(opened) == local_hash(tmp_path / "small-q8_0.gguf")
-    assert f"{NAME}-GGUF/small-q8_0.gguf@{commit}" in announced[0]
-    open_hub(tmp_path / "downloads", repository, announce=announced.append)
-    assert len(announced) == 1, "nothing was to be downloaded"
-    assert not hub.sent("other.gguf")
-
-
-@pytest.mark.parametrize(
-    ("source", "file"),
-    [
-        (f"hf.co/{NAME}-GGUF:q8_0", "small-Q8_0.gguf"),
-        (f"https://huggingface.co/{NAME}-GGUF", "Q4_K_M/small.gguf"),
-        (f"{NAME}-GGUF/Q4_K_M/small.gguf", "Q4_K_M/small.gguf"),
-        (f"https://huggingface.co/{NAME}-GGUF/blob/main/small-Q8_0.gguf", "small-Q8_0.gguf"),
-    ],
-)
-def test_a_file_of_a_repository_of_gguf_files(hub: StandInHub, tmp_path: Path, source: str, file: str) -> None:
-    data = write_gguf(tmp_path / "small.gguf", random_llama()).read_bytes()
-    there = dict.fromkeys(("small-Q8_0.gguf", "Q4_K_M/small.gguf", "Q2_K.gguf", "config.json"), b"GGUF")
-    commit = hub.publish(f"{NAME}-GGUF", there | {file: data})
-    repository = parse_source(source)
-    assert isinstance(repository, HubRepository)
-    opened = open_hub(tmp_path / "downloads", repository)
-    checkpoint = opened.checkpoint
-    assert checkpoint.source == f"{NAME}-GGUF/{file}@{commit}"
-    assert hash_of(opened) == hashlib.sha256(data).hexdigest()
-    assert [request.path for request in hub.requests if request.sent and request.path.endswith(".gguf")] == [
-        f"/{NAME}-GGUF/resolve/{commit}/{file}"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("source", "words"),
-    [
-        (
-            f"{NAME}-GGUF:Q5_1",
-            rf"{NAME}-GGUF has no GGUF file of Q5_1.*there are big-00001-of-00002.gguf, .*small-Q8_0",
-        ),
-        (
-            f"{NAME}-GGUF/other.gguf",
-            rf"has no file other\.gguf\. Name one of its files, as in {NAME}-GGUF/big-.*small-Q8",
-        ),
-        (f"{NAME}-GGUF/big-00001-of-00002.gguf", r"one of 2 parts.*llama-gguf-split --merge"),
-        (f"{NAME}-GGUF:big", r"one of 2 parts"),
-        (f"{NAME}:Q8_0", rf"no GGUF files at all: name {NAME} alone"),
-    ],
-)
-def test_what_there_is_instead(hub: StandInHub, tmp_path: Path, source: str, words: str) -> None:
-    names = ("small-Q8_0.gguf", "big-00001-of-00002.gguf", "big-00002-of-00002.gguf")
-    hub.publish(f"{NAME}-GGUF", dict.fromkeys(names, b"GGUF"))
-    repository = parse_source(source)
-    assert isinstance(repository, HubRepository)
-    with pytest.raises((ConversionFailed, DownloadFailed), match=words):
-        open_hub(tmp_path, repository)
-    assert not any(hub.sent(name) for name in names)
-
-
-def test_a_repository_with_both_is_the_checkpoint(hub: StandInHub, files: Files, tmp_path: Path) -> None:
-    hub.publish(NAME, files | {"small-Q8_0.gguf": b"GGUF"})
-    assert set(open_hub(tmp_path).checkpoint.shapes) == set(small_llama().state_dict())
 
 
 def test_a_conversion_from_the_hub(
