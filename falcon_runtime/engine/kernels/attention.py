@@ -25,7 +25,7 @@ from ...models.architecture import MAX_LAYERS, MAX_TOKENS, SCALE_BYTES
 from ...system.instruction_sets import InstructionSet
 from .abi import CHAR, HALF, MAX_THREADS
 from .arithmetic import F, exp2
-from .attention_cache import make_keep, make_place_of, make_weigh
+from .attention_cache import make_keep, make_place_of, make_turned, make_weigh
 from .attention_loops import make_scores, make_sums
 from .attention_workspace import (
     CACHE,
@@ -69,7 +69,7 @@ def workspace_at(address: Any) -> Any:
 def rotate(heads: Heads) -> Mapping[str, Any]:
     """RoPE of a row's queries and key; its key and value go into the cache."""
     queries, kv, size, all_heads = heads.queries, heads.kv, heads.size, heads.all
-    keep, middle = make_keep(heads), heads.size // 2
+    keep, (first, second), middle = make_keep(heads), make_turned(heads), heads.size // 2
     scale = F(1 / math.log(2) / math.sqrt(size))  # So that what is left of the softmax are powers of 2.
 
     @njit(fastmath=True)
@@ -78,9 +78,8 @@ def rotate(heads: Heads) -> Mapping[str, Any]:
         for head in range(all_heads):
             q = rotated[head // queries, row, head % queries]
             for d in range(middle):
-                left, right = qkv[head, d], qkv[head, middle + d]
-                q[d] = (left * cos[d] + right * sin[d]) * scale
-                q[middle + d] = (right * cos[middle + d] + left * sin[middle + d]) * scale
+                q[d] = first(qkv[head], d, cos, sin) * scale
+                q[middle + d] = second(qkv[head], d, cos, sin) * scale
 
     @cfunc(ROW_SIGNATURE, fastmath=True)
     def rotate_row(address: Any, row: Any) -> None:

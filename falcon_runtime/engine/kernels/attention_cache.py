@@ -45,6 +45,22 @@ def make_keep(heads: Heads) -> Any:
     return keep
 
 
+def make_turned(heads: Heads) -> tuple[Any, Any]:
+    """Functions for compiled code, of (numbers, d, cos, sin): after RoPE, number d of the first half of a query or a
+    key, whose `numbers` are [size], and that of the second half."""
+    middle = heads.size // 2
+
+    @njit(fastmath=True)
+    def first(numbers: Any, d: Any, cos: Any, sin: Any) -> Any:
+        return F(numbers[d] * cos[d] + numbers[middle + d] * sin[d])
+
+    @njit(fastmath=True)
+    def second(numbers: Any, d: Any, cos: Any, sin: Any) -> Any:
+        return F(numbers[middle + d] * cos[middle + d] + numbers[d] * sin[middle + d])
+
+    return first, second
+
+
 @njit
 def _same(number: Any) -> Any:
     return number
@@ -52,7 +68,7 @@ def _same(number: Any) -> Any:
 
 def _floats(heads: Heads) -> tuple[Any, Any]:
     """Functions that put a key and a value into their blocks."""
-    size, stored, middle = heads.size, heads.stored, heads.size // 2
+    size, stored, middle, (first, second) = heads.size, heads.stored, heads.size // 2, make_turned(heads)
     narrow = to_half if heads.cache_bits == 16 else _same
 
     @njit(fastmath=True)
@@ -60,9 +76,8 @@ def _floats(heads: Heads) -> tuple[Any, Any]:
         keys = carray(pointer(block), (KEYS // LANES, size, LANES), stored)[token // LANES]
         lane = token % LANES
         for d in range(middle):
-            left, right = key[d], key[middle + d]
-            keys[d, lane] = narrow(F(left * cos[d] + right * sin[d]))
-            keys[middle + d, lane] = narrow(F(right * cos[middle + d] + left * sin[middle + d]))
+            keys[d, lane] = narrow(first(key, d, cos, sin))
+            keys[middle + d, lane] = narrow(second(key, d, cos, sin))
 
     @njit(fastmath=True)
     def put_value(block: Any, token: Any, value: Any) -> None:
@@ -75,7 +90,7 @@ def _floats(heads: Heads) -> tuple[Any, Any]:
 
 def _integers(heads: Heads) -> tuple[Any, Any]:
     """The same for integers."""
-    size, middle, scales_after = heads.size, heads.size // 2, heads.scales
+    size, middle, scales_after, (first, second) = heads.size, heads.size // 2, heads.scales, make_turned(heads)
 
     @njit
     def set_scale(block: Any, token: Any, top: Any) -> Any:
@@ -88,14 +103,12 @@ def _integers(heads: Heads) -> tuple[Any, Any]:
         keys = carray(pointer(block), (KEYS // LANES, size, LANES), np.int8)[token // LANES]
         lane, top = token % LANES, F(0)
         for d in range(middle):
-            left, right = key[d], key[middle + d]
-            top = higher(top, F(abs(left * cos[d] + right * sin[d])))
-            top = higher(top, F(abs(right * cos[middle + d] + left * sin[middle + d])))
+            top = higher(top, abs(first(key, d, cos, sin)))
+            top = higher(top, abs(second(key, d, cos, sin)))
         inverse = set_scale(block, token, top)
         for d in range(middle):
-            left, right = key[d], key[middle + d]
-            keys[d, lane] = np.int8(np.rint(F((left * cos[d] + right * sin[d]) * inverse)))
-            keys[middle + d, lane] = np.int8(np.rint(F((right * cos[middle + d] + left * sin[middle + d]) * inverse)))
+            keys[d, lane] = np.int8(np.rint(first(key, d, cos, sin) * inverse))
+            keys[middle + d, lane] = np.int8(np.rint(second(key, d, cos, sin) * inverse))
 
     @njit(fastmath=True)
     def put_value(block: Any, token: Any, value: Any) -> None:
