@@ -1,5 +1,6 @@
 """Fixtures for all tests: the converted starter model, built once and kept in the user's cache, and small models."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,10 @@ FOLDERS = ("browser", "tests", "server", "convert", "cli", "engine", "text", "mo
 # The same examples everywhere: what fails here fails there.
 hypothesis.settings.register_profile("reproducible", derandomize=True)
 hypothesis.settings.load_profile("reproducible")
+
+
+# Where the tests run in the background of a shell, it is ignored, and would be by all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -62,12 +62,33 @@ _running: set[Child] = set()
 
 
 def kill_children() -> None:
-    """Ends all of them. Safe in a signal's handler: it takes no lock, `subprocess`'s neither, which whoever was
-    interrupted may hold."""
-    for child in list(_running):
-        child.send_kill()
+    """Ends all that this process has started. Safe in a signal's handler: it takes no lock, `subprocess`'s neither,
+    which whoever was interrupted may hold."""
+    _kill({child.pid for child in list(_running)})
+    while unnoted := _started():
+        _kill(unnoted)
+
+
+def _kill(pids: set[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            if os.getpgid(pid) == pid:
+                os.killpg(pid, signal.SIGKILL)
+            else:
+                os.kill(pid, signal.SIGKILL)
+    for pid in pids:
         with suppress(ChildProcessError):  # Another thread has waited for it.
-            os.waitpid(child.pid, 0)
+            os.waitpid(pid, 0)
+
+
+def _started() -> set[int]:
+    """Processes that Linux says this one has started: the thread that starts one may be interrupted before it has noted
+    that."""
+    pids: set[int] = set()
+    for children in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # The thread has ended.
+            pids.update(map(int, children.read_text().split()))
+    return pids
 
 
 def connect(socket: str) -> Connection:
