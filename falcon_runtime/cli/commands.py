@@ -13,7 +13,7 @@ from ..models.library import default_models_dir, find_model
 from ..runtime import FalconRuntime
 from ..server.settings import ModelSettings, ServerSettings
 from ..status import Status
-from ..system.imports import UNUSED, leave_out
+from ..system.imports import import_less
 from ..system.unicode import whole
 from ..text.turns import Message
 from .answers import Interrupts, defaults_in_use, print_answer, print_object
@@ -112,7 +112,7 @@ def inspect(options: argparse.Namespace) -> int:
 
 
 def convert(options: argparse.Namespace) -> None:
-    leave_out(*UNUSED)
+    import_less()
     from ..convert import convert as run  # Only here: the exporter's imports take seconds.
 
     folder = run(

@@ -11,7 +11,7 @@ from ..errors import FalconError
 from ..models.manifest import RecipeName
 from ..status import Status
 from ..system.child import connect
-from ..system.imports import UNUSED, leave_out
+from ..system.imports import import_less
 from .conversion import convert
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     socket, name, recipe, folder = sys.argv[1:]
     warnings.simplefilter("ignore")  # What libraries say of themselves.
     logging.disable(logging.WARNING)
-    leave_out(*UNUSED)
+    import_less()
     connection, output = connect(socket), Path(folder)
 
     def report(status: Status) -> None:

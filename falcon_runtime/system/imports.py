@@ -6,9 +6,6 @@ from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
 
-UNUSED = ("sklearn",)
-"""What transformers imports where it is there, as it is beside executorch, and nothing here uses."""
-
 
 class _Late(ModuleType):
     """A package whose own code runs when something is asked of it that its submodules have not brought."""
@@ -22,9 +19,18 @@ class _Late(ModuleType):
         return getattr(self, name)
 
 
+def import_less() -> None:
+    """Saves a process that converts, and does nothing else, eight seconds of a processor."""
+    # Programs are written with the classes of ExecuTorch's exporter, not with the exporter.
+    execute_late("executorch.exir", "executorch.exir._serialize")
+    # transformers imports it where it is, as it is beside executorch, for what is not used here.
+    leave_out("sklearn")
+
+
 def execute_late(*packages: str) -> None:
     """Lets submodules of these packages be imported without the packages' own `__init__`, which imports much more. It
-    runs when it is needed. A package that was imported before stays as it is."""
+    runs when it is needed, best before submodules that need one another in circles. A package that was imported before
+    stays as it is."""
     for name in packages:
         if name not in sys.modules and (spec := find_spec(name)):
             package = module_from_spec(spec)
