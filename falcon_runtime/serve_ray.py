@@ -17,7 +17,9 @@ from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve import Application
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
 from ray.serve.handle import DeploymentHandle
+from ray.serve.request_router import PendingRequest, RunningReplica
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Router
@@ -46,8 +48,8 @@ LOOKING_S = 10
 """Seconds within which replicas tell how they are."""
 MOST_CONNECTIONS = 100_000
 """The door turns nobody away: how many may wait behind it, the settings say."""
-ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
-"""Ray's: the same session goes to the same replica, or to the next ones if all slots there are taken."""
+LOOKERS = 4
+"""Requests that a replica takes beside those that slots are for: such as ask how it is."""
 SEEKING_S = 0.05
 """The longest time after which Ray looks again for a free slot: else half a second, in which slots would be idle."""
 LONGEST_S = 24 * 3600
@@ -103,6 +105,19 @@ class Replica:
         start, *rest = [message async for message in self.answer(request, b"")]
         name = serve.get_replica_context().replica_id.unique_id
         return name, start["status"], b"".join(message.get("body", b"") for message in rest)
+
+
+class SlotRouter(ConsistentHashRouter):
+    """Ray's router by session: the same one goes to the same replica, and elsewhere while all slots there are taken."""
+
+    async def choose_replicas(
+        self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
+    ) -> list[list[RunningReplica]]:
+        ranks = await super().choose_replicas(candidate_replicas, pending_request)
+        return [rank for rank in ranks if any(map(self._has_slot, rank))]
+
+    def _has_slot(self, replica: RunningReplica) -> bool:
+        return (self.replica_queue_len_cache.get(replica.replica_id) or 0) < replica.max_ongoing_requests - LOOKERS
 
 
 @serve.ingress()
@@ -189,9 +204,9 @@ def application(settings: ReplicaSettings) -> Application:
     ending: dict[str, Any] = {"graceful_shutdown_timeout_s": settings.answer_seconds or LONGEST_S}
     replicas = serve.deployment(
         num_replicas=settings.replicas or 1,
-        max_ongoing_requests=facts.slots if facts else 1,
+        max_ongoing_requests=(facts.slots if facts else 1) + LOOKERS,
         max_queued_requests=settings.queue_length,
-        request_router_config={"request_router_class": ROUTER, "max_backoff_s": SEEKING_S},
+        request_router_config={"request_router_class": SlotRouter, "max_backoff_s": SEEKING_S},
         max_constructor_retry_count=3,
         **(beside if settings.threads else alone),
         **ending,

@@ -1,16 +1,15 @@
 """Several engines behind one address, by Ray Serve: two of them on this machine."""
 
-import signal
+import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
-import psutil
 import pytest
 from openai import OpenAI
 from prometheus_client.parser import text_string_to_metric_families
@@ -48,18 +47,14 @@ def told(cluster: Api, name: str) -> dict[str, float]:
     return {sample.labels["replica"]: sample.value for sample in samples if sample.name == f"falcon_{name}"}
 
 
-def replicas(cluster: Api) -> list[psutil.Process]:
-    processes = cluster.process.children(recursive=True)
-    return [process for process in processes if "ServeReplica:default:Replica" in process.name() + str(process.cmdline())]
-
-
 def user(text: str) -> Any:
     return {"role": "user", "content": text}
 
 
-def count(client: OpenAI, text: str) -> Any:
+def count(client: OpenAI, text: str, tokens: int = 2000) -> Any:
     """A stream that goes on by itself, at its first words."""
-    stream = client.chat.completions.create(model="endless", messages=[user(text)], stream=True)
+    messages = [user(text)]
+    stream = client.chat.completions.create(model="endless", messages=messages, max_tokens=tokens, stream=True)
     next(iter(stream))
     next(iter(stream))
     return stream
@@ -120,6 +115,33 @@ def test_too_many(cluster: Api, client: OpenAI) -> None:
     assert all(error.status_code == 503 and error.response.headers["Retry-After"] for error in refused)
 
 
+def test_a_replica_that_is_killed_is_replaced(cluster: Api, client: OpenAI) -> None:
+    """Whom it was answering is told, and the others are answered."""
+    streams = [count(client, "Count.", 600)]
+    while not all(told(cluster, "running_requests").values()):
+        streams.append(count(client, f"Count from {len(streams)}.", 600))
+    running = told(cluster, "running_requests")
+    started = [process for process in cluster.process.children(recursive=True) if "default:Replica" in process.name()]
+    started[0].kill()
+    with ThreadPoolExecutor(16) as pool:
+        ends = pool.map(end, streams)
+        answers = list(pool.map(lambda number: ask(client, f"Say {number}."), range(4)))
+    told_so = Counter(ends)
+    assert told_so.keys() == {"replica_ended", "length"}
+    assert told_so["replica_ended"] in running.values()
+    assert {answer.code for answer in answers if isinstance(answer, openai.APIStatusError)} <= {"replica_ended"}
+    wait_until(lambda: len(told(cluster, "model_ready")) == 2)
+    assert len(told(cluster, "model_ready").keys() & running.keys()) == 1
+
+
+def end(stream: Any) -> str:
+    """How it ends, which may be in OpenAI's words for a broken stream."""
+    try:
+        return str([chunk.choices[0].finish_reason for chunk in stream][-1])
+    except openai.APIError as error:
+        return str(error.code)
+
+
 def ask(client: OpenAI, text: str) -> Any:
     try:
         return client.chat.completions.create(model="endless", messages=[user(text)], max_tokens=4)
@@ -127,15 +149,38 @@ def ask(client: OpenAI, text: str) -> Any:
         return error
 
 
-def test_a_replica_that_is_killed_is_replaced(cluster: Api, client: OpenAI) -> None:
-    """Whom it answered is told; the others notice nothing."""
-    streams = [count(client, f"Count from {number}.") for number in range(12)]
-    assert all(told(cluster, "running_requests").values())
-    names = told(cluster, "running_requests")
-    killed = replicas(cluster)[0]
-    killed.kill()
-    with ThreadPoolExecutor(12) as pool:
-        answers = list(pool.map(lambda number: ask(client, f"Say {number}."), range(12)))
-    errors = [answer for answer in answers if isinstance(answer, openai.APIStatusError)]
-    assert {error.code for error in errors} <= {"replica_ended", "overloaded"}
-    wait_until(lambda: len(told(cluster, "model_ready")) == 2 and told(cluster, "model_ready").keys() != names.keys())
+def test_it_ends_with_all_that_it_has_started(cluster: Api, client: OpenAI) -> None:
+    count(client, "Count.")
+    started = cluster.process.children(recursive=True)
+    assert len(started) > 10
+    cluster.process.terminate()
+    assert cluster.process.wait() == 0
+    wait_until(lambda: not [process for process in started if process.is_running() and process.status() != "zombie"])
+
+
+def test_what_a_conversation_is_known_by() -> None:
+    def known(**body: Any) -> str:
+        return conversation_id(json.dumps(body).encode())
+
+    first, more = [user("One?")], [{"role": "assistant", "content": "1"}, user("Two?")]
+    system = {"role": "system", "content": "Be brief."}
+    assert known(messages=first) == known(messages=first + more) != ""
+    assert len({known(messages=first), known(messages=[user("Two?")]), known(messages=[system, *first])}) == 3
+    assert known(input="One?", instructions="Be brief.") == known(input=first + more, instructions="Be brief.")
+    assert known(prompt="One?") == known(messages=[]) == known(messages=7) == conversation_id(b"{") == ""
+    assert conversation_id(b"[" * 100_000) == conversation_id(b"[]") == ""
+
+
+def test_a_model_that_cannot_be_loaded_is_no_replica(endless_models_dir: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(endless_models_dir / "endless", damaged, ignore=lambda *_: ["model.pte"])
+    (damaged / "model.pte").write_bytes(b"no program")
+    with pytest.raises(RuntimeError, match="program"):
+        Replica(ReplicaSettings(model=str(damaged)))
+
+
+def test_settings_that_cannot_be() -> None:
+    with pytest.raises(BadSetting, match="no setting replica"):
+        app({"replica": "3"})
+    with pytest.raises(BadSetting, match="--replicas"):
+        app({"replicas": "none"})
