@@ -129,7 +129,9 @@ def test_a_replica_that_is_killed_is_replaced(cluster: Api, client: OpenAI) -> N
     told_so = Counter(ends)
     assert told_so.keys() == {"replica_ended", "length"}
     assert told_so["replica_ended"] in running.values()
-    assert {answer.code for answer in answers if isinstance(answer, openai.APIStatusError)} <= {"replica_ended"}
+    refused = [answer for answer in answers if isinstance(answer, openai.APIStatusError)]
+    assert len(refused) < len(answers)
+    assert {error.code for error in refused} <= {"replica_ended", "overloaded"}
     wait_until(lambda: len(told(cluster, "model_ready")) == 2)
     assert len(told(cluster, "model_ready").keys() & running.keys()) == 1
 
@@ -175,7 +177,7 @@ def test_a_model_that_cannot_be_loaded_is_no_replica(endless_models_dir: Path, t
     damaged = tmp_path / "damaged"
     shutil.copytree(endless_models_dir / "endless", damaged, ignore=lambda *_: ["model.pte"])
     (damaged / "model.pte").write_bytes(b"no program")
-    with pytest.raises(RuntimeError, match="program"):
+    with pytest.raises(RuntimeError, match="truncated"):
         Replica(ReplicaSettings(model=str(damaged)))
 
 
