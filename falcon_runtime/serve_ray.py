@@ -43,7 +43,8 @@ from .system.leaving import SIGNALS
 from .system.machine import default_threads
 
 REQUEST = "type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "headers"
-"""What of a request's scope (ASGI) the API needs; the rest belongs to the process that has the connection."""
+"""What of a request's scope (ASGI) the API needs; the rest belongs to the process that has the connection. No `root_path`:
+the gate knows the API at the root of its address alone, and anywhere else nothing is found."""
 LOOKING_S = 10
 """Seconds within which replicas tell how they are."""
 MOST_CONNECTIONS = 100_000
