@@ -43,8 +43,8 @@ from .system.leaving import SIGNALS
 from .system.machine import default_threads
 
 REQUEST = "type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "headers"
-"""What of a request's scope (ASGI) the API needs; the rest belongs to the process that has the connection. No `root_path`:
-the gate knows the API at the root of its address alone, and anywhere else nothing is found."""
+"""What of a request's scope (ASGI) the API needs; the rest belongs to the process that has the connection. Without
+`root_path`, nothing is found but at the root of the address, which is where the gate knows the API."""
 LOOKING_S = 10
 """Seconds within which replicas tell how they are."""
 MOST_CONNECTIONS = 100_000
@@ -66,11 +66,7 @@ class Replica:
     def __init__(self, settings: ReplicaSettings) -> None:
         """Returns when the model can answer. Errors: RuntimeError."""
         self._fleet = Fleet(
-            settings.model,
-            backend=settings.backend,
-            threads=settings.threads,
-            limits=settings,
-            draft=settings.draft,
+            settings.model, backend=settings.backend, threads=settings.threads, limits=settings, draft=settings.draft
         )
         self._app = endpoints(Service(self._fleet, settings, Metrics(self._fleet)))
         self._fleet.load()
