@@ -46,8 +46,7 @@ def serve(settings: ServerSettings, on_status: Report, tell: Callable[[str], Non
     ) as fleet:
         config = uvicorn.Config(create_app(fleet, settings), settings.host, settings.port, log_level="critical")
         threading.Thread(target=fleet.load, args=(on_status,), name="falcon-load", daemon=True).start()
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
         try:
-            _Server(config, lambda: tell(f"http://{host}:{settings.port}")).run()
+            _Server(config, lambda: tell(settings.url)).run()
         except SystemExit:
             raise CannotListen(settings.host, settings.port) from None
