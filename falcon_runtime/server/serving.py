@@ -44,7 +44,11 @@ def serve(settings: ServerSettings, on_status: Report, tell: Callable[[str], Non
     with Fleet(
         settings.model, backend=settings.backend, threads=settings.threads, limits=settings, draft=settings.draft
     ) as fleet:
-        config = uvicorn.Config(create_app(fleet, settings), settings.host, settings.port, log_level="critical")
+        application = create_app(fleet, settings)
+        # As Gradio's server has it for the page: what else is installed must not change how this one works.
+        config = uvicorn.Config(
+            application, settings.host, settings.port, loop="asyncio", http="h11", log_level="critical"
+        )
         threading.Thread(target=fleet.load, args=(on_status,), name="falcon-load", daemon=True).start()
         try:
             _Server(config, lambda: tell(settings.url)).run()

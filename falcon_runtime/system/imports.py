@@ -27,6 +27,12 @@ def import_less() -> None:
     leave_out("sklearn")
 
 
+def serve_alike() -> None:
+    """Has uvicorn serve in the same way whatever else is installed: with asyncio's own loop, as in our tests. Before it
+    is imported."""
+    leave_out("uvloop", "httptools")
+
+
 def execute_late(*packages: str) -> None:
     """Lets submodules of these packages be imported without the packages' own `__init__`, which imports much more. It
     runs when it is needed, best before submodules that need one another in circles. A package that was imported before
