@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from .. import __doc__ as DESCRIPTION
 from ..errors import InvalidRequest, UsageError
 from ..models.architecture import SLOTS
-from ..models.manifest import RecipeName
+from ..models.manifest import RecipeName, Target
 from ..sampling import SamplingParams
 from ..server.settings import ModelSettings, ServerSettings
 
@@ -100,6 +100,13 @@ def _add_models(command: Command) -> None:
         "source",
         help="a catalogue name, a .gguf file, a Hugging Face folder, or a model of the hub: ORG/NAME, ORG/NAME:Q4_K_M, "
         "ORG/NAME/FILE.gguf, each with @REVISION if wanted, or the address of its page",
+    )
+    added.add_argument(
+        "--for",
+        dest="target",
+        choices=get_args(Target),
+        default="server",
+        help="what will run it: this project, or ExecuTorch's own runners on phones and elsewhere (default: server)",
     )
     added.add_argument("--recipe", choices=get_args(RecipeName), help="how the weights are stored")
     added.add_argument(

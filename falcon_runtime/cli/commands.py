@@ -124,9 +124,13 @@ def convert(options: argparse.Namespace) -> None:
         report=NOTES.status,
         announce=NOTES.note,
         delete_shards=options.delete_shards,
+        target=options.target,
     )
     name = folder.name if folder.parent == default_models_dir() else str(folder)
-    NOTES.note(f"Converted. To talk with it: python -m falcon_runtime chat --model {shlex.quote(name)}")
+    if options.target == "server":
+        NOTES.note(f"Converted. To talk with it: python -m falcon_runtime chat --model {shlex.quote(name)}")
+    else:
+        NOTES.note(f"Converted, and tried in ExecuTorch's own runner. How an app loads it: {folder / 'README.md'}")
     _print(options, {"model": str(folder)}, str(folder))
 
 

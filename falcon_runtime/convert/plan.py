@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 from ..errors import ConversionFailed
 from ..models.architecture import MAX_ROWS
-from ..models.manifest import RecipeName
+from ..models.manifest import RecipeName, Target
 from ..models.recipes import Schemes, schemes_of
 from ..system.machine import machine_memory
 from .checkpoint import Checkpoint
 from .needs import Needs
 from .opening import Opened
 from .request import Request
+from .stock.schemes import stock_schemes
 
 MIN_CONTEXT = 16
 DEFAULT_CONTEXT = 2048
@@ -20,6 +21,7 @@ DEFAULT_CONTEXT = 2048
 @dataclass(frozen=True)
 class Plan:
     title: str
+    target: Target
     recipe: RecipeName
     schemes: Schemes
     slots: int
@@ -39,9 +41,12 @@ def make_plan(request: Request, opened: Opened) -> Plan:
     recipe = request.recipe or _fitting_recipe(checkpoint)
     if recipe == "fp32" and request.cache:
         raise ConversionFailed("The recipe fp32 rounds nothing, its KV cache neither: leave --cache out.")
-    schemes = schemes_of(recipe, shape, checkpoint.has_offsets, request.cache or 16)
+    if request.target == "stock":
+        schemes = stock_schemes(recipe, shape)
+    else:
+        schemes = schemes_of(recipe, shape, checkpoint.has_offsets, request.cache or 16)
     size, context = schemes.bytes(shape), _context(request, checkpoint)
-    slots = request.slots
+    slots = 1 if request.target == "stock" else request.slots
     if slots is None:
         slots = shape.fitting_slots(size, context, machine_memory(), schemes.cache_bits)
     elif not 1 <= slots <= MAX_ROWS:
@@ -49,6 +54,7 @@ def make_plan(request: Request, opened: Opened) -> Plan:
     memory = shape.memory_bytes(size, context, slots, schemes.cache_bits)
     return Plan(
         title=request.title,
+        target=request.target,
         recipe=recipe,
         schemes=schemes,
         slots=slots,

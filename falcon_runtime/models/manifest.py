@@ -25,6 +25,9 @@ Backend = Literal["xnnpack", "qnn"]
 RecipeName = Literal["int8", "int4", "fp32"]
 """How weights are stored; `recipes.py` says what each stands for."""
 
+Target = Literal["server", "stock"]
+"""What a model is converted for: this project's engine, or ExecuTorch's own runners, as on phones."""
+
 CacheBits = Literal[8, 16, 32]
 """Of the numbers that keys and values are kept in: integers with a scale for each token and head, or floats."""
 

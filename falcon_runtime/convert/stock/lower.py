@@ -1,0 +1,63 @@
+"""From a shape and its schemes to the graph of a stock file."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ...models.architecture import Architecture
+from ...models.recipes import Schemes
+from ..graph import Graph
+from ..traced.lower import graph_of, lower_module, randomize
+from ..traced.stack import shortened, stacked
+from .llama import Llama
+
+TIED = {"head.weight": "embed.weight", "head.scale": "embed.scale"}
+"""What is one where the output layer is the embedding."""
+
+
+def constant_methods(
+    architecture: Architecture, context: int, bos: int | None, ends: tuple[int, ...]
+) -> dict[str, Any]:
+    """What a stock file says of itself, by the names that ExecuTorch's runners ask for (extension/llm/runner/
+    constants.h): each is a method that gives a number, or several.
+
+    One forward takes a whole context of tokens (`get_max_seq_len`): a runner that had to cut a longer prompt into pieces
+    would count their positions twice (text_prefiller.cpp).
+    """
+    constants: dict[str, Any] = {
+        "get_max_seq_len": context,
+        "get_max_context_len": context,
+        "get_vocab_size": architecture.vocabulary,
+        "get_n_layers": architecture.layers,
+        "use_kv_cache": True,
+        "use_sdpa_with_kv_cache": True,
+        "enable_dynamic_shape": True,
+        "get_eos_ids": list(ends),
+    }
+    return constants if bos is None else constants | {"get_bos_id": bos}
+
+
+def stock_graph(
+    architecture: Architecture,
+    schemes: Schemes,
+    context: int,
+    constants: Mapping[str, Any],
+    traced: Callable[[], None] = lambda: None,
+) -> Graph:
+    """The graph of a Llama of this shape in the stock contract. `traced` is called when tracing is done and lowering,
+    most of the whole, begins."""
+    short = replace(schemes, layers=shortened(schemes.layers))
+    model = Llama(architecture, short, context).eval()
+    randomize(model)
+    # Of a length other than 0 and 1, which torch.export takes for constants.
+    example = torch.zeros(1, 3, dtype=torch.long), torch.zeros(1, dtype=torch.long)
+    shapes = {1: torch.export.Dim("n", min=1, max=context)}, None
+    program = lower_module(model, example, shapes, constants, traced)
+    graph = graph_of(model, program, [str(layer) for layer in short.layers])
+    del model, program
+    graph = stacked(graph, [str(layer) for layer in schemes.layers])
+    graph.place_caches()
+    graph.same = {name: other for name, other in TIED.items() if schemes.shared and name in graph.weights}
+    return graph

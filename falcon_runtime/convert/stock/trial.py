@@ -1,0 +1,124 @@
+"""A written folder, tried as a phone uses it: `python -m falcon_runtime.convert.stock.trial SOCKET FOLDER`, started by
+`check.py`. It sends what is wrong, in words, or None. In a process of its own, since ExecuTorch ends the one that it is
+in where it finds fault with a file.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import pairwise, takewhile
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from ...models.manifest import PROGRAM
+from ...system.child import connect
+from ...system.files import read_json
+from .files import GENERATION, TOKENIZER
+
+TEXTS = (
+    "Once upon a time, there was a falcon.",
+    "In 2024 there were 1234567 of them, 3.14 each; 56 + 7 = 63.",
+    "two\nlines\r\n\n  and\ttabs,   spaces  ",
+    "don't WE'LL they'RE l'été Ça va, naïve café",
+    "Привет, мир! Καλημέρα. שלום",
+    "مرحبا بالعالم، كيف الحال؟ ١٢٣",
+    "你好，世界。こんにちは 안녕하세요 नमस्ते",
+    "emoji 🙂👍🏽 and 👨‍👩‍👧 🦅",
+    "def f(x):\n    return {'a': x**2}  # squared\n",
+)
+"""Of many scripts and kinds."""
+PROMPTS = "Once upon a time", "The capital of France is"
+NEW_TOKENS = 16
+REPLACED = "\N{REPLACEMENT CHARACTER}"
+
+
+def problem_of(folder: Path) -> str | None:
+    """What is wrong with the folder; None if nothing is."""
+    phone = _phones_tokenizer(folder)
+    return _tokenizer_problem(folder, phone) or _runner_problem(folder, phone)
+
+
+def _phones_tokenizer(folder: Path) -> Any:
+    from pytorch_tokenizers import pytorch_tokenizers_cpp
+
+    tokenizer = pytorch_tokenizers_cpp.HFTokenizer()
+    tokenizer.load(str(folder / TOKENIZER))
+    return tokenizer
+
+
+def _tokenizer_problem(folder: Path, phone: Any) -> str | None:
+    """The library that runs on phones reads a tokenizer.json in its own way, and skips what it does not know."""
+    ours = Tokenizer.from_file(str(folder / TOKENIZER))
+    special = [token.content for token in ours.get_added_tokens_decoder().values()][:20]
+    for text in (*TEXTS, *("Hi".join([token, "\n"]) for token in special)):
+        expected, found = ours.encode(text, add_special_tokens=False).ids, list(phone.encode(text, 0, 0))
+        if found != expected:
+            return f"its tokenizer makes {found[:8]}… of {text!r}, and {expected[:8]}… is right"
+    return None
+
+
+def _runner_problem(folder: Path, phone: Any) -> str | None:
+    ends = set(read_json(folder / GENERATION)["eos_token_id"])
+    for prompt in PROMPTS:
+        tokens = list(phone.encode(prompt, 0, 0))
+        if not tokens:
+            continue
+        answer = list(takewhile(lambda token: token not in ends, greedy(folder, tokens, NEW_TOKENS)))
+        expected = [_decoded(phone, *pair) for pair in pairwise([answer[0], *answer])] if answer else []
+        found = run(folder, prompt, NEW_TOKENS)
+        if REPLACED in expected:  # Half a character, at which the runner's binding gives up.
+            expected = expected[: expected.index(REPLACED)]
+        if found[: len(expected)] != expected:
+            return f"ExecuTorch's runner answers {''.join(found)!r}, and the program's tokens are {''.join(expected)!r}"
+    return None
+
+
+def _decoded(phone: Any, before: int, token: int) -> str:
+    try:
+        return str(phone.decode(before, token))
+    except UnicodeDecodeError:
+        return REPLACED
+
+
+def greedy(folder: Path, tokens: Sequence[int], count: int) -> Iterator[int]:
+    """The likeliest tokens after `tokens`, one after the other, by the program's `forward` alone."""
+    import torch
+    from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  (registers its operators)
+    from executorch.extension.pybindings.portable_lib import _load_for_executorch
+    from executorch.kernels import quantized  # noqa: F401
+
+    program, new, position = _load_for_executorch(str(folder / PROGRAM)), list(tokens), 0
+    for _ in range(count):
+        (logits,) = program.forward((torch.tensor([new]), torch.tensor([position])))
+        new, position = [int(logits.argmax())], position + len(new)
+        yield new[0]
+
+
+def run(folder: Path, prompt: str, count: int) -> list[str]:
+    """The texts of as many tokens as `TextLLMRunner` answers, without sampling."""
+    from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401
+    from executorch.extension.llm.runner import GenerationConfig, TextLLMRunner
+    from executorch.kernels import quantized  # noqa: F401
+
+    runner, pieces = TextLLMRunner(str(folder / PROGRAM), str(folder / TOKENIZER)), list[str]()
+    with suppress(UnicodeDecodeError):  # A token that is half a character has no text of its own.
+        runner.generate(prompt, GenerationConfig(echo=False, max_new_tokens=count, temperature=0.0), pieces.append)
+    return pieces
+
+
+def main() -> None:
+    socket, folder = sys.argv[1:]
+    connection, silence = connect(socket), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)  # The runner prints what it generates.
+    try:
+        problem = problem_of(Path(folder))
+    except Exception as error:  # Native code raises many kinds.
+        problem = f"{type(error).__name__}: {error!s:.300}"
+    connection.send(problem)
+
+
+if __name__ == "__main__":
+    main()
