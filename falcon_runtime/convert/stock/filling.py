@@ -1,6 +1,8 @@
 """Weights of a checkpoint into the module, where all of it fits into memory: what a lowering that looks at the numbers
 needs, and what a written file is compared with."""
 
+from typing import TypeVar
+
 from torch import Tensor
 
 from ...models.recipes import Schemes
@@ -12,8 +14,11 @@ from .lower import TIED
 from .quantize import stock_parts
 
 
-def filled(checkpoint: Checkpoint, schemes: Schemes, context: int) -> Llama:
-    model = Llama(checkpoint.architecture, schemes, context).eval()
+Kind = TypeVar("Kind", bound=Llama)
+
+
+def filled(checkpoint: Checkpoint, schemes: Schemes, context: int, kind: type[Kind] = Llama) -> Kind:  # type: ignore[assignment]
+    model = kind(checkpoint.architecture, schemes, context).eval()
     parameters = dict(model.named_parameters())
 
     def write(name: str, first: int, numbers: Tensor) -> None:
