@@ -5,35 +5,38 @@ from typing import Any
 from ...errors import ConversionFailed
 
 BLOCKS_FROM = 69
-"""The HTP's version from which on it multiplies by 4-bit weights with a scale for each block."""
+"""The version of the NPU (HTP) from which on it has 4-bit weights with a scale for each block."""
 
 
-def chips() -> dict[str, int]:
-    """By name, the version of each one's NPU (HTP)."""
+def versions() -> dict[str, int]:
+    """Of each chip's NPU."""
     from executorch.backends.qualcomm.serialization.qc_schema import _soc_info_table
 
     return {chip.name: int(info.htp_info.htp_arch) for chip, info in _soc_info_table.items()}
 
 
-def check_chip(name: str | None, bits: int) -> str:
-    """The chip of this name, however it is spelled. Errors: ConversionFailed where there is none, or where it cannot
-    multiply by weights of so many bits."""
-    known = chips()
-    if name is None or (chip := name.upper()) not in known:
-        what = f"There is no chip {name!r}" if name else "A model for Qualcomm is lowered for one chip: name it"
-        raise ConversionFailed(
-            f"{what}. --soc takes {', '.join(sorted(known))}; SM8650 is the Snapdragon 8 Gen 3, SM8750 the 8 Elite."
-        )
-    if bits == 4 and known[chip] < BLOCKS_FROM:
-        raise ConversionFailed(
-            f"The NPU of {chip} (HTP v{known[chip]}) has no 4-bit weights with a scale for each block. Convert the "
-            "model with --recipe int8."
-        )
-    return chip
+def known_chip(name: str | None) -> str:
+    """The chip of this name, however it is spelled. Errors: ConversionFailed where there is none."""
+    known = versions()
+    if name and (chip := name.upper()) in known:
+        return chip
+    what = f"There is no chip {name!r}" if name else "A model for Qualcomm is compiled for one chip, and none is named"
+    raise ConversionFailed(
+        f"{what}. --soc takes {', '.join(sorted(known))}; SM8650 is the Snapdragon 8 Gen 3, SM8750 the 8 Elite."
+    )
 
 
-def chipset(name: str) -> Any:
+def check_bits(chip: str, bits: int) -> None:
+    """Raises ConversionFailed where the NPU has no weights of so many bits."""
+    if bits == 4 and (version := versions()[chip]) < BLOCKS_FROM:
+        raise ConversionFailed(
+            f"The NPU of {chip} (HTP v{version}) has no 4-bit weights with a scale for each block. Convert the model "
+            "with --recipe int8."
+        )
+
+
+def chipset(chip: str) -> Any:
     """ExecuTorch's own name of it."""
     from executorch.backends.qualcomm.serialization.qc_schema import QcomChipset
 
-    return QcomChipset[name]
+    return QcomChipset[chip]

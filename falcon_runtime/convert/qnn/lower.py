@@ -15,8 +15,8 @@ from executorch.exir.program import EdgeProgramManager, ExecutorchProgramManager
 from torch.fx import GraphModule
 
 from ...errors import ConversionFailed
+from ..stock.static import EXAMPLE
 from .chips import chipset
-from .llama import EXAMPLE
 
 
 def compile_spec(chip: str) -> list[Any]:

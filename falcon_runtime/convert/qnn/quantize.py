@@ -13,9 +13,9 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e import MinMaxObserver
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
+from ..stock.static import EXAMPLE, StaticLlama
 from .attention import keep_cache_in_8_bits
 from .chips import chipset
-from .llama import EXAMPLE, StaticLlama
 
 BLOCK = 32
 """Inputs of a 4-bit weight that share a scale."""

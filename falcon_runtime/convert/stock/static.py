@@ -1,20 +1,29 @@
-"""The Llama for an NPU: the stock contract with static shapes, one token at a time.
+"""The Llama in the stock contract with static shapes: one token at a time, for compilers that know no others.
 
-An NPU knows neither ExecuTorch's attention nor its cache operators. So a token is written into the cache by index, and
+Nor do they know ExecuTorch's operators for attention and caches. So a token is written into the cache by index, and
 attends to all of the cache, of which a mask leaves what came before it.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...models.architecture import Architecture
 from ...models.recipes import Schemes
-from ..stock.llama import Llama
+from .lower import constant_methods
+from .llama import Llama
 
 MASKED = -255.0
 """Added to the scores of what is not attended to. More would leave fewer of 65,536 steps for scores that count."""
 EXAMPLE = torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, dtype=torch.long)
 """Inputs of the one shape there is."""
+
+
+def static_constants(architecture: Architecture, context: int, bos: int | None, ends: tuple[int, ...]) -> dict[str, Any]:
+    """What such a file says of itself: it is run token by token, up to its context."""
+    constants = constant_methods(architecture, context, bos, ends)
+    return constants | {"get_max_seq_len": context, "use_sdpa_with_kv_cache": False, "enable_dynamic_shape": False}
 
 
 class Attention(nn.Module):
