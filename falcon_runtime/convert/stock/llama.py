@@ -21,20 +21,23 @@ class Attention(nn.Module):
         super().__init__()
         a = architecture
         self.heads, self.kv_heads, self.head_dim = a.heads, a.kv_heads, a.head_dim
+        self.halves: Tensor
+        # A product with it swaps the halves of a head.
+        self.register_buffer("halves", torch.eye(a.head_dim).roll(a.head_dim // 2, 0), persistent=False)
         for cache in ("keys", "values"):
             self.register_buffer(cache, torch.zeros(1, context, a.kv_heads, a.head_dim), persistent=False)
         self.shape = blocks(schemes.out, a.heads * a.head_dim)
 
     def forward(self, qkv: Tensor, position: int, cos: Tensor, sin: Tensor) -> Tensor:
         """What the `out` projection takes, of `qkv` [1, N, (heads + 2 * kv_heads) * head_dim]."""
-        n, half, rotated = qkv.shape[1], self.head_dim // 2, self.heads + self.kv_heads
-        qk, v = qkv.view(1, n, rotated + self.kv_heads, self.head_dim).split([rotated, self.kv_heads], 2)  # type: ignore[no-untyped-call]
-        left, right = qk.split([half, half], 3)
-        q, k = (qk * cos + torch.cat([right, left], 3) * sin).split([self.heads, self.kv_heads], 2)
+        x = qkv.view(1, -1, self.heads + 2 * self.kv_heads, self.head_dim)
+        x = x * cos + F.linear(x, self.halves) * sin
+        last = self.heads + self.kv_heads
+        q, k, v = x[:, :, : self.heads], x[:, :, self.heads : last], x[:, :, last:]
         torch.ops.llama.update_cache(k, self.keys, position)
         torch.ops.llama.update_cache(v, self.values, position)
         attended: Tensor = torch.ops.llama.custom_sdpa(q, self.keys, self.values, position, None, 0.0, True)
-        return attended.view(1, n, *self.shape)
+        return attended.view(1, -1, *self.shape)
 
 
 class Layer(nn.Module):
@@ -48,12 +51,14 @@ class Layer(nn.Module):
         self.mlp_norm = RMSNorm(blocks(schemes.gate_up, hidden), eps)
         self.gate_up = make_linear(*shapes["gate_up"], schemes.gate_up)
         self.down = make_linear(*shapes["down"], schemes.down)
-        self.down_shape = blocks(schemes.down, architecture.intermediate)
+        self.width, self.down_shape = architecture.intermediate, blocks(schemes.down, architecture.intermediate)
 
     def forward(self, x: Tensor, position: int, cos: Tensor, sin: Tensor) -> Tensor:
         x = x + self.out(self.attention(self.qkv(self.attention_norm(x)), position, cos, sin))
-        first, *rest = self.down_shape
-        gate, up = self.gate_up(self.mlp_norm(x)).view(1, x.shape[1], 2 * first, *rest).split(first, 2)
+        gate_up = self.gate_up(self.mlp_norm(x))
+        gate, up = (
+            part.view(1, -1, *self.down_shape) for part in (gate_up[..., : self.width], gate_up[..., self.width :])
+        )
         return x + self.down(F.silu(gate) * up)
 
 
@@ -72,6 +77,10 @@ class Llama(nn.Module):
         self.norm = RMSNorm(blocks(schemes.head, hidden), architecture.rms_norm_eps)
         self.cos = nn.Parameter(torch.empty(context, architecture.head_dim), requires_grad=False)
         self.sin = nn.Parameter(torch.empty(context, architecture.head_dim), requires_grad=False)
+        self.rotated: Tensor
+        # Of the heads of queries, keys and values, values are not. So the three are cut apart after RoPE.
+        heads = [1.0] * (architecture.heads + architecture.kv_heads) + [0.0] * architecture.kv_heads
+        self.register_buffer("rotated", torch.tensor(heads).view(1, 1, -1, 1), persistent=False)
 
     def forward(self, tokens: Tensor, input_pos: Tensor) -> Tensor:
         """Logits [1, vocabulary] of the last of `tokens` [1, N], whose first one has the position `input_pos` [1].
@@ -83,6 +92,7 @@ class Llama(nn.Module):
         for fact in (position >= 0, position + n <= self.context):
             torch._check(fact)  # type: ignore[no-untyped-call]
         cos, sin = (table.narrow(0, position, n)[None, :, None] for table in (self.cos, self.sin))
+        cos, sin = (cos - 1.0) * self.rotated + 1.0, sin * self.rotated
         x = self.embed(tokens)
         for layer in self.layers:
             x = layer(x, position, cos, sin)

@@ -23,8 +23,8 @@ def constant_methods(
     """What a stock file says of itself, by the names that ExecuTorch's runners ask for (extension/llm/runner/
     constants.h): each is a method that gives a number, or several.
 
-    One forward takes a whole context of tokens (`get_max_seq_len`): a runner that had to cut a longer prompt into pieces
-    would count their positions twice (text_prefiller.cpp).
+    One forward takes a whole context of tokens (`get_max_seq_len`): runners that have to cut a longer prompt into
+    pieces count their positions twice (text_prefiller.cpp).
     """
     constants: dict[str, Any] = {
         "get_max_seq_len": context,

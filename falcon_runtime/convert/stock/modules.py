@@ -1,10 +1,14 @@
 """The modules that hold a weight as a stock scheme stores it.
 
+What stands between two attentions should be one delegate, or two: XNNPACK takes no mean of three dimensions, and no
+slices and no views of a length that is known only at run time. So a mean is a product with a row, and a length is -1.
+
 A quantized linear layer has symmetric weights (integers times a scale for each output, or for each group of inputs) and
 runs with dynamically quantized int8 activations, one scale and zero point for each token. Its forward is the pattern of
 quantizing and dequantizing that XNNPACK's partitioner turns into one int8 kernel.
 """
 
+from math import prod
 from typing import cast
 
 import torch
@@ -26,11 +30,13 @@ class RMSNorm(nn.Module):
         super().__init__()
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(shape), requires_grad=False)
+        self.mean: Tensor
+        self.register_buffer("mean", torch.full((1, prod(shape)), 1 / prod(shape)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = x.pow(2).mean(-1, keepdim=True)
+        mean = F.linear(x * x, self.mean)
         if self.weight.ndim == 2:
-            x, mean = x.view(1, x.shape[1], *self.weight.shape), mean[..., None]
+            x, mean = x.view(1, -1, *self.weight.shape), mean.view(1, -1, 1, 1)
         return x * torch.rsqrt(mean + self.eps) * self.weight
 
 
@@ -112,7 +118,7 @@ class QuantizedEmbedding(nn.Module):
         operators = torch.ops.quantized_decomposed
         lookup = operators.embedding_4bit if self.scheme.bits == 4 else operators.embedding_byte
         x: Tensor = lookup.dtype(self.weight, self.scale, None, *self.scheme.range, tokens, dtype=torch.float32)
-        return self.rotation(x.view(1, x.shape[1], -1, self.block)) if self.rotation else x
+        return self.rotation(x.view(1, -1, x.shape[2] // self.block, self.block)) if self.rotation else x
 
 
 def make_linear(outputs: int, inputs: int, scheme: Scheme) -> nn.Module:

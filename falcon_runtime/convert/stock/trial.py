@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import pairwise, takewhile
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def _runner_problem(folder: Path, phone: Any) -> str | None:
         if not tokens:
             continue
         answer = list(takewhile(lambda token: token not in ends, greedy(folder, tokens, NEW_TOKENS)))
-        expected = [_decoded(phone, *pair) for pair in pairwise([answer[0], *answer])] if answer else []
+        expected = [_decoded(phone, token) for token in answer]
         found = run(folder, prompt, NEW_TOKENS)
         if REPLACED in expected:  # Half a character, at which the runner's binding gives up.
             expected = expected[: expected.index(REPLACED)]
@@ -76,9 +76,9 @@ def _runner_problem(folder: Path, phone: Any) -> str | None:
     return None
 
 
-def _decoded(phone: Any, before: int, token: int) -> str:
+def _decoded(phone: Any, token: int) -> str:
     try:
-        return str(phone.decode(before, token))
+        return str(phone.decode(token))
     except UnicodeDecodeError:
         return REPLACED
 
