@@ -106,8 +106,10 @@ def _add_models(command: Command) -> None:
         dest="target",
         choices=get_args(Target),
         default="server",
-        help="what will run it: this project, or ExecuTorch's own runners on phones and elsewhere (default: server)",
+        help="what will run it: this project, or ExecuTorch's own runners on phones and elsewhere, with OpenVINO or a "
+        "Qualcomm NPU if it is for those (default: server)",
     )
+    added.add_argument("--soc", dest="chip", help="the chip, for qnn: SM8650 is the Snapdragon 8 Gen 3")
     added.add_argument("--recipe", choices=get_args(RecipeName), help="how the weights are stored")
     added.add_argument(
         "--slots",

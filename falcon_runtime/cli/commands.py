@@ -125,10 +125,13 @@ def convert(options: argparse.Namespace) -> None:
         announce=NOTES.note,
         delete_shards=options.delete_shards,
         target=options.target,
+        chip=options.chip,
     )
     name = folder.name if folder.parent == default_models_dir() else str(folder)
     if options.target == "server":
         NOTES.note(f"Converted. To talk with it: python -m falcon_runtime chat --model {shlex.quote(name)}")
+    elif options.target == "qnn":
+        NOTES.note(f"Compiled for {options.chip}, and not run. What it takes to run it: {folder / 'README.md'}")
     else:
         NOTES.note(f"Converted, and tried in ExecuTorch's own runner. How an app loads it: {folder / 'README.md'}")
     _print(options, {"model": str(folder)}, str(folder))

@@ -8,6 +8,7 @@ from ..status import Report
 from ..system.checksum import remember
 from ..system.replacement import lock_of, replacement
 from .opening import Announce, open_source
+from .prerequisites import checked_chip
 from .request import Request, check_output, check_same_source, is_model, read_request
 
 
@@ -23,15 +24,18 @@ def convert(
     delete_shards: bool = False,
     cache: CacheBits | None = None,
     target: Target = "server",
+    chip: str | None = None,
 ) -> Path:
-    """Converts `source`, which `read_request` reads, for `target` into `output`, and returns that folder.
+    """Converts `source`, which `read_request` reads, for `target` into `output`, and returns that folder. `chip` is the
+    one for whose NPU it is, where that is Qualcomm's.
 
     None stands for what `make_plan` finds best, and for the source's name below `models_dir`. `announce` gets a few
     lines for a person before a download from the hub begins; with `delete_shards` its files of weights go as they are
     read. The folder appears when it is whole, and not before; one that is there stays until then, and is replaced only
-    if it is a model of the same source. Errors: DownloadFailed, ConversionFailed.
+    if it is a model of the same source. Errors: DownloadFailed, ConversionFailed, BackendUnavailable.
     """
-    request = read_request(source, models_dir, recipe, slots, context, output, cache, target)
+    chip = checked_chip(target, chip)
+    request = read_request(source, models_dir, recipe, slots, context, output, cache, target, chip)
     output = request.output
     check_output(output)
     known = is_model(output)
@@ -60,10 +64,10 @@ def _build(request: Request, folder: Path, report: Report, announce: Announce, d
     from .plan import make_plan
 
     plan = make_plan(request, opened)
-    if plan.target == "stock":
-        from .stock.folder import write_model
-    else:
+    if plan.target == "server":
         from .writing import write_model
+    else:
+        from .stock.folder import write_model
     plan.needs.announce(plan.title, opened.origin.name, plan.licence, announce)
     plan.needs.check_room(folder)
     write_model(plan, opened, folder, request.output.name, report)

@@ -10,6 +10,7 @@ from ..system.machine import machine_memory
 from .checkpoint import Checkpoint
 from .needs import Needs
 from .opening import Opened
+from .qnn.chips import check_recipe
 from .request import Request
 from .stock.schemes import stock_schemes
 
@@ -26,6 +27,8 @@ class Plan:
     schemes: Schemes
     slots: int
     context: int
+    chip: str | None
+    """Qualcomm's, of a model for their NPUs."""
     needs: Needs
     licence: str
     """For people."""
@@ -39,14 +42,18 @@ def make_plan(request: Request, opened: Opened) -> Plan:
     """
     checkpoint, origin, shape = opened.checkpoint, opened.origin, opened.checkpoint.architecture
     recipe = request.recipe or _fitting_recipe(checkpoint)
+    if request.chip:
+        check_recipe(request.chip, recipe)
     if recipe == "fp32" and request.cache:
         raise ConversionFailed("The recipe fp32 rounds nothing, its KV cache neither: leave --cache out.")
-    if request.target == "stock":
+    if request.target == "server":
+        schemes = schemes_of(recipe, shape, checkpoint.has_offsets, request.cache or 16)
+    elif request.target == "stock":
         schemes = stock_schemes(recipe, shape)
     else:
-        schemes = schemes_of(recipe, shape, checkpoint.has_offsets, request.cache or 16)
+        schemes = stock_schemes("fp32", shape)  # Their compilers take it so, and round it themselves.
     size, context = schemes.bytes(shape), _context(request, checkpoint)
-    slots = 1 if request.target == "stock" else request.slots
+    slots = request.slots if request.target == "server" else 1
     if slots is None:
         slots = shape.fitting_slots(size, context, machine_memory(), schemes.cache_bits)
     elif not 1 <= slots <= MAX_ROWS:
@@ -59,6 +66,7 @@ def make_plan(request: Request, opened: Opened) -> Plan:
         schemes=schemes,
         slots=slots,
         context=context,
+        chip=request.chip,
         needs=Needs(origin.download_bytes, origin.download_room, size, memory),
         licence=request.entry.terms if request.entry else origin.licence,
     )

@@ -1,6 +1,7 @@
 """What somebody wants converted: where it is, what it will be called, and where it goes."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
@@ -10,6 +11,9 @@ from ..models.catalog import CATALOG, CatalogEntry
 from ..models.exported import is_exported, parse_exported
 from ..models.manifest import CacheBits, RecipeName, Target, is_converted, is_outdated, parse_manifest
 from ..models.sources import HubRepository, Source, described, name_of, parse_source
+
+RECIPES: Mapping[Target, tuple[RecipeName, ...]] = {"openvino": ("fp32",), "qnn": ("int8", "int4")}
+"""Those of targets that do not have all of them."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Request:
     """Bits of the numbers in its KV cache."""
     target: Target = "server"
     """What will run it."""
+    chip: str | None = None
+    """Qualcomm's, where it is one of theirs that will."""
 
 
 def read_request(
@@ -40,6 +46,7 @@ def read_request(
     output: Path | None = None,
     cache: CacheBits | None = None,
     target: Target = "server",
+    chip: str | None = None,
 ) -> Request:
     """The request of a person who names `source`: a catalogue name, alone or with a recipe, or what `parse_source`
     reads. A model that goes nowhere else goes below `models_dir`. Errors: ConversionFailed."""
@@ -47,25 +54,28 @@ def read_request(
         raise ConversionFailed(
             "What is converted for other runtimes keeps one sequence, in float32: leave --slots and --cache out."
         )
-    ending = "" if target == "server" else f"-{target}"
+    ending = "" if target == "server" else f"-{(chip or target).lower()}"
+    offered = RECIPES.get(target, get_args(RecipeName))
     name, _, suffix = source.strip().partition(":")
     entry = CATALOG.get(name) or (None if os.path.exists(source) else CATALOG.get(name.lower()))
     asked = [choice for choice in (suffix if entry else None, recipe) if choice]
     for choice in asked:
-        if choice not in get_args(RecipeName):
-            raise ConversionFailed(f"There is no recipe {choice!r}; there are {', '.join(get_args(RecipeName))}.")
+        if choice not in offered:
+            where = f" for {target}" * (target in RECIPES)
+            raise ConversionFailed(f"There is no recipe {choice!r}{where}; there are {', '.join(offered)}.")
     if entry is None:
+        recipe = recipe or (offered[0] if len(offered) == 1 else None)
         origin = parse_source(source)
         name = name_of(origin)
         title = output.name if output else name
         output = output or models_dir / f"{name.lower()}{ending}"
-        return Request(origin, output, title, None, recipe, slots, context, cache, target)
+        return Request(origin, output, title, None, recipe, slots, context, cache, target, chip)
     if len(set(asked)) > 1:
         raise ConversionFailed(f"{source} and --recipe {recipe} ask for two recipes: leave one out.")
-    chosen = cast(RecipeName, asked[0]) if asked else entry.recipe
+    chosen = cast(RecipeName, asked[0]) if asked else entry.recipe if entry.recipe in offered else offered[0]
     name = entry.name if chosen == entry.recipe else f"{entry.name}-{chosen}"
     output = output or models_dir / f"{name}{ending}"
-    return Request(entry.source, output, entry.title, entry, chosen, slots, context, cache, target)
+    return Request(entry.source, output, entry.title, entry, chosen, slots, context, cache, target, chip)
 
 
 def is_model(folder: Path) -> bool:

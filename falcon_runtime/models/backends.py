@@ -6,6 +6,7 @@ from ..errors import BackendUnavailable
 from .manifest import Backend, Manifest
 from .qnn import check_running
 
+
 def check_backend(backend: str, manifest: Manifest | None = None) -> None:
     """BackendUnavailable unless this machine has `backend`, and `manifest`'s model, if given, was lowered for it."""
     if backend not in get_args(Backend):
@@ -23,7 +24,6 @@ def check_convertible(backend: Backend, title: str) -> None:
     """BackendUnavailable unless this project can lower a model for `backend`."""
     if backend != "xnnpack":
         raise BackendUnavailable(
-            f"There is no {title} lowered for {backend} here, and this project lowers for xnnpack only. Put one that "
-            "was lowered with Qualcomm's tools into the models folder, or use the backend xnnpack."
+            f"There is no {title} lowered for {backend} here, and none is made unasked: `falcon convert --for {backend} "
+            "--soc CHIP` does. Name its folder with --model, or use the backend xnnpack."
         )
-

@@ -25,7 +25,7 @@ Backend = Literal["xnnpack", "qnn"]
 RecipeName = Literal["int8", "int4", "fp32"]
 """How weights are stored; `recipes.py` says what each stands for."""
 
-Target = Literal["server", "stock"]
+Target = Literal["server", "stock", "openvino", "qnn"]
 """What a model is converted for: this project's engine, or ExecuTorch's own runners, as on phones."""
 
 CacheBits = Literal[8, 16, 32]

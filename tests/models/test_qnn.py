@@ -1,10 +1,10 @@
 """Qualcomm's SDK: what is said where it is missing, unfit or does not load."""
 
+import _ctypes
 import platform
 import shutil
 from pathlib import Path
 
-import _ctypes
 import pytest
 
 from falcon_runtime.errors import BackendUnavailable
@@ -51,7 +51,7 @@ def test_no_sdk(monkeypatch: pytest.MonkeyPatch, root: str | None) -> None:
     monkeypatch.delenv("QNN_SDK_ROOT", raising=False)
     if root is not None:
         monkeypatch.setenv("QNN_SDK_ROOT", root)
-    with pytest.raises(BackendUnavailable, match="QNN_SDK_ROOT is not set.*Nothing of it is downloaded"):
+    with pytest.raises(BackendUnavailable, match=r"QNN_SDK_ROOT is not set.*Nothing of it is downloaded"):
         check_lowering()
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ...errors import ConversionFailed
+from ...models.manifest import RecipeName
 
 BLOCKS_FROM = 69
 """The version of the NPU (HTP) from which on it has 4-bit weights with a scale for each block."""
@@ -26,9 +27,9 @@ def known_chip(name: str | None) -> str:
     )
 
 
-def check_bits(chip: str, bits: int) -> None:
-    """Raises ConversionFailed where the NPU has no weights of so many bits."""
-    if bits == 4 and (version := versions()[chip]) < BLOCKS_FROM:
+def check_recipe(chip: str, recipe: RecipeName) -> None:
+    """Raises ConversionFailed where the NPU has no such weights."""
+    if recipe == "int4" and (version := versions()[chip]) < BLOCKS_FROM:
         raise ConversionFailed(
             f"The NPU of {chip} (HTP v{version}) has no 4-bit weights with a scale for each block. Convert the model "
             "with --recipe int8."

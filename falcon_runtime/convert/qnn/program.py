@@ -14,7 +14,7 @@ from ...system.child import Child
 from ..checkpoint import Checkpoint
 from ..plan import Plan
 from ..stock.filling import filled
-from ..stock.static import StaticLlama
+from ..stock.static import StaticLlama, static_constants
 from .job import Calibrated, Job
 from .texts import TEXTS
 
@@ -36,7 +36,7 @@ def write_program(plan: Plan, checkpoint: Checkpoint, path: Path, constants: dic
         plan.chip,
         BITS[plan.recipe],
         [checkpoint.tokenizer.encode(text) for text in TEXTS],
-        constants,
+        static_constants(constants),
         weights,
         path,
     )

@@ -8,7 +8,7 @@ TEXTS = (
     "<question> What is the capital of France, and which river flows through it?\n<answer> The capital of France is "
     "Paris. The Seine flows through it, from the southeast to the northwest.\n\n1. Paris\n2. Lyon\n3. Marseille\n",
     "def mean(numbers: list[float]) -> float:\n    if not numbers:\n        raise ValueError('no numbers')\n    return "
-    "sum(numbers) / len(numbers)\n\nfor x in range(3):\n    print(f\"{x}: {mean([x, 2 * x]):.2f}\")\n",
+    'sum(numbers) / len(numbers)\n\nfor x in range(3):\n    print(f"{x}: {mean([x, 2 * x]):.2f}")\n',
     "Im Winter fährt der Zug nur bis zur Brücke. Wer weiter will, geht die letzten drei Kilometer zu Fuß und sieht "
     "dabei, wie der Schnee auf den Dächern liegen bleibt.",
     "Le boulanger ouvre à six heures, et déjà quelques voisins l'attendent devant la porte. Il fait froid, mais "

@@ -10,11 +10,12 @@ from ...system.child import Child
 logger = logging.getLogger(__name__)
 
 
-def check_folder(folder: Path, title: str) -> None:
+def check_folder(folder: Path, title: str, answers: bool = True) -> None:
     """Raises ConversionFailed unless ExecuTorch's `TextLLMRunner` reads the folder's tokenizer as it is meant, and
-    answers with the tokens that the program gives. Both load the model, one after the other."""
+    answers with the tokens that the program gives. Both load the model, one after the other. Without `answers` the
+    program is not run."""
     with tempfile.TemporaryFile() as log:
-        child = Child("falcon_runtime.convert.stock.trial", str(folder), stderr=log)
+        child = Child("falcon_runtime.convert.stock.trial", str(folder), str(int(answers)), stderr=log)
         try:
             problem = child.connection.recv()
         except (EOFError, OSError):

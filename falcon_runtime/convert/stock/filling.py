@@ -13,7 +13,6 @@ from .llama import Llama
 from .lower import TIED
 from .quantize import stock_parts
 
-
 Kind = TypeVar("Kind", bound=Llama)
 
 

@@ -1,11 +1,13 @@
 """Writing a stock folder as planned: the program, the tokenizer that a phone reads, and what people need to know."""
 
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from ...models.exported import Exported
-from ...models.manifest import PROGRAM
+from ...models.manifest import PROGRAM, Target
 from ...status import Report, Status
 from ...system.checksum import sha256_of
 from ..checkpoint import Checkpoint
@@ -33,7 +35,8 @@ def write_model(plan: Plan, opened: Opened, folder: Path, name: str, report: Rep
     bos, ends = write_tokenizer(checkpoint, folder).bos_token_id, tuple(checkpoint.end_tokens())
     write_generation_config(folder, bos, ends, recommended_sampling(checkpoint.generation, plan.context))
     program = folder / PROGRAM
-    _write_program(plan, checkpoint, program, bos, ends, report)
+    constants = constant_methods(checkpoint.architecture, plan.context, bos, ends)
+    _writer(plan.target)(plan, checkpoint, program, constants, report)
     facts = Exported(
         name=name,
         title=plan.title,
@@ -53,15 +56,25 @@ def write_model(plan: Plan, opened: Opened, folder: Path, name: str, report: Rep
     )
     (folder / README).write_text(readme(plan.title, what, plan.licence, origin.name, plan.context))
     report(Status("converting", f"Trying {plan.title} in ExecuTorch's own runner"))
-    check_folder(folder, plan.title)
+    check_folder(folder, plan.title, answers=plan.target != "qnn")  # Simulating an NPU takes minutes for each token.
     facts.save(folder)
 
 
-def _write_program(
-    plan: Plan, checkpoint: Checkpoint, path: Path, bos: int | None, ends: tuple[int, ...], report: Report
-) -> None:
+def _writer(target: Target) -> Callable[[Plan, Checkpoint, Path, dict[str, Any], Report], None]:
+    """What writes the program; each imports compilers of its own, which take seconds."""
+    if target == "openvino":
+        from .openvino import write_program
+
+        return write_program
+    if target == "qnn":
+        from ..qnn.program import write_program
+
+        return write_program
+    return _write_program
+
+
+def _write_program(plan: Plan, checkpoint: Checkpoint, path: Path, constants: dict[str, Any], report: Report) -> None:
     progress = Progress(plan.title, report)
-    constants = constant_methods(checkpoint.architecture, plan.context, bos, ends)
     with progress.tracing() as traced:
         graph = stock_graph(checkpoint.architecture, plan.schemes, plan.context, constants, traced)
     layout = graph.layout()

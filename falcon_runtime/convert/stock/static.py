@@ -4,6 +4,7 @@ Nor do they know ExecuTorch's operators for attention and caches. So a token is 
 attends to all of the cache, of which a mask leaves what came before it.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 
 from ...models.architecture import Architecture
 from ...models.recipes import Schemes
-from .lower import constant_methods
 from .llama import Llama
+from .modules import RMSNorm
 
 MASKED = -255.0
 """Added to the scores of what is not attended to. More would leave fewer of 65,536 steps for scores that count."""
@@ -20,10 +21,10 @@ EXAMPLE = torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, dtype=torch.long)
 """Inputs of the one shape there is."""
 
 
-def static_constants(architecture: Architecture, context: int, bos: int | None, ends: tuple[int, ...]) -> dict[str, Any]:
-    """What such a file says of itself: it is run token by token, up to its context."""
-    constants = constant_methods(architecture, context, bos, ends)
-    return constants | {"get_max_seq_len": context, "use_sdpa_with_kv_cache": False, "enable_dynamic_shape": False}
+def static_constants(constants: Mapping[str, Any]) -> dict[str, Any]:
+    """`constants` of a stock file, as they are for one that is run token by token, up to its context."""
+    tokens = constants["get_max_context_len"]
+    return {**constants, "get_max_seq_len": tokens, "use_sdpa_with_kv_cache": False, "enable_dynamic_shape": False}
 
 
 class Attention(nn.Module):
@@ -35,6 +36,7 @@ class Attention(nn.Module):
             self.register_buffer(cache, torch.zeros(1, context, a.kv_heads, a.head_dim), persistent=False)
 
     def forward(self, qkv: Tensor, place: tuple[Tensor, Tensor], cos: Tensor, sin: Tensor) -> Tensor:
+        """As in `Llama`, of one token, whose `place` is its position [1] and the mask [1, context]."""
         position, mask = place
         half, rotated = self.head_dim // 2, self.heads + self.kv_heads
         qk, v = qkv.view(1, 1, rotated + self.kv_heads, self.head_dim).split([rotated, self.kv_heads], 2)  # type: ignore[no-untyped-call]
@@ -55,6 +57,10 @@ class StaticLlama(Llama):
         super().__init__(architecture, schemes, context)
         for layer in self.layers:
             layer.attention = Attention(architecture, context)
+        for module in (self, *self.layers):
+            for name, child in list(module.named_children()):
+                if isinstance(child, RMSNorm):  # As the one operator that such compilers know.
+                    module.register_module(name, nn.RMSNorm(child.weight.shape, child.eps).requires_grad_(False))
         self.mask: Tensor
         self.register_buffer("mask", torch.full((context, context), MASKED).triu(1), persistent=False)
 

@@ -1,6 +1,6 @@
-"""A written folder, tried as a phone uses it: `python -m falcon_runtime.convert.stock.trial SOCKET FOLDER`, started by
-`check.py`. It sends what is wrong, in words, or None. In a process of its own, since ExecuTorch ends the one that it is
-in where it finds fault with a file.
+"""A written folder, tried as a phone uses it: `python -m falcon_runtime.convert.stock.trial SOCKET FOLDER ANSWERS`,
+started by `check.py`; without ANSWERS, which is 1 or 0, only its tokenizer is. It sends what is wrong, in words, or
+None. In a process of its own, since ExecuTorch ends the one that it is in where it finds fault with a file.
 """
 
 import os
@@ -35,10 +35,10 @@ NEW_TOKENS = 16
 REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
-def problem_of(folder: Path) -> str | None:
-    """What is wrong with the folder; None if nothing is."""
+def problem_of(folder: Path, answers: bool = True) -> str | None:
+    """What is wrong with the folder, and with what its program answers if that is wanted; None if nothing is."""
     phone = _phones_tokenizer(folder)
-    return _tokenizer_problem(folder, phone) or _runner_problem(folder, phone)
+    return _tokenizer_problem(folder, phone) or (_runner_problem(folder, phone) if answers else None)
 
 
 def _phones_tokenizer(folder: Path) -> Any:
@@ -91,9 +91,12 @@ def greedy(folder: Path, tokens: Sequence[int], count: int) -> Iterator[int]:
     from executorch.kernels import quantized  # noqa: F401
 
     program, new, position = _load_for_executorch(str(folder / PROGRAM)), list(tokens), 0
+    (dynamic,) = program.run_method("enable_dynamic_shape")  # Else it takes one token at a time.
     for _ in range(count):
-        (logits,) = program.forward((torch.tensor([new]), torch.tensor([position])))
-        new, position = [int(logits.argmax())], position + len(new)
+        for part in [new] if dynamic else [[token] for token in new]:
+            (logits,) = program.forward((torch.tensor([part]), torch.tensor([position])))
+            position += len(part)
+        new = [int(logits.argmax())]
         yield new[0]
 
 
@@ -110,11 +113,11 @@ def run(folder: Path, prompt: str, count: int) -> list[str]:
 
 
 def main() -> None:
-    socket, folder = sys.argv[1:]
+    socket, folder, answers = sys.argv[1:]
     connection, silence = connect(socket), os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)  # The runner prints what it generates.
     try:
-        problem = problem_of(Path(folder))
+        problem = problem_of(Path(folder), answers == "1")
     except Exception as error:  # Native code raises many kinds.
         problem = f"{type(error).__name__}: {error!s:.300}"
     connection.send(problem)
