@@ -29,7 +29,8 @@ from ..kept import CONVERTER, SMALL_MODELS, cache_of, made_once
 from ..small_models import save_checkpoint
 from .conftest import TEXTS, random_llama, write_gguf
 
-CONTEXT = 96
+CONTEXT, BOUND = 280, 256
+"""Tokens that a sequence and a forward may have."""
 TOKENS = [i * i % 90 for i in range(CONTEXT)]
 PRINTABLE = 94
 """The first tokens of the small tokenizer are what ASCII prints."""
@@ -46,7 +47,7 @@ KINDS: dict[str, tuple[RecipeName, bool]] = {
 
 def llama(tied: bool) -> LlamaForCausalLM:
     """One that answers in whole characters, and has a layer more than are traced."""
-    model = random_llama(num_hidden_layers=4, tie_word_embeddings=tied)
+    model = random_llama(num_hidden_layers=4, tie_word_embeddings=tied, max_position_embeddings=512)
     model.lm_head.weight.data[PRINTABLE:] = 0
     return model
 
@@ -92,7 +93,7 @@ def logits_of(model: LlamaForCausalLM, tokens: Sequence[int]) -> np.ndarray:
 def test_logits_are_those_of_transformers(kind: str) -> None:
     program, reference = Program(converted(kind)), llama(KINDS[kind][1])
     position = 0
-    for count in (1, 40, 1, 7, CONTEXT - 49):  # Up to the last position of the context.
+    for count in (1, 20, 1, 7, BOUND - 5):  # Up to the last position of the context.
         found = program(TOKENS[position : position + count], position)
         position += count
         np.testing.assert_allclose(found, logits_of(reference, TOKENS[:position]), atol=1e-4)
@@ -122,16 +123,17 @@ def test_a_quantized_file_computes_its_recipe(kind: str, least_correlation: floa
 def test_what_a_file_says_of_itself_is_what_it_takes(kind: str) -> None:
     program = Program(converted(kind))
     said = {name: program.constant(name) for name in ("get_max_seq_len", "get_max_context_len", "get_eos_ids")}
-    assert said == {"get_max_seq_len": CONTEXT, "get_max_context_len": CONTEXT, "get_eos_ids": [256]}
+    assert said == {"get_max_seq_len": BOUND, "get_max_context_len": CONTEXT, "get_eos_ids": [256]}
     assert (program.constant("get_n_layers"), program.constant("get_vocab_size")) == (4, 320)
     for name in ("use_kv_cache", "use_sdpa_with_kv_cache", "enable_dynamic_shape"):
         assert program.constant(name) is True
-    whole = program(TOKENS, 0)
+    whole = program(TOKENS[:BOUND], 0)
     with pytest.raises(RuntimeError):
-        program([*TOKENS, 1], 0)
+        program(TOKENS[: BOUND + 1], 0)
+    program(TOKENS[BOUND:], BOUND)
     with pytest.raises(RuntimeError):
         program([1], CONTEXT)
-    np.testing.assert_allclose(program(TOKENS, 0), whole, atol=1e-5)
+    np.testing.assert_allclose(program(TOKENS[:BOUND], 0), whole, atol=1e-5)
 
 
 def test_the_folder_is_what_an_app_needs() -> None:
