@@ -1,6 +1,6 @@
-"""A written folder, tried as a phone uses it: `python -m falcon_runtime.convert.stock.trial SOCKET FOLDER`, started by
-`check.py`. It sends what is wrong, in words, or None. In a process of its own, since ExecuTorch ends the one that it is
-in where it finds fault with a file.
+"""A written folder, tried as a phone uses it, in a process of its own: ExecuTorch ends the one that it is in where it
+finds fault with a file. `python -m falcon_runtime.convert.stock.trial SOCKET FOLDER WHAT`, started by `check.py`, sends
+what is wrong with WHAT, `tokenizer` or `program`, in words, or None.
 """
 
 import os
@@ -35,13 +35,7 @@ NEW_TOKENS = 16
 REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
-def problem_of(folder: Path) -> str | None:
-    """What is wrong with the folder; None if nothing is."""
-    phone = _phones_tokenizer(folder)
-    return _tokenizer_problem(folder, phone) or _runner_problem(folder, phone)
-
-
-def _phones_tokenizer(folder: Path) -> Any:
+def phones_tokenizer(folder: Path) -> Any:
     from pytorch_tokenizers import pytorch_tokenizers_cpp
 
     tokenizer = pytorch_tokenizers_cpp.HFTokenizer()
@@ -49,8 +43,9 @@ def _phones_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def _tokenizer_problem(folder: Path, phone: Any) -> str | None:
+def tokenizer_problem(folder: Path) -> str | None:
     """The library that runs on phones reads a tokenizer.json in its own way, and skips what it does not know."""
+    phone = phones_tokenizer(folder)
     ours = Tokenizer.from_file(str(folder / TOKENIZER))
     special = [token.content for token in ours.get_added_tokens_decoder().values()][:20]
     for text in (*TEXTS, *("Hi".join([token, "\n"]) for token in special)):
@@ -60,7 +55,9 @@ def _tokenizer_problem(folder: Path, phone: Any) -> str | None:
     return None
 
 
-def _runner_problem(folder: Path, phone: Any) -> str | None:
+def program_problem(folder: Path) -> str | None:
+    """ExecuTorch's runner should answer with the tokens that the program gives."""
+    phone = phones_tokenizer(folder)
     ends = set(read_json(folder / GENERATION)["eos_token_id"])
     for prompt in PROMPTS:
         tokens = list(phone.encode(prompt, 0, 0))
@@ -110,11 +107,11 @@ def run(folder: Path, prompt: str, count: int) -> list[str]:
 
 
 def main() -> None:
-    socket, folder = sys.argv[1:]
+    socket, folder, what = [*sys.argv[1:], "program"][:3]
     connection, silence = connect(socket), os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)  # The runner prints what it generates.
     try:
-        problem = problem_of(Path(folder))
+        problem = {"tokenizer": tokenizer_problem, "program": program_problem}[what](Path(folder))
     except Exception as error:  # Native code raises many kinds.
         problem = f"{type(error).__name__}: {error!s:.300}"
     connection.send(problem)
