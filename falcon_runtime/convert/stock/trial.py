@@ -5,7 +5,7 @@ what is wrong with WHAT, `tokenizer` or `program`, in words, or None.
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
@@ -59,13 +59,10 @@ def program_problem(folder: Path) -> str | None:
     """ExecuTorch's runner should answer with the tokens that the program gives."""
     phone = phones_tokenizer(folder)
     ends = set(read_json(folder / GENERATION)["eos_token_id"])
-    for prompt in PROMPTS:
-        tokens = list(phone.encode(prompt, 0, 0))
-        if not tokens:
-            continue
-        answer = list(takewhile(lambda token: token not in ends, greedy(folder, tokens, NEW_TOKENS)))
-        expected = [_decoded(phone, token) for token in answer]
-        found = run(folder, prompt, NEW_TOKENS)
+    prompts = {prompt: tokens for prompt in PROMPTS if (tokens := list(phone.encode(prompt, 0, 0)))}
+    answers = greedy(folder, list(prompts.values()), NEW_TOKENS)
+    for answer, found in zip(answers, run(folder, list(prompts), NEW_TOKENS), strict=True):
+        expected = [_decoded(phone, token) for token in takewhile(lambda token: token not in ends, answer)]
         if REPLACED in expected:  # Half a character, at which the runner's binding gives up.
             expected = expected[: expected.index(REPLACED)]
         if found[: len(expected)] != expected:
@@ -80,30 +77,38 @@ def _decoded(phone: Any, token: int) -> str:
         return REPLACED
 
 
-def greedy(folder: Path, tokens: Sequence[int], count: int) -> Iterator[int]:
-    """The likeliest tokens after `tokens`, one after the other, by the program's `forward` alone."""
+def greedy(folder: Path, prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
+    """The likeliest tokens after each of `prompts`, by the program's `forward` alone."""
     import torch
     from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  (registers its operators)
     from executorch.extension.pybindings.portable_lib import _load_for_executorch
     from executorch.kernels import quantized  # noqa: F401
 
-    program, new, position = _load_for_executorch(str(folder / PROGRAM)), list(tokens), 0
-    for _ in range(count):
-        (logits,) = program.forward((torch.tensor([new]), torch.tensor([position])))
-        new, position = [int(logits.argmax())], position + len(new)
-        yield new[0]
+    program, answers = _load_for_executorch(str(folder / PROGRAM)), list[list[int]]()
+    for prompt in prompts:
+        new, position, answer = list(prompt), 0, list[int]()
+        while len(answer) < count:
+            (logits,) = program.forward((torch.tensor([new]), torch.tensor([position])))
+            new, position = [int(logits.argmax())], position + len(new)
+            answer += new
+        answers.append(answer)
+    return answers
 
 
-def run(folder: Path, prompt: str, count: int) -> list[str]:
-    """The texts of as many tokens as `TextLLMRunner` answers, without sampling."""
+def run(folder: Path, prompts: Sequence[str], count: int) -> list[list[str]]:
+    """The texts of the tokens that `TextLLMRunner` answers to each of `prompts`, without sampling."""
     from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401
     from executorch.extension.llm.runner import GenerationConfig, TextLLMRunner
     from executorch.kernels import quantized  # noqa: F401
 
-    runner, pieces = TextLLMRunner(str(folder / PROGRAM), str(folder / TOKENIZER)), list[str]()
-    with suppress(UnicodeDecodeError):  # A token that is half a character has no text of its own.
-        runner.generate(prompt, GenerationConfig(echo=False, max_new_tokens=count, temperature=0.0), pieces.append)
-    return pieces
+    runner, answers = TextLLMRunner(str(folder / PROGRAM), str(folder / TOKENIZER)), list[list[str]]()
+    for prompt in prompts:
+        answers.append([])
+        config = GenerationConfig(echo=False, max_new_tokens=count, temperature=0.0)
+        with suppress(UnicodeDecodeError):  # A token that is half a character has no text of its own.
+            runner.generate(prompt, config, answers[-1].append)
+        runner.reset()
+    return answers
 
 
 def main() -> None:
