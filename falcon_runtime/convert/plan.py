@@ -14,7 +14,8 @@ from .qnn.chips import check_recipe
 from .request import Request
 from .stock.schemes import stock_schemes
 
-MIN_CONTEXT = 16
+MIN_CONTEXT: dict[Target, int] = {"server": 16, "stock": 64}
+"""In what is for a stock runner, the prompts that it is tried with must fit."""
 DEFAULT_CONTEXT = 2048
 """For checkpoints that the catalogue does not know, where they have as much: the KV cache is memory."""
 
@@ -73,13 +74,11 @@ def make_plan(request: Request, opened: Opened) -> Plan:
 
 
 def _context(request: Request, checkpoint: Checkpoint) -> int:
-    longest = checkpoint.max_context
+    least, longest = MIN_CONTEXT[request.target], checkpoint.max_context
     if request.context is None:
         return min(longest, request.entry.context if request.entry else DEFAULT_CONTEXT)
-    if not MIN_CONTEXT <= request.context <= longest:
-        raise ConversionFailed(
-            f"The model can have {MIN_CONTEXT} to {longest:,} tokens of context, not {request.context:,}."
-        )
+    if not least <= request.context <= longest:
+        raise ConversionFailed(f"The model can have {least} to {longest:,} tokens of context, not {request.context:,}.")
     return request.context
 
 

@@ -1,8 +1,9 @@
-"""A conversion's last step: the written folder does on a phone's library what it should."""
+"""Whether a written folder does with the phones' libraries what it should."""
 
 import logging
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 from ...errors import ConversionFailed
 from ...system.child import Child
@@ -10,12 +11,20 @@ from ...system.child import Child
 logger = logging.getLogger(__name__)
 
 
-def check_folder(folder: Path, title: str, answers: bool = True) -> None:
-    """Raises ConversionFailed unless ExecuTorch's `TextLLMRunner` reads the folder's tokenizer as it is meant, and
-    answers with the tokens that the program gives. Both load the model, one after the other. Without `answers` the
-    program is not run."""
+def check_tokenizer(folder: Path, title: str) -> None:
+    """Raises ConversionFailed unless the phones' library reads the folder's tokenizer as it is meant."""
+    _try(folder, "tokenizer", title)
+
+
+def check_program(folder: Path, title: str) -> None:
+    """Raises ConversionFailed unless ExecuTorch's `TextLLMRunner` answers with the tokens that the program gives. Both
+    load the model, one after the other."""
+    _try(folder, "program", title)
+
+
+def _try(folder: Path, what: Literal["tokenizer", "program"], title: str) -> None:
     with tempfile.TemporaryFile() as log:
-        child = Child("falcon_runtime.convert.stock.trial", str(folder), str(int(answers)), stderr=log)
+        child = Child("falcon_runtime.convert.stock.trial", str(folder), what, stderr=log)
         try:
             problem = child.connection.recv()
         except (EOFError, OSError):

@@ -13,21 +13,25 @@ from ..traced.lower import graph_of, lower_module, randomize
 from ..traced.stack import shortened, stacked
 from .llama import Llama
 
+MAX_TOKENS = 256
+"""New tokens in one forward, where the context has as many; runners cut longer prompts into pieces. A program has
+memory for its activations from the start, for as many tokens as one forward may have."""
 TIED = {"head.weight": "embed.weight", "head.scale": "embed.scale"}
 """What is one where the output layer is the embedding."""
+
+
+def max_tokens(context: int) -> int:
+    """The most new tokens that one forward of a program with this context takes."""
+    return min(MAX_TOKENS, context)
 
 
 def constant_methods(
     architecture: Architecture, context: int, bos: int | None, ends: tuple[int, ...]
 ) -> dict[str, Any]:
     """What a stock file says of itself, by the names that ExecuTorch's runners ask for (extension/llm/runner/
-    constants.h): each is a method that gives a number, or several.
-
-    One forward takes a whole context of tokens (`get_max_seq_len`): runners that have to cut a longer prompt into
-    pieces count their positions twice (text_prefiller.cpp).
-    """
+    constants.h): each is a method that gives a number, or several."""
     constants: dict[str, Any] = {
-        "get_max_seq_len": context,
+        "get_max_seq_len": max_tokens(context),
         "get_max_context_len": context,
         "get_vocab_size": architecture.vocabulary,
         "get_n_layers": architecture.layers,
@@ -53,7 +57,7 @@ def stock_graph(
     randomize(model)
     # Of a length other than 0 and 1, which torch.export takes for constants.
     example = torch.zeros(1, 3, dtype=torch.long), torch.zeros(1, dtype=torch.long)
-    shapes = {1: torch.export.Dim("n", min=1, max=context)}, None
+    shapes = {1: torch.export.Dim("n", min=1, max=max_tokens(context))}, None
     program = lower_module(model, example, shapes, constants, traced)
     graph = graph_of(model, program, [str(layer) for layer in short.layers])
     del model, program

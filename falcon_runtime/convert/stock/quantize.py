@@ -39,7 +39,7 @@ def _in_groups(numbers: Tensor) -> dict[str, Tensor]:
     scale = torch.from_numpy(grid(numbers.numpy(), INT4)[0])
     scale[scale == 0] = TINY
     integers = (numbers / scale[..., None]).round_().clamp_(*INT4_TABLE.range).add_(8).to(torch.uint8)
-    high, low = integers.flatten(1).unflatten(1, (-1, 2)).unbind(2)
+    high, low = integers.view(len(integers), -1, 2).unbind(2)
     return {"weight": high << 4 | low, "scale": scale}
 
 

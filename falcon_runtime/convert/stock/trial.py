@@ -1,11 +1,11 @@
-"""A written folder, tried as a phone uses it: `python -m falcon_runtime.convert.stock.trial SOCKET FOLDER ANSWERS`,
-started by `check.py`; without ANSWERS, which is 1 or 0, only its tokenizer is. It sends what is wrong, in words, or
-None. In a process of its own, since ExecuTorch ends the one that it is in where it finds fault with a file.
+"""A written folder, tried as a phone uses it, in a process of its own: ExecuTorch ends the one that it is in where it
+finds fault with a file. `python -m falcon_runtime.convert.stock.trial SOCKET FOLDER WHAT`, started by `check.py`, sends
+what is wrong with WHAT, `tokenizer` or `program`, in words, or None.
 """
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
@@ -35,13 +35,7 @@ NEW_TOKENS = 16
 REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
-def problem_of(folder: Path, answers: bool = True) -> str | None:
-    """What is wrong with the folder, and with what its program answers if that is wanted; None if nothing is."""
-    phone = _phones_tokenizer(folder)
-    return _tokenizer_problem(folder, phone) or (_runner_problem(folder, phone) if answers else None)
-
-
-def _phones_tokenizer(folder: Path) -> Any:
+def phones_tokenizer(folder: Path) -> Any:
     from pytorch_tokenizers import pytorch_tokenizers_cpp
 
     tokenizer = pytorch_tokenizers_cpp.HFTokenizer()
@@ -49,8 +43,9 @@ def _phones_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def _tokenizer_problem(folder: Path, phone: Any) -> str | None:
+def tokenizer_problem(folder: Path) -> str | None:
     """The library that runs on phones reads a tokenizer.json in its own way, and skips what it does not know."""
+    phone = phones_tokenizer(folder)
     ours = Tokenizer.from_file(str(folder / TOKENIZER))
     special = [token.content for token in ours.get_added_tokens_decoder().values()][:20]
     for text in (*TEXTS, *("Hi".join([token, "\n"]) for token in special)):
@@ -60,15 +55,14 @@ def _tokenizer_problem(folder: Path, phone: Any) -> str | None:
     return None
 
 
-def _runner_problem(folder: Path, phone: Any) -> str | None:
+def program_problem(folder: Path) -> str | None:
+    """ExecuTorch's runner should answer with the tokens that the program gives."""
+    phone = phones_tokenizer(folder)
     ends = set(read_json(folder / GENERATION)["eos_token_id"])
-    for prompt in PROMPTS:
-        tokens = list(phone.encode(prompt, 0, 0))
-        if not tokens:
-            continue
-        answer = list(takewhile(lambda token: token not in ends, greedy(folder, tokens, NEW_TOKENS)))
-        expected = [_decoded(phone, token) for token in answer]
-        found = run(folder, prompt, NEW_TOKENS)
+    prompts = {prompt: tokens for prompt in PROMPTS if (tokens := list(phone.encode(prompt, 0, 0)))}
+    answers = greedy(folder, list(prompts.values()), NEW_TOKENS)
+    for answer, found in zip(answers, run(folder, list(prompts), NEW_TOKENS), strict=True):
+        expected = [_decoded(phone, token) for token in takewhile(lambda token: token not in ends, answer)]
         if REPLACED in expected:  # Half a character, at which the runner's binding gives up.
             expected = expected[: expected.index(REPLACED)]
         if found[: len(expected)] != expected:
@@ -83,41 +77,49 @@ def _decoded(phone: Any, token: int) -> str:
         return REPLACED
 
 
-def greedy(folder: Path, tokens: Sequence[int], count: int) -> Iterator[int]:
-    """The likeliest tokens after `tokens`, one after the other, by the program's `forward` alone."""
+def greedy(folder: Path, prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
+    """The likeliest tokens after each of `prompts`, by the program's `forward` alone."""
     import torch
     from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  (registers its operators)
     from executorch.extension.pybindings.portable_lib import _load_for_executorch
     from executorch.kernels import quantized  # noqa: F401
 
-    program, new, position = _load_for_executorch(str(folder / PROGRAM)), list(tokens), 0
+    program, answers = _load_for_executorch(str(folder / PROGRAM)), list[list[int]]()
     (dynamic,) = program.run_method("enable_dynamic_shape")  # Else it takes one token at a time.
-    for _ in range(count):
-        for part in [new] if dynamic else [[token] for token in new]:
-            (logits,) = program.forward((torch.tensor([part]), torch.tensor([position])))
-            position += len(part)
-        new = [int(logits.argmax())]
-        yield new[0]
+    for prompt in prompts:
+        new, position, answer = list(prompt), 0, list[int]()
+        while len(answer) < count:
+            for part in [new] if dynamic else [[token] for token in new]:
+                (logits,) = program.forward((torch.tensor([part]), torch.tensor([position])))
+                position += len(part)
+            new = [int(logits.argmax())]
+            answer += new
+        answers.append(answer)
+    return answers
 
 
-def run(folder: Path, prompt: str, count: int) -> list[str]:
-    """The texts of as many tokens as `TextLLMRunner` answers, without sampling."""
+def run(folder: Path, prompts: Sequence[str], count: int) -> list[list[str]]:
+    """The texts of the tokens that `TextLLMRunner` answers to each of `prompts`, without sampling."""
     from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401
     from executorch.extension.llm.runner import GenerationConfig, TextLLMRunner
     from executorch.kernels import quantized  # noqa: F401
 
-    runner, pieces = TextLLMRunner(str(folder / PROGRAM), str(folder / TOKENIZER)), list[str]()
-    with suppress(UnicodeDecodeError):  # A token that is half a character has no text of its own.
-        runner.generate(prompt, GenerationConfig(echo=False, max_new_tokens=count, temperature=0.0), pieces.append)
-    return pieces
+    runner, answers = TextLLMRunner(str(folder / PROGRAM), str(folder / TOKENIZER)), list[list[str]]()
+    for prompt in prompts:
+        answers.append([])
+        config = GenerationConfig(echo=False, max_new_tokens=count, temperature=0.0)
+        with suppress(UnicodeDecodeError):  # A token that is half a character has no text of its own.
+            runner.generate(prompt, config, answers[-1].append)
+        runner.reset()
+    return answers
 
 
 def main() -> None:
-    socket, folder, answers = sys.argv[1:]
+    socket, folder, what = [*sys.argv[1:], "program"][:3]
     connection, silence = connect(socket), os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)  # The runner prints what it generates.
     try:
-        problem = problem_of(Path(folder), answers == "1")
+        problem = {"tokenizer": tokenizer_problem, "program": program_problem}[what](Path(folder))
     except Exception as error:  # Native code raises many kinds.
         problem = f"{type(error).__name__}: {error!s:.300}"
     connection.send(problem)

@@ -17,7 +17,7 @@ scales of groups in bfloat16."""
 def as_stored(numbers: Tensor, stored: Stored) -> Tensor:
     """The numbers of a module's weight, in a tensor of what lies in the file."""
     if stored == "int4":
-        low, high = (numbers + 8).view(torch.uint8).unflatten(-1, (-1, 2)).unbind(-1)
+        low, high = (numbers + 8).view(torch.uint8).view(*numbers.shape[:-1], -1, 2).unbind(-1)
         return low | high << 4
     if stored == "bfloat16":
         return numbers.bfloat16().view(torch.int16)  # numpy has no bfloat16.
