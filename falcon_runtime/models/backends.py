@@ -24,6 +24,6 @@ def check_convertible(backend: Backend, title: str) -> None:
     """BackendUnavailable unless this project can lower a model for `backend`."""
     if backend != "xnnpack":
         raise BackendUnavailable(
-            f"There is no {title} lowered for {backend} here, and none is made unasked: `falcon convert --for {backend} "
-            "--soc CHIP` does. Name its folder with --model, or use the backend xnnpack."
+            f"There is no {title} lowered for {backend} here, and none is made unasked. Make one with `falcon convert "
+            f"--for {backend} --soc CHIP` and name its folder with --model, or use the backend xnnpack."
         )

@@ -55,7 +55,7 @@ def write_model(plan: Plan, opened: Opened, folder: Path, name: str, report: Rep
     what = (
         f"{facts.parameters / 1e9:.2f} billion parameters in the recipe {plan.recipe}, {in_words(facts.program_bytes)}."
     )
-    (folder / README).write_text(readme(plan.title, what, plan.licence, origin.name, plan.context))
+    (folder / README).write_text(readme(plan, what, origin.name))
     if plan.target != "qnn":  # Simulating an NPU takes minutes for each token.
         report(Status("converting", f"Trying {plan.title} in ExecuTorch's own runner"))
         check_program(folder, plan.title)
