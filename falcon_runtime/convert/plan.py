@@ -14,10 +14,12 @@ from .qnn.chips import check_recipe
 from .request import Request
 from .stock.schemes import stock_schemes
 
-MIN_CONTEXT: dict[Target, int] = {"server": 16, "stock": 64}
+MIN_CONTEXT: dict[Target, int] = {"server": 16, "stock": 64, "openvino": 64, "qnn": 16}
 """In what is for a stock runner, the prompts that it is tried with must fit."""
 DEFAULT_CONTEXT = 2048
 """For checkpoints that the catalogue does not know, where they have as much: the KV cache is memory."""
+STATIC_CONTEXT = 1024
+"""Where shapes are static, which makes each token take as long as the last one of the context."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def make_plan(request: Request, opened: Opened) -> Plan:
 def _context(request: Request, checkpoint: Checkpoint) -> int:
     least, longest = MIN_CONTEXT[request.target], checkpoint.max_context
     if request.context is None:
-        return min(longest, request.entry.context if request.entry else DEFAULT_CONTEXT)
+        usual = request.entry.context if request.entry else DEFAULT_CONTEXT
+        return min(longest, usual, *([STATIC_CONTEXT] if request.target in ("openvino", "qnn") else []))
     if not least <= request.context <= longest:
         raise ConversionFailed(f"The model can have {least} to {longest:,} tokens of context, not {request.context:,}.")
     return request.context
