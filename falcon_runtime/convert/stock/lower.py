@@ -38,9 +38,12 @@ def constant_methods(
         "use_kv_cache": True,
         "use_sdpa_with_kv_cache": True,
         "enable_dynamic_shape": True,
-        "get_eos_ids": list(ends),
     }
-    return constants if bos is None else constants | {"get_bos_id": bos}
+    if bos is not None:
+        constants["get_bos_id"] = bos
+    if ends:
+        constants["get_eos_ids"] = list(ends)
+    return constants
 
 
 def stock_graph(
