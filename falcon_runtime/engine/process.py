@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import FalconError, ModelDamaged
 from ..models.drafts import DraftSource
-from ..models.manifest import check_program, read_manifest
+from ..models.reading import check_model, read_model
 from ..system.child import Child
 from .messages import Cancel, Compiling, Ready, Submit
 from .step import Step
@@ -70,7 +70,7 @@ class EngineProcess:
         """Returns when the model is loaded, and its program was found to be what was converted. Errors: those of
         `Engine.start`."""
         with ThreadPoolExecutor(1, "falcon-check") as beside:
-            checked = beside.submit(lambda: check_program(self._folder, read_manifest(self._folder)))
+            checked = beside.submit(lambda: check_model(self._folder, read_model(self._folder)))
             answer = self._answer(on_compiling)
         if (damage := checked.exception()) and isinstance(answer, Ready | ModelDamaged):
             self.stop()

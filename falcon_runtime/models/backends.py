@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import get_args
 
 from ..errors import BackendUnavailable
-from .manifest import Backend, Manifest
+from .manifest import Backend
+from .reading import AnyManifest
 
 QNN_LIBRARY = "libQnnHtp.so"
 
 
-def check_backend(backend: str, manifest: Manifest | None = None) -> None:
+def check_backend(backend: str, manifest: AnyManifest | None = None) -> None:
     """BackendUnavailable unless this machine has `backend`, and `manifest`'s model, if given, was lowered for it."""
     if backend not in get_args(Backend):
         raise BackendUnavailable(f"There is no backend {backend!r}; there are {', '.join(get_args(Backend))}.")

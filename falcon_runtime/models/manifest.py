@@ -99,6 +99,16 @@ class Manifest(BaseModel):
         return self
 
     @property
+    def fingerprint(self) -> str:
+        """What changes when the program does."""
+        return self.program_sha256[:12]
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What it cannot do that others can, in a few words each."""
+        return ()
+
+    @property
     def memory_bytes(self) -> int:
         """About what the engine takes when it has loaded the model."""
         return self.shape.memory_bytes(self.program_bytes, self.context, self.slots, self.cache_bits)
