@@ -32,6 +32,7 @@ from .text.tokenizer import Decoder, load_tokenizer
 from .text.tools import Tools
 from .text.transcripts import Record, Transcripts
 from .text.turns import Message
+from .text.well_known import template_of
 
 RESTARTING = "The engine has ended and starts again"
 COMPILING = "Compiling the engine for this processor, once"
@@ -49,6 +50,8 @@ class FalconRuntime:
     name or folder, "none", or "auto" for the one that the catalogue has for it, if that is converted and fits in memory
     (None: FALCON_DRAFT, else "auto"). One that is named and cannot draft is an error, unless `draft_required` is False.
 
+    `chat_template` is for a model that has none of its own: the name of a well-known one (`WELL_KNOWN`), or a file.
+
     Errors: UnknownModel; the others come with `load` or the first request.
     """
 
@@ -61,8 +64,9 @@ class FalconRuntime:
         limits: RequestLimits | None = None,
         draft: str | None = None,
         draft_required: bool = True,
+        chat_template: str | None = None,
     ):
-        self._limits = limits or RequestLimits()
+        self._limits, self._chat_template = limits or RequestLimits(), chat_template
         folder = Path(models_dir) if models_dir else default_models_dir()
         self._model: Model = find_model(model, folder)
         self._backend: Backend = backend
@@ -360,7 +364,10 @@ class FalconRuntime:
         with ThreadPoolExecutor(1, "falcon-engine-start") as starter:
             started = starter.submit(self._engine.start, lambda: report(Status("loading", COMPILING)))
             if not self._encoder or manifest != self._manifest:
-                self._encoder = Encoder(load_tokenizer(self._model.folder, manifest))
+                tokenizer = load_tokenizer(self._model.folder, manifest)
+                if self._chat_template and not tokenizer.chat_template:
+                    tokenizer.chat_template = template_of(self._chat_template, tokenizer)
+                self._encoder = Encoder(tokenizer)
                 self._decoder, self._transcripts = Decoder(self._encoder.tokenizer), Transcripts(self._encoder)
             if self._encoder.chat_template:
                 templates.start()

@@ -51,7 +51,7 @@ def export_llm(folder: Path, name: str = "model.pte", **sections: Mapping[str, A
         config.model.use_kv_cache = config.model.use_sdpa_with_kv_cache = True
         config.backend.xnnpack.enabled = True
         config.export.max_seq_length, config.export.max_context_length = BOUND + 1, CONTEXT
-        config.export.output_dir, config.export.output_name = str(folder), name
+        config.export.output_name = str(folder / name)  # Taken as a path, for it ends in .pte.
         for section, values in sections.items():
             for key, value in values.items():
                 setattr(getattr(config, section), key, value)

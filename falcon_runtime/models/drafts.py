@@ -10,9 +10,8 @@ from ..system.files import Unreadable
 from ..system.machine import available_memory
 from . import tokenizer_files
 from .library import Model, find_model
-from .manifest import Manifest, check_program, is_converted, read_manifest
-from .reading import AnyManifest
-from .stock.manifest import is_stock
+from .manifest import Manifest, check_program, read_manifest
+from .reading import AnyManifest, is_foreign
 
 AUTO, NONE = "auto", "none"
 """Instead of a name: the draft model that the catalogue has for a model, if it is converted and fits beside it; and
@@ -79,7 +78,7 @@ def named_draft(name: str, models_dir: Path) -> DraftSource | None:
             f"The draft model {model.title} is not converted yet. Convert it first: python -m falcon_runtime convert "
             f"{shlex.quote(model.name)}. Or start with --draft none."
         )
-    if is_stock(model.folder) and not is_converted(model.folder):
+    if is_foreign(model.folder):
         raise DraftUnusable(
             f"{model.title} is somebody else's program, and only models that this project converted can draft. Start "
             "with --draft none."

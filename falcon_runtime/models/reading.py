@@ -17,9 +17,14 @@ def is_model(folder: Path) -> bool:
     return is_converted(folder) or is_stock(folder)
 
 
+def is_foreign(folder: Path) -> bool:
+    """Whether what is in `folder` is somebody else's program."""
+    return is_stock(folder) and not os.path.lexists(folder / MANIFEST)
+
+
 def read_model(folder: Path) -> AnyManifest:
     """Errors: those of `read_manifest` and `read_stock`."""
-    return read_stock(folder) if is_stock(folder) and not os.path.lexists(folder / MANIFEST) else read_manifest(folder)
+    return read_stock(folder) if is_foreign(folder) else read_manifest(folder)
 
 
 def tokenizer_folder(folder: Path, manifest: AnyManifest) -> Path:

@@ -145,24 +145,32 @@ def is_stock(folder: Path) -> bool:
     return bool(_files(folder, SUFFIX))
 
 
+def find_program(folder: Path) -> Path:
+    """The program in `folder`. Errors: UnknownModel, UnsupportedProgram where there is not exactly one."""
+    found = _only(folder, SUFFIX)
+    if found is None:
+        raise UnknownModel(f"There is no program ({SUFFIX}) in {folder}.")
+    return found
+
+
 def read_stock(folder: Path) -> StockManifest:
-    """Errors: UnknownModel where there is no such folder; ModelDamaged; UnsupportedProgram."""
-    if not os.path.isdir(folder):
-        raise UnknownModel(f"There is no folder {folder}.")
-    programs, data = _files(folder, SUFFIX), _files(folder, DATA_SUFFIX)
-    for files in (programs, data):
-        if len(files) > 1:
-            raise UnsupportedProgram(
-                f"{folder} has several programs or files of weights ({', '.join(files):.300}), and one of a kind is a "
-                "model. Put each into a folder of its own, with its tokenizer."
-            )
-    if not programs:
-        raise ModelDamaged(f"{folder} has no program ({SUFFIX}).")
-    program = read_program(folder / programs[0])
+    """Errors: UnknownModel where there is no program; ModelDamaged; UnsupportedProgram."""
+    program = read_program(find_program(folder))
     contract = contract_of(program)
     settings = _stock_settings(folder / SETTINGS)
-    weights = folder / data[0] if data else None
+    weights = _only(folder, DATA_SUFFIX)
     return StockManifest(folder, program, contract, settings.slots, weights, _data_bytes(weights))
+
+
+def _only(folder: Path, suffix: str) -> Path | None:
+    """The file of that kind in `folder`. Errors: UnsupportedProgram where there are several."""
+    found = _files(folder, suffix)
+    if len(found) > 1:
+        raise UnsupportedProgram(
+            f"{folder} has several {suffix} files ({', '.join(found):.300}), and one is a model. Put each into a "
+            "folder of its own, with its tokenizer."
+        )
+    return folder / found[0] if found else None
 
 
 def _files(folder: Path, suffix: str) -> list[str]:
