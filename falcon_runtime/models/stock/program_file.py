@@ -182,7 +182,7 @@ def _value(value: Table) -> Value:
         case 2:
             return content.number(0, "q")
         case 3:
-            return content.number(0, "B")
+            return bool(content.number(0, "B"))
         case 4:
             return content.double(0)
         case 5:
