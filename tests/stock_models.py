@@ -2,6 +2,7 @@
 Apart from the fixtures, for to import this takes seconds."""
 
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -206,3 +207,7 @@ PROGRAMS: dict[str, Callable[[Path], None]] = {
     ),
 }
 """How each program is made, by the name of its folder."""
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    PROGRAMS[sys.argv[1]](Path(sys.argv[2]))

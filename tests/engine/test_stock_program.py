@@ -57,7 +57,7 @@ def test_a_prompt_at_once_and_token_by_token_are_the_same_in_4_bits(expected: np
     at_once = program.forward([TEXT], [0], rows)
     singly = np.stack([other.forward([[token]], [i], [0])[0].copy() for i, token in enumerate(TEXT)])
     assert close(at_once, singly[rows])
-    assert np.corrcoef(singly.ravel(), expected.ravel())[0, 1] > 0.9
+    assert np.corrcoef(singly.ravel(), expected.ravel())[0, 1] > 0.7
 
 
 @pytest.mark.parametrize("name", ["exporter", "eight", "whole-text"])
