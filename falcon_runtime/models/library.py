@@ -70,6 +70,8 @@ class Choice:
     licence_url: str
     licence_summary: str
     """All three empty where the catalogue does not know the model."""
+    remarks: tuple[str, ...] = ()
+    """What it cannot do that others can, in a few words each."""
 
 
 def default_models_dir() -> Path:
@@ -182,6 +184,7 @@ def _choice(model: Model) -> Choice | None:
         licence=entry.licence if entry else "",
         licence_url=entry.licence_url if entry else "",
         licence_summary=entry.licence_summary if entry else "",
+        remarks=manifest.remarks if manifest else (),
     )
 
 
