@@ -76,7 +76,7 @@ class StockInspection:
 def inspect_stock(folder: Path) -> StockInspection:
     """Errors: those of `read_program`, and UnsupportedProgram where it is not clear which one it is."""
     program = read_program(find_program(folder))
-    manifest, ends, template, problems = None, (), False, list[str]()
+    manifest, ends, template, problems = None, tuple[int, ...](), False, list[str]()
     try:
         contract_of(program)
         manifest = read_stock(folder)
