@@ -14,6 +14,10 @@ from .kernels import abi, abi_check
 from .module import Module
 from .program import Logits
 
+BACKENDS = ("XnnpackBackend", "QnnBackend")
+"""Those that can be run; whether this machine has Qualcomm's libraries is checked before (`models/backends.py`). Others
+make themselves known to ExecuTorch too, be their own libraries there or not."""
+
 
 class StockProgram:
     """Keys and values of a slot are in its own instance, out of reach: nothing is copied from one to another.
@@ -130,17 +134,15 @@ def missing(method: Method) -> str:
     abi.use_own_kernels()
     if not abi.registered_operators().issuperset(method.operators):
         abi.use_kernels_of_language_models()
+    backends = sorted(set(method.backends) - set(BACKENDS))
     operators = sorted(set(method.operators) - abi.registered_operators())
     if operators:
         return (
             f"needs operators that are not here: {', '.join(operators)}. Export it with ExecuTorch's own operators and "
             "the partitioner of XNNPACK"
         )
-    if backends := sorted(set(method.backends) - abi.registered_backends()):
-        return (
-            f"is for {' and '.join(backends)}, which this machine does not have. Export it for XNNPACK, which runs on "
-            "every CPU"
-        )
+    if backends:
+        return f"is for {' and '.join(backends)}, which cannot run here. Export it for XNNPACK, which runs on every CPU"
     return ""
 
 

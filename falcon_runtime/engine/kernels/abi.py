@@ -46,8 +46,6 @@ METHOD_OUTPUT = "_ZN10executorch7runtime6Method14mutable_outputEm"
 META_INPUTS, META_OUTPUTS = f"{_META}10num_inputsEv", f"{_META}11num_outputsEv"
 META_INPUT, META_OUTPUT = f"{_META}17input_tensor_metaEm", f"{_META}18output_tensor_metaEm"
 REGISTERED_KERNELS = "_ZN10executorch7runtime22get_registered_kernelsEv"
-REGISTERED_BACKENDS = "_ZN10executorch7runtime27get_num_registered_backendsEv"
-BACKEND_NAME = "_ZN10executorch7runtime16get_backend_nameEm"
 GET_PTHREADPOOL = "_ZN10executorch9extension10threadpool15get_pthreadpoolEv"
 GET_THREADPOOL = "_ZN10executorch9extension10threadpool14get_threadpoolEv"
 THREADS = "_ZNK10executorch9extension10threadpool10ThreadPool16get_thread_countEv"
@@ -162,13 +160,6 @@ def registered_operators() -> set[str]:
     kernels = function(REGISTERED_KERNELS, Kernels)()
     found = (Kernel * kernels.count).from_address(kernels.address)
     return {kernel.name.decode() for kernel in found}
-
-
-def registered_backends() -> set[str]:
-    """Those that make themselves known, be their own libraries there or not."""
-    count = function(REGISTERED_BACKENDS, c_size_t)()
-    results = (function(BACKEND_NAME, Result)(c_size_t(i)) for i in range(count))
-    return {ctypes.string_at(result.value).decode() for result in results if result.there}
 
 
 def use_threads(count: int) -> None:
