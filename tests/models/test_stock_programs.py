@@ -80,8 +80,8 @@ def test_a_file_that_is_cut_or_altered_is_an_error_at_worst(tmp_path: Path) -> N
         with pytest.raises(UnsupportedProgram if size < 8 else ModelDamaged):
             read_stock(folder)
     begins = int.from_bytes(whole[:4], "little")
-    for i in range(300):
-        altered, place = bytearray(whole), (i * 7919) % 30_000 if i % 3 else begins + i
+    for i in range(90):
+        altered, place = bytearray(whole), (i * 7919) % 30_000 if i % 2 else begins + i
         altered[place : place + 4] = (b"\xff\xff\xff\xff", b"\x00\x00\x00\x80", b"\x10\x00\x00\x00")[i // 3 % 3]
         program.write_bytes(altered)
         with suppress(FalconError):
