@@ -195,6 +195,10 @@ PROGRAMS: dict[str, Callable[[Path], None]] = {
     "exporter-8da4w": lambda path: export_llm(
         path, quantization={"qmode": "8da4w", "group_size": 32, "embedding_quantize": "4,32"}
     ),
+    # The second layer attends to 16 tokens.
+    "ring": lambda path: export_llm(
+        path, model={"local_global_attention": [0, 16]}, export={"max_seq_length": 17, "max_context_length": CONTEXT}
+    ),
     "positions": lambda path: export_module(path, Cached(), (TOKENS, POSITIONS), ({1: LENGTH}, {0: LENGTH}), CONSTANTS),
     "eight": lambda path: export_module(path, Cached(), (TOKENS, POSITIONS), None, CONSTANTS),
     "whole-text": lambda path: export_module(path, WholeText(), (TOKENS,), ({1: LENGTH},), {"get_eos_id": 256}),

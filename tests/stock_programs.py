@@ -9,7 +9,7 @@ from .command_line import ROOT
 from .kept import cache_of, made_once
 
 SOURCES = [Path(__file__).with_name(name) for name in ("stock_models.py", "small_models.py")]
-RUNNING = ("exporter", "exporter-static", "exporter-8da4w", "positions", "eight", "whole-text")
+RUNNING = ("exporter", "exporter-static", "exporter-8da4w", "ring", "positions", "eight", "whole-text")
 """Those that can run: small Llamas, with the small tokenizer beside them."""
 NAME = "small_llama.pte"
 

@@ -18,7 +18,7 @@ from ..small_models import small_llama
 from ..stock_programs import NAME, RUNNING, copied, patched, stock_program
 from .test_scheduler import END, FakeProgram, alone, run, tokens_of
 
-EXACT = [name for name in RUNNING if name != "exporter-8da4w"]
+EXACT = [name for name in RUNNING if name not in ("exporter-8da4w", "ring")]
 TEXT = [(7 * i + i * i) % 256 for i in range(60)]
 GREEDY = SamplingParams(temperature=0, max_new_tokens=6)
 
@@ -127,6 +127,22 @@ def test_what_cannot_be_copied_is_computed_and_what_cannot_be_taken_back_begins_
         assert tokens_of(answered) == alone(list(prompt), 5)
         cached.append(answered[-1].stats.cached_tokens)
     assert cached == [0, 14, 0, 0]
+
+
+def test_with_caches_that_are_rings_a_text_goes_on_or_is_read_anew() -> None:
+    def answer(scheduler: Scheduler, prompt: Sequence[int]) -> tuple[tuple[int, ...], int]:
+        scheduler.submit(Request(0, list(prompt), GREEDY))
+        (steps,) = run(scheduler).values()
+        return tokens_of(steps), steps[-1].stats.cached_tokens
+
+    one, other = (Scheduler(loaded(stock_program("ring")), (256,), Pace(16, 8)) for _ in range(2))
+    first, _ = answer(one, TEXT)
+    longer = [*TEXT, *first, 9, 8]
+    second, cached = answer(one, longer)
+    assert cached == len(TEXT) + len(first) - 1
+    assert answer(one, TEXT) == (first, 0)
+    assert answer(one, [*TEXT[:40], 1]) == (*answer(other, [*TEXT[:40], 1])[:1], 0)
+    assert answer(other, longer) == (second, 0)
 
 
 def test_what_is_missing_here_is_named(tmp_path: Path) -> None:
