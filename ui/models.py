@@ -150,9 +150,12 @@ def failed(words: str) -> str:
 
 def details_of(choice: Choice) -> str:
     """What a person should know before choosing a model, as HTML."""
+    size = f"{choice.parameters / 1e9:.2f} billion parameters" if choice.parameters else "Somebody else's program"
+    at_once = f"{choice.slots} answers at once" if choice.slots > 1 else "one answer at a time"
     facts = [
-        f"{choice.parameters / 1e9:.2f} billion parameters, {choice.recipe}, {choice.context:,} tokens of context",
-        f"{gigabytes(choice.memory_bytes)} of memory for {choice.slots} answers at once",
+        f"{size}, {choice.recipe}, {choice.context:,} tokens of context",
+        f"{gigabytes(choice.memory_bytes)} of memory for {at_once}",
+        *(escape(remark[0].upper() + remark[1:]) for remark in choice.remarks),
         f"Runs on {escape(cpu_name())} with {chosen().title}",
     ]
     if not choice.converted:

@@ -92,8 +92,8 @@ def _add_serving(command: Command) -> None:
 
 
 def _add_models(command: Command) -> None:
-    command("models", "List the catalogue and what is converted.")
-    added = command("inspect", "Say what a converted model is, and whether all of it is there.")
+    command("models", "List the catalogue and the models that are here.")
+    added = command("inspect", "Say what a model is, and whether all of it is there; of somebody else's .pte, whether it can run.")
     added.add_argument("model", nargs="?", help=ModelSettings.model_fields["model"].description)
     added = command("convert", "Convert a checkpoint into a model folder.")
     added.add_argument(
@@ -130,12 +130,13 @@ def _add_models(command: Command) -> None:
 
 
 def _add_measuring(command: Command) -> None:
-    scoring = _settings_flags(ModelSettings, leave_out=["draft"])  # Where nothing is generated, nothing is drafted.
+    scoring = _settings_flags(ModelSettings, leave_out=["draft", "chat_template"])  # Of what only answers need.
     added = command("perplexity", "Measure a model's perplexity on a text.", scoring)
     added.add_argument("file", help="the file with the text; - for stdin")
     added.add_argument("--window", type=_at_least(2), default=256, help="tokens that are scored together")
     added.add_argument("--max-windows", type=_at_least(1), help="stop after so many windows")
-    added = command("bench", "Measure a model's speed and memory on this machine.", _settings_flags(ModelSettings))
+    bench = _settings_flags(ModelSettings, leave_out=["chat_template"])
+    added = command("bench", "Measure a model's speed and memory on this machine.", bench)
     added.add_argument("--rounds", type=_at_least(1), default=3, help="how often to measure; the median is reported")
 
 

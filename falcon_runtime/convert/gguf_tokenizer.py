@@ -11,9 +11,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import ConversionFailed
+from ..models import sentencepiece_tokenizer
+from ..models.sentencepiece_tokenizer import Kind, Vocabulary
 from ..models.tokenizer_files import TEMPLATE_BYTES
-from . import sentencepiece_tokenizer
-from .sentencepiece_tokenizer import Kind, Vocabulary
 
 FIELDS = "tokenizer.ggml."
 AGAIN = "Download the checkpoint again."

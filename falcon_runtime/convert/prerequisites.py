@@ -1,9 +1,8 @@
 """What a target needs beyond this project's own packages, looked for before there is any work."""
 
 from ..errors import ConversionFailed
+from ..models import openvino, qnn
 from ..models.manifest import Target
-from ..models.openvino import check_packages
-from ..models.qnn import check_lowering
 
 
 def checked_chip(target: Target, chip: str | None) -> str | None:
@@ -13,7 +12,7 @@ def checked_chip(target: Target, chip: str | None) -> str | None:
     known, or not for `target`.
     """
     if target == "openvino":
-        check_packages()
+        openvino.check_lowering()
     if target != "qnn":
         if chip:
             raise ConversionFailed("--soc is the chip of a model --for qnn: leave it out.")
@@ -21,5 +20,5 @@ def checked_chip(target: Target, chip: str | None) -> str | None:
     from .qnn.chips import known_chip
 
     chip = known_chip(chip)
-    check_lowering()
+    qnn.check_lowering()
     return chip

@@ -10,6 +10,7 @@ from ..errors import ConversionFailed
 from ..models import tokenizer_files
 from ..models.architecture import MAX_ROWS, MAX_TOKENS
 from ..models.manifest import CONVERTER_VERSION, PROGRAM, Manifest
+from ..models.recommended import recommended_sampling
 from ..status import Report
 from ..system.checksum import sha256_of
 from .checkpoint import Checkpoint
@@ -19,7 +20,6 @@ from .packed import packed_graph
 from .plan import Plan
 from .program_file import ProgramFile
 from .progress import Progress
-from .recommended import recommended_sampling
 from .weights import stream
 
 

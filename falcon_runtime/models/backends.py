@@ -3,16 +3,19 @@
 from typing import get_args
 
 from ..errors import BackendUnavailable
-from .manifest import Backend, Manifest
-from .qnn import check_running
+from . import openvino, qnn
+from .manifest import Backend
+from .reading import AnyManifest
 
 
-def check_backend(backend: str, manifest: Manifest | None = None) -> None:
+def check_backend(backend: str, manifest: AnyManifest | None = None) -> None:
     """BackendUnavailable unless this machine has `backend`, and `manifest`'s model, if given, was lowered for it."""
     if backend not in get_args(Backend):
         raise BackendUnavailable(f"There is no backend {backend!r}; there are {', '.join(get_args(Backend))}.")
     if backend == "qnn":
-        check_running()
+        qnn.check_running()
+    if backend == "openvino":
+        openvino.check_running()
     if manifest and manifest.backend != backend:
         raise BackendUnavailable(
             f"{manifest.name} was lowered for {manifest.backend} and cannot run on {backend}. Use --backend "
@@ -25,5 +28,10 @@ def check_convertible(backend: Backend, title: str) -> None:
     if backend != "xnnpack":
         raise BackendUnavailable(
             f"There is no {title} lowered for {backend} here, and none is made unasked. Make one with `falcon convert "
-            f"--for {backend} --soc CHIP` and name its folder with --model, or use the backend xnnpack."
+            f"--for {backend}` and name its folder with --model, or use the backend xnnpack."
         )
+
+
+def libraries() -> dict[str, str]:
+    """Variables by which a process finds the libraries of all backends that are here."""
+    return qnn.library_path() | openvino.library()

@@ -21,7 +21,7 @@ PROGRAM = "model.pte"
 CONVERTER_VERSION = 5
 """Raise it with every change to the bytes of a converted model."""
 
-Backend = Literal["xnnpack", "qnn"]
+Backend = Literal["xnnpack", "qnn", "openvino"]
 RecipeName = Literal["int8", "int4", "fp32"]
 """How weights are stored; `recipes.py` says what each stands for."""
 
@@ -100,6 +100,16 @@ class Manifest(BaseModel):
         if max((*self.end_tokens, self.bos_token or 0)) >= self.vocabulary:
             raise ValueError("there are tokens beyond the vocabulary")
         return self
+
+    @property
+    def fingerprint(self) -> str:
+        """What changes when the program does."""
+        return self.program_sha256[:12]
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What it cannot do that others can, in a few words each."""
+        return ()
 
     @property
     def memory_bytes(self) -> int:

@@ -42,7 +42,12 @@ def serve(settings: ServerSettings, on_status: Report, tell: Callable[[str], Non
     find_model(settings.model, default_models_dir())
     leave_at_signals()
     with Fleet(
-        settings.model, backend=settings.backend, threads=settings.threads, limits=settings, draft=settings.draft
+        settings.model,
+        backend=settings.backend,
+        threads=settings.threads,
+        limits=settings,
+        draft=settings.draft,
+        chat_template=settings.chat_template,
     ) as fleet:
         config = uvicorn.Config(create_app(fleet, settings), settings.host, settings.port, log_level="critical")
         threading.Thread(target=fleet.load, args=(on_status,), name="falcon-load", daemon=True).start()
