@@ -8,6 +8,7 @@ from typing import Any
 
 from ...models.exported import Exported
 from ...models.manifest import PROGRAM, Target
+from ...models.recommended import recommended_sampling
 from ...status import Report, Status
 from ...system.checksum import sha256_of
 from ..checkpoint import Checkpoint
@@ -17,7 +18,6 @@ from ..opening import Opened
 from ..plan import Plan
 from ..program_file import ProgramFile
 from ..progress import Progress
-from ..recommended import recommended_sampling
 from ..traced.storage import as_stored
 from ..weights import stream
 from ..writing import write_tokenizer
