@@ -3,6 +3,8 @@ ExecuTorch can describe to it, and compiles nothing. With the SDK, a slow test c
 simulator."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,6 +166,7 @@ class StandIn:
         return b"compiled"
 
 
+@pytest.mark.slow
 def test_all_of_the_model_is_the_npus(graph: GraphModule, monkeypatch: pytest.MonkeyPatch) -> None:
     from executorch.backends.qualcomm.utils.qnn_manager_lifecycle import QnnManagerRegistry
 
@@ -184,6 +187,13 @@ def test_all_of_the_model_is_the_npus(graph: GraphModule, monkeypatch: pytest.Mo
     # Linear layers are convolutions: four of the layer, and the output layer. Keys and values are written in place.
     kinds = {kind: manager.compiled.count(kind) for kind in ("Conv2d", "FullyConnected", "ScatterNd", "RmsNorm")}
     assert kinds == {"Conv2d": 5, "FullyConnected": 0, "ScatterNd": 2, "RmsNorm": 3}
+
+
+def test_a_process_that_can_compile_downloads_nothing() -> None:
+    code = "import falcon_runtime.convert.qnn, os; print(repr(os.environ['QNN_SDK_ROOT']))"
+    environment = {name: value for name, value in os.environ.items() if name != "QNN_SDK_ROOT"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "''"
 
 
 def test_without_the_sdk_nothing_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,9 +227,6 @@ def test_an_npu_without_4_bits() -> None:
 @pytest.mark.skipif(not has_sdk(), reason="Qualcomm's SDK is not installed (QNN_SDK_ROOT)")
 def test_a_model_on_the_simulator(checkpoint: Path, tmp_path: Path, expected: Tensor) -> None:
     """In a process that finds the SDK's libraries, as the engine's does."""
-    import subprocess
-    import sys
-
     from falcon_runtime.models.qnn import library_path
 
     folder = convert(

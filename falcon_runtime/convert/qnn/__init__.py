@@ -4,3 +4,10 @@ Unlike everything else that this project converts, such a model is in memory as 
 text before it is lowered: 16-bit activations need the range of each. Qualcomm's code is imported in one process only,
 `worker.py`, after the SDK was checked (`models/qnn.py` says why).
 """
+
+import os
+
+from ...models.qnn import VARIABLE
+
+# Whatever else goes wrong: where it is set to anything, ExecuTorch downloads no SDK and starts nothing anew.
+os.environ.setdefault(VARIABLE, "")
