@@ -16,7 +16,7 @@ from falcon_runtime.convert import convert
 from falcon_runtime.errors import BackendUnavailable, ConversionFailed
 from falcon_runtime.models import openvino
 
-from ..small_models import save_checkpoint, small_llama
+from ..small_models import save_checkpoint, small_llama, small_tokenizer
 
 TEXT = list(b"The cat sat on the mat, 12 times")
 RUN = """
@@ -79,5 +79,6 @@ def test_its_logits_are_transformers(tmp_path: Path) -> None:
     params = SamplingParams(temperature=0, max_new_tokens=8)
     with FalconRuntime(str(folder), backend="openvino") as runtime:
         answer = [id for chunk in runtime.generate("The cat", params) for id in chunk.token_ids]
-    greedy = model.generate(torch.tensor([list(b"The cat")]), max_new_tokens=8, do_sample=False)[0, 7:].tolist()
+    prompt = torch.tensor([small_tokenizer().encode("The cat")])
+    greedy = model.generate(prompt, max_new_tokens=8, do_sample=False)[0, prompt.shape[1] :].tolist()
     assert answer == greedy
