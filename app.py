@@ -37,7 +37,12 @@ def main() -> int:
             os.environ["HF_HUB_OFFLINE"] = "1"  # For the processes that this one starts.
         models = plan(settings.model, default_models_dir(), settings.on_space, settings.offline, settings.draft)
         with Fleet(
-            models.first, backend=settings.backend, threads=settings.threads, limits=settings, draft=settings.draft
+            models.first,
+            backend=settings.backend,
+            threads=settings.threads,
+            limits=settings,
+            draft=settings.draft,
+            chat_template=settings.chat_template,
         ) as fleet:
             serve(fleet, models, settings)
     except FalconError as error:

@@ -18,6 +18,10 @@ class ModelDamaged(FalconError):
     """A file of a converted model is missing, truncated, or not the one that its manifest describes."""
 
 
+class UnsupportedProgram(FalconError):
+    """A program that others have exported is none that can run here; the message says what it is, or what it lacks."""
+
+
 class TokenizerError(FalconError):
     """The tokenizer is missing, unreadable, or does not belong to the model."""
 

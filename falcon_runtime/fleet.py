@@ -38,8 +38,9 @@ class Fleet:
         threads: int | None = None,
         limits: RequestLimits | None = None,
         draft: str | None = None,
+        chat_template: str | None = None,
     ):
-        self._limits, self._draft = limits, draft
+        self._limits, self._draft, self._chat_template = limits, draft, chat_template
         self._models_dir = Path(models_dir) if models_dir else default_models_dir()
         self._backend, self._threads = backend, threads
         # Reentrant, as the garbage collector may end a lease in a thread that holds it.
@@ -167,7 +168,14 @@ class Fleet:
 
     def _make(self, name: str | None) -> FalconRuntime:
         runtime = FalconRuntime(
-            name, self._models_dir, self._backend, self._threads, self._limits, self._draft, draft_required=False
+            name,
+            self._models_dir,
+            self._backend,
+            self._threads,
+            self._limits,
+            self._draft,
+            draft_required=False,
+            chat_template=self._chat_template,
         )
         self._newest[runtime.name] = runtime
         return runtime

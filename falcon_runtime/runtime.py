@@ -19,8 +19,9 @@ from .models.catalog import CatalogEntry
 from .models.defaults import Defaults, defaults_of
 from .models.drafts import DraftWish, default_draft
 from .models.library import Model, default_models_dir, find_model
-from .models.manifest import Backend, Manifest, RecipeName, read_manifest
+from .models.manifest import Backend
 from .models.provision import Provisioning
+from .models.reading import AnyManifest, Recipe, read_model
 from .sampling import SamplingParams
 from .status import Report, Status
 from .text import templates
@@ -31,6 +32,7 @@ from .text.tokenizer import Decoder, load_tokenizer
 from .text.tools import Tools
 from .text.transcripts import Record, Transcripts
 from .text.turns import Message
+from .text.well_known import template_of
 
 RESTARTING = "The engine has ended and starts again"
 COMPILING = "Compiling the engine for this processor, once"
@@ -48,6 +50,8 @@ class FalconRuntime:
     name or folder, "none", or "auto" for the one that the catalogue has for it, if that is converted and fits in memory
     (None: FALCON_DRAFT, else "auto"). One that is named and cannot draft is an error, unless `draft_required` is False.
 
+    `chat_template` is for a model that has none of its own: the name of a well-known one (`WELL_KNOWN`), or a file.
+
     Errors: UnknownModel; the others come with `load` or the first request.
     """
 
@@ -60,8 +64,9 @@ class FalconRuntime:
         limits: RequestLimits | None = None,
         draft: str | None = None,
         draft_required: bool = True,
+        chat_template: str | None = None,
     ):
-        self._limits = limits or RequestLimits()
+        self._limits, self._chat_template = limits or RequestLimits(), chat_template
         folder = Path(models_dir) if models_dir else default_models_dir()
         self._model: Model = find_model(model, folder)
         self._backend: Backend = backend
@@ -69,7 +74,7 @@ class FalconRuntime:
         self._engine = Engine(self._model.folder, threads, wish)
         self._status = Status()
         self._loading = threading.Lock()
-        self._manifest: Manifest | None = None
+        self._manifest: AnyManifest | None = None
         self._encoder: Encoder | None = None
         self._decoder: Decoder | None = None
         self._transcripts: Transcripts | None = None
@@ -91,8 +96,8 @@ class FalconRuntime:
         return self._model.title
 
     @property
-    def manifest(self) -> Manifest | None:
-        """What the converted model says of itself; None until it is loaded."""
+    def manifest(self) -> AnyManifest | None:
+        """What the model says of itself, or what was told from its program; None until it is loaded."""
         return self._manifest
 
     @property
@@ -102,7 +107,8 @@ class FalconRuntime:
         if not m:
             return ""
         slots, draft = f" · {m.slots} at once" * (m.slots > 1), f" · {self.draft} drafts" if self.draft else ""
-        return f"{m.recipe} · {m.context:,} tokens of context{slots}{draft}"
+        remarks = "".join(f" · {remark}" for remark in m.remarks)
+        return f"{m.recipe} · {m.context:,} tokens of context{slots}{draft}{remarks}"
 
     @property
     def draft(self) -> str | None:
@@ -115,7 +121,7 @@ class FalconRuntime:
         return self._engine.draft_problem
 
     @property
-    def recipe(self) -> RecipeName | None:
+    def recipe(self) -> Recipe | None:
         """How the model's weights are stored, or will be; None where the folder is no converted model."""
         facts = self._facts
         return facts.recipe if facts else None
@@ -311,11 +317,11 @@ class FalconRuntime:
         return self._limits.over(defaults if params is None else params.over(defaults), params)
 
     @property
-    def _facts(self) -> Manifest | CatalogEntry | None:
+    def _facts(self) -> AnyManifest | CatalogEntry | None:
         """What tells of the model: its manifest where it is converted and whole, else the catalogue."""
         return self._manifest or self._model.manifest() or self._model.entry
 
-    def _ready(self) -> tuple[Manifest, Encoder]:
+    def _ready(self) -> tuple[AnyManifest, Encoder]:
         self._load(None)
         assert self._manifest
         assert self._encoder
@@ -356,14 +362,17 @@ class FalconRuntime:
 
     def _start_engine(self, report: Report) -> None:
         self._provision(report)
-        manifest = read_manifest(self._model.folder)
+        manifest = read_model(self._model.folder)
         check_backend(self._backend, manifest)
         report(Status("loading", f"Loading {self._model.title}"))
         # Each takes seconds, the engine mostly in its own process.
         with ThreadPoolExecutor(1, "falcon-engine-start") as starter:
             started = starter.submit(self._engine.start, lambda: report(Status("loading", COMPILING)))
             if not self._encoder or manifest != self._manifest:
-                self._encoder = Encoder(load_tokenizer(self._model.folder, manifest))
+                tokenizer = load_tokenizer(self._model.folder, manifest)
+                if self._chat_template and not tokenizer.chat_template:
+                    tokenizer.chat_template = template_of(self._chat_template, tokenizer)
+                self._encoder = Encoder(tokenizer)
                 self._decoder, self._transcripts = Decoder(self._encoder.tokenizer), Transcripts(self._encoder)
             if self._encoder.chat_template:
                 templates.start()

@@ -16,6 +16,7 @@ from falcon_runtime.generation import Generation
 from falcon_runtime.models.catalog import STARTER
 from falcon_runtime.models.choosing import Offer
 from falcon_runtime.models.manifest import RecipeName
+from falcon_runtime.models.reading import Recipe
 from falcon_runtime.sampling import SamplingParams
 
 from . import answers, controls, link, stats
@@ -193,7 +194,7 @@ def choices(fleet: Fleet, offer: Offer) -> list[tuple[str, str]]:
     return [(title, name) for name, title in models.items()]
 
 
-def titled(title: str, recipe: RecipeName | None) -> str:
+def titled(title: str, recipe: Recipe | None) -> str:
     """A model's title with its recipe, which that of a model in another recipe than its own has already."""
     return title if not recipe or title.endswith(f" {recipe}") else f"{title} {recipe}"
 

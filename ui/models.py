@@ -12,6 +12,7 @@ from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.models.choosing import Offer
 from falcon_runtime.models.library import Choice
+from falcon_runtime.models.manifest import Manifest
 from falcon_runtime.system.instruction_sets import chosen
 from falcon_runtime.system.machine import cpu_name
 
@@ -164,9 +165,12 @@ def failed(words: str) -> str:
 
 def details_of(choice: Choice) -> str:
     """What a person should know before choosing a model, as HTML."""
+    size = f"{choice.parameters / 1e9:.2f} billion parameters" if choice.parameters else "Somebody else's program"
+    at_once = f"{choice.slots} answers at once" if choice.slots > 1 else "one answer at a time"
     facts = [
-        f"{choice.parameters / 1e9:.2f} billion parameters, {choice.recipe}, {choice.context:,} tokens of context",
-        f"{gigabytes(choice.memory_bytes)} of memory for {choice.slots} answers at once",
+        f"{size}, {choice.recipe}, {choice.context:,} tokens of context",
+        f"{gigabytes(choice.memory_bytes)} of memory for {at_once}",
+        *(escape(remark[0].upper() + remark[1:]) for remark in choice.remarks),
         f"Runs on {escape(cpu_name())} with {chosen().title}",
     ]
     if not choice.converted:
@@ -187,8 +191,9 @@ def machine_of(runtime: FalconRuntime, best: Ceilings) -> str:
         f"This machine reads {best.read_bytes_per_second / 1e9:.0f} GB of memory a second at best, and computes "
         f"{best.products_per_second / 1e9:.0f} billion products of bytes."
     )
-    if runtime.manifest and runtime.forwards:
-        share = ceilings.reached(runtime.manifest, runtime.forwards, best)
+    manifest = runtime.manifest
+    if isinstance(manifest, Manifest) and runtime.forwards:
+        share = ceilings.reached(manifest, runtime.forwards, best)
         multiplied = f", and {share.prefill:.0%} of those products where it reads a prompt" if share.prefill else ""
         words += f" {runtime.title} reaches {share.decode:.0%} of that speed of reading for each token{multiplied}."
     return f"<p>{escape(words)}</p>"

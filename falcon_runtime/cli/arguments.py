@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from .. import __doc__ as DESCRIPTION
 from ..errors import InvalidRequest, UsageError
 from ..models.architecture import SLOTS
-from ..models.manifest import RecipeName
+from ..models.manifest import RecipeName, Target
 from ..sampling import SamplingParams
 from ..server.settings import ModelSettings, ReplicaSettings
 
@@ -92,8 +92,9 @@ def _add_serving(command: Command) -> None:
 
 
 def _add_models(command: Command) -> None:
-    command("models", "List the catalogue and what is converted.")
-    added = command("inspect", "Say what a converted model is, and whether all of it is there.")
+    command("models", "List the catalogue and the models that are here.")
+    words = "Say what a model is, and whether all of it is there; of somebody else's .pte, whether it can run."
+    added = command("inspect", words)
     added.add_argument("model", nargs="?", help=ModelSettings.model_fields["model"].description)
     added = command("convert", "Convert a checkpoint into a model folder.")
     added.add_argument(
@@ -101,6 +102,15 @@ def _add_models(command: Command) -> None:
         help="a catalogue name, a .gguf file, a Hugging Face folder, or a model of the hub: ORG/NAME, ORG/NAME:Q4_K_M, "
         "ORG/NAME/FILE.gguf, each with @REVISION if wanted, or the address of its page",
     )
+    added.add_argument(
+        "--for",
+        dest="target",
+        choices=get_args(Target),
+        default="server",
+        help="what will run it: this project, or ExecuTorch's own runners on phones and elsewhere, with OpenVINO or a "
+        "Qualcomm NPU if it is for those (default: server)",
+    )
+    added.add_argument("--soc", dest="chip", help="the chip, for qnn: SM8650 is the Snapdragon 8 Gen 3")
     added.add_argument("--recipe", choices=get_args(RecipeName), help="how the weights are stored")
     added.add_argument(
         "--slots",
@@ -121,12 +131,13 @@ def _add_models(command: Command) -> None:
 
 
 def _add_measuring(command: Command) -> None:
-    scoring = _settings_flags(ModelSettings, leave_out=["draft"])  # Where nothing is generated, nothing is drafted.
+    scoring = _settings_flags(ModelSettings, leave_out=["draft", "chat_template"])  # Of what only answers need.
     added = command("perplexity", "Measure a model's perplexity on a text.", scoring)
     added.add_argument("file", help="the file with the text; - for stdin")
     added.add_argument("--window", type=_at_least(2), default=256, help="tokens that are scored together")
     added.add_argument("--max-windows", type=_at_least(1), help="stop after so many windows")
-    added = command("bench", "Measure a model's speed and memory on this machine.", _settings_flags(ModelSettings))
+    bench = _settings_flags(ModelSettings, leave_out=["chat_template"])
+    added = command("bench", "Measure a model's speed and memory on this machine.", bench)
     added.add_argument("--rounds", type=_at_least(1), default=3, help="how often to measure; the median is reported")
 
 

@@ -15,6 +15,7 @@ from functools import partial
 from ..engine import ceilings
 from ..engine.ceilings import Ceilings
 from ..models.manifest import Backend, Manifest
+from ..models.reading import AnyManifest
 from ..models.recipes import FP32
 from ..runtime import FalconRuntime
 from ..sampling import SamplingParams
@@ -63,7 +64,8 @@ class Benchmark:
     """From the beginning of `load` until the engine is ready, tokenizer included, download and conversion not."""
     program_bytes: int
     """Size of the .pte file."""
-    kv_cache_bytes: int
+    kv_cache_bytes: int | None
+    """None for somebody else's program, whose caches are among its activations."""
     peak_rss_bytes: int | None
     """Of the engine's process after all measurements; None where the system does not tell."""
     prefill_tokens: int
@@ -72,9 +74,10 @@ class Benchmark:
     """By tokens of context before the answer."""
     decode_shares: dict[int, float]
     """By the same tokens: of the memory's speed, how much decode reads weights and cache with. None with a draft model,
-    whose tokens come without a forward each."""
+    whose tokens come without a forward each, and for somebody else's program."""
     prefill_share: float | None
-    """Of the processor's products, how many prefill does with all layers; None where their weights are floats."""
+    """Of the processor's products, how many prefill does with all layers; None where their weights are floats, and for
+    somebody else's program."""
     streams_tokens_per_second: dict[int, float]
     """Of all answers together, by how many are asked for at once; those beyond `slots` wait for their turn."""
 
@@ -83,7 +86,7 @@ class Benchmark:
         figures = {
             "load": f"{self.load_s:7.1f} s",
             "program": f"{self.program_bytes / 1e6:7,.0f} MB",
-            "KV cache": f"{self.kv_cache_bytes / 1e6:7,.0f} MB",
+            "KV cache": f"{self.kv_cache_bytes / 1e6:7,.0f} MB" if self.kv_cache_bytes else "unknown",
             "peak RSS": f"{self.peak_rss_bytes / 1e6:7,.0f} MB" if self.peak_rss_bytes else "unknown",
             "memory read": f"{self.memory_bytes_per_second / 1e9:7.1f} GB/s at best",
             "products": f"{self.products_per_second / 1e9:7.0f} billion/s at best",
@@ -154,7 +157,8 @@ def _measured(runtime: FalconRuntime, load_s: float, threads: int, rounds: int, 
     decode = {
         tokens: median(f"decode after {tokens:,} tokens", partial(meter.decode, tokens)) for tokens in meter.contexts
     }
-    floats = str(FP32) in manifest.schemes
+    own = manifest if isinstance(manifest, Manifest) else None
+    packed = own is not None and str(FP32) not in own.schemes
     return Benchmark(
         model=runtime.title,
         recipe=manifest.recipe,
@@ -166,14 +170,14 @@ def _measured(runtime: FalconRuntime, load_s: float, threads: int, rounds: int, 
         draft=runtime.draft,
         load_s=load_s,
         program_bytes=manifest.program_bytes,
-        kv_cache_bytes=manifest.shape.kv_cache_bytes(manifest.context, manifest.slots, manifest.cache_bits),
+        kv_cache_bytes=own.shape.kv_cache_bytes(own.context, own.slots, own.cache_bits) if own else None,
         prefill_tokens=len(runtime.tokenize(meter.prompt(PREFILLED))),
         prefill_tokens_per_second=prefill,
         decode_tokens_per_second=decode,
         memory_bytes_per_second=best.read_bytes_per_second,
         products_per_second=best.products_per_second,
-        decode_shares={} if runtime.draft else decode_shares(decode, manifest, best),
-        prefill_share=None if floats else prefill * manifest.shape.products / best.products_per_second,
+        decode_shares=decode_shares(decode, own, best) if own and not runtime.draft else {},
+        prefill_share=prefill * own.shape.products / best.products_per_second if own and packed else None,
         streams_tokens_per_second={
             count: median(f"decode, {count} at once", partial(meter.streams, count)) for count in STREAMS
         },
@@ -194,7 +198,7 @@ def decode_shares(rates: Mapping[int, float], manifest: Manifest, best: Ceilings
 class Meter:
     """Takes one measurement at a time on a loaded model. Answers are greedy, of `DECODED` tokens."""
 
-    def __init__(self, runtime: FalconRuntime, manifest: Manifest):
+    def __init__(self, runtime: FalconRuntime, manifest: AnyManifest):
         self.runtime = runtime
         self.drafted = self.accepted = 0
         self.contexts = [tokens for tokens in CONTEXTS if tokens + DECODED <= manifest.context]

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import FalconError, UsageError
 from ..models.drafts import NONE
 from ..models.library import default_models_dir, find_model
+from ..models.reading import is_foreign
 from ..runtime import FalconRuntime
 from ..server.settings import ModelSettings, ReplicaSettings
 from ..status import Status
@@ -112,8 +113,14 @@ def models(options: argparse.Namespace) -> None:
 
 def inspect(options: argparse.Namespace) -> int:
     from .inspection import inspect as look
+    from .stock_inspection import inspect_stock
 
-    inspection = look(find_model(options.model, default_models_dir()), default_models_dir())
+    model = find_model(options.model, default_models_dir())
+    if is_foreign(model.folder):
+        stock = inspect_stock(model.folder)
+        _print(options, stock.facts(), str(stock))
+        return 1 if stock.problems else 0
+    inspection = look(model, default_models_dir())
     manifest = inspection.manifest.model_dump(mode="json")
     facts = {"manifest": manifest, "draft": inspection.draft, "problems": inspection.problems}
     _print(options, facts, str(inspection))
@@ -135,9 +142,16 @@ def convert(options: argparse.Namespace) -> None:
         report=NOTES.status,
         announce=NOTES.note,
         delete_shards=options.delete_shards,
+        target=options.target,
+        chip=options.chip,
     )
     name = folder.name if folder.parent == default_models_dir() else str(folder)
-    NOTES.note(f"Converted. To talk with it: python -m falcon_runtime chat --model {shlex.quote(name)}")
+    if options.target == "server":
+        NOTES.note(f"Converted. To talk with it: python -m falcon_runtime chat --model {shlex.quote(name)}")
+    elif options.target == "qnn":
+        NOTES.note(f"Compiled for {options.chip}, and not run. What it takes to run it: {folder / 'README.md'}")
+    else:
+        NOTES.note(f"Converted, and tried in ExecuTorch's own runner. How an app loads it: {folder / 'README.md'}")
     _print(options, {"model": str(folder)}, str(folder))
 
 
@@ -178,7 +192,13 @@ def _print(options: argparse.Namespace, facts: Any, text: str) -> None:
 def _runtime(options: argparse.Namespace) -> FalconRuntime:
     settings = ModelSettings.read(vars(options))
     draft = settings.draft if "draft" in options else NONE  # Where nothing is generated, nothing can be drafted.
-    runtime = FalconRuntime(settings.model, backend=settings.backend, threads=settings.threads, draft=draft)
+    runtime = FalconRuntime(
+        settings.model,
+        backend=settings.backend,
+        threads=settings.threads,
+        draft=draft,
+        chat_template=settings.chat_template,
+    )
     runtime.load(on_status=NOTES.status if sys.stderr.isatty() or runtime.needs_provisioning else None)
     if runtime.draft_problem:
         NOTES.note(runtime.draft_problem)

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import FalconError
+from ..errors import FalconError, UnsupportedProgram
 from ..models.catalog import CATALOG, CatalogEntry
 from ..models.library import converted_models, passed_over
-from ..models.manifest import Manifest, read_manifest
+from ..models.manifest import Manifest
+from ..models.reading import AnyManifest, read_model
 from ..models.sources import Wheel
 from ..system.unicode import whole
 
@@ -15,11 +16,11 @@ from ..system.unicode import whole
 @dataclass(frozen=True)
 class Listed:
     name: str
-    state: Literal["converted", "not converted", "damaged", "skipped"]
+    state: Literal["converted", "stock", "not converted", "damaged", "skipped"]
     reason: str | None = None
     """Why it is damaged or skipped."""
     entry: CatalogEntry | None = None
-    manifest: Manifest | None = None
+    manifest: AnyManifest | None = None
 
     def __str__(self) -> str:
         lines = [f"{self.state}: {detail}" if (detail := self._detail()) else self.state]
@@ -30,7 +31,8 @@ class Listed:
     def _detail(self) -> str:
         m = self.manifest
         if m:
-            return f"{m.recipe}, {m.context:,} tokens, {m.program_bytes / 1e6:,.0f} MB"
+            recipe = f"{m.recipe}, " if isinstance(m, Manifest) else ""
+            return f"{recipe}{m.context:,} tokens, {m.program_bytes / 1e6:,.0f} MB"
         return self.reason or ""
 
     def _facts(self, entry: CatalogEntry) -> list[str]:
@@ -43,6 +45,11 @@ class Listed:
         slots = f"{entry.slots} slot{'s' * (entry.slots > 1)}"
         return [f"{download} to download, {program} when converted, {memory} of memory to run {slots}", *facts]
 
+    def _source(self) -> str | None:
+        if self.manifest:
+            return self.manifest.source
+        return source_of(self.entry) if self.entry else None
+
     def facts(self) -> dict[str, Any]:
         """The same for programs; sizes are in bytes, and null where they are not known."""
         entry, known = self.entry, self.manifest or self.entry
@@ -54,11 +61,11 @@ class Listed:
             "recipe": known.recipe if known else None,
             "context": known.context if known else None,
             "slots": known.slots if known else None,
-            "parameters": known.parameters if known else None,
+            "parameters": known.parameters or None if known else None,
             "download_bytes": entry.download_bytes if entry else None,
             "program_bytes": known.program_bytes if known else None,
             "memory_bytes": known.memory_bytes if known else None,
-            "source": self.manifest.source if self.manifest else source_of(entry) if entry else None,
+            "source": self._source(),
             "licence": entry.licence if entry else None,
             "licence_url": entry.licence_url if entry else None,
         }
@@ -83,6 +90,9 @@ def _known(name: str) -> Listed:
 def _looked_at(folder: Path) -> Listed:
     entry = CATALOG.get(folder.name)
     try:
-        return Listed(folder.name, "converted", entry=entry, manifest=read_manifest(folder))
+        manifest = read_model(folder)
+        return Listed(folder.name, "stock" if manifest.recipe == "stock" else "converted", None, entry, manifest)
+    except UnsupportedProgram as error:
+        return Listed(folder.name, "skipped", " ".join(str(error).split()), entry)
     except FalconError as error:
         return Listed(folder.name, "damaged", " ".join(str(error).split()), entry)

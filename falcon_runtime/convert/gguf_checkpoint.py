@@ -12,11 +12,11 @@ from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from ..errors import ConversionFailed
 from ..models.architecture import MAX_HEAD_DIM
+from ..models.recommended import GGUF_KEYS
 from .checkpoint import Checkpoint, tensor_shapes
 from .gguf_header import BadHeader, StoredTensor, read_header
 from .gguf_tokenizer import build_tokenizer, end_ids
 from .llama_config import make_config
-from .recommended import GGUF_KEYS
 
 EMBEDDING, HEAD, ROPE_FACTORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
 _NUMBERS = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}

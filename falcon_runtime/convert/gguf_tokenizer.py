@@ -11,14 +11,15 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import ConversionFailed
+from ..models import sentencepiece_tokenizer
+from ..models.sentencepiece_tokenizer import Kind, Vocabulary
 from ..models.tokenizer_files import TEMPLATE_BYTES
-from . import sentencepiece_tokenizer
-from .sentencepiece_tokenizer import Kind, Vocabulary
 
 FIELDS = "tokenizer.ggml."
 AGAIN = "Download the checkpoint again."
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_DIGIT = r"\p{N}"
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -26,7 +27,7 @@ _LLAMA3 = (
 _SPLITS = {
     "default": [r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"],
     "gpt-2": [_GPT2],
-    "smollm": [r"\p{N}", _GPT2],
+    "smollm": [_DIGIT, _GPT2],
     "llama3": [_LLAMA3],
     "llama-v3": [_LLAMA3],
     "llama-bpe": [_LLAMA3],
@@ -110,14 +111,23 @@ def _byte_level(fields: Mapping[str, Any], splits: list[str], ignore_merges: boo
     vocabulary = {token: i for i, token in enumerate(fields["tokens"])}
     merges = [tuple(merge.split(" ")) for merge in fields["merges"]]
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=ignore_merges))
-    steps = [pre_tokenizers.Split(Regex(split), "isolated") for split in splits]
-    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    # By their names where they have some, which the tokenizers of phones know: of an expression that does not match all
+    # of a text, those lose the rest.
+    by_name = splits[-1] == _GPT2
+    steps = [_split(expression) for expression in splits[: len(splits) - by_name]]
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=by_name)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*steps, to_bytes])
     tokenizer.decoder = decoders.ByteLevel()
     pieces = list(zip(fields["tokens"], fields["token_type"], strict=True))
     tokenizer.add_special_tokens([AddedToken(p, normalized=False) for p, kind in pieces if kind == Kind.CONTROL])
     tokenizer.add_tokens([AddedToken(p, normalized=False) for p, kind in pieces if kind == Kind.USER_DEFINED])
     return tokenizer
+
+
+def _split(expression: str) -> pre_tokenizers.PreTokenizer:
+    if expression == _DIGIT:
+        return pre_tokenizers.Digits(individual_digits=True)
+    return pre_tokenizers.Split(Regex(expression), "isolated")
 
 
 def _sentencepiece(fields: Mapping[str, Any]) -> Tokenizer:

@@ -29,8 +29,10 @@ from executorch.exir.schema import (
 )
 from executorch.exir.tensor import ALIGNMENT
 
-Stored = Literal["uint8", "float32"]
-"""How a weight's numbers lie in the file: little-endian, row by row. What is packed (recipes.py) is bytes."""
+Stored = Literal["uint8", "int8", "int4", "bfloat16", "float32"]
+"""How a weight's numbers lie in the file: little-endian, row by row. What is packed (recipes.py) is bytes; int4 is two
+in a byte, the earlier one in the low half, each plus 8: XNNPACK's order."""
+BITS: dict[Stored, int] = {"uint8": 8, "int8": 8, "int4": 4, "bfloat16": 16, "float32": 32}
 ITEM_BYTES = {ScalarType.FLOAT: 4, ScalarType.HALF: 2, ScalarType.CHAR: 1}
 SEGMENT_ALIGNMENT = 128
 ACTIVATION_ARENA, CACHE_ARENA = 1, 2
@@ -49,7 +51,7 @@ class Weight:
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * (1 if self.stored == "uint8" else 4)
+        return math.prod(self.shape) * BITS[self.stored] // 8
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def _part(name: str) -> str:
     for part, beginnings in (("embedding", ("embed.",)), ("head", ("head.",)), ("tables", TABLES)):
         if name.startswith(beginnings):
             return part
-    return "attention" if name.endswith((".qkv.weight", ".out.weight")) else "mlp"
+    return "attention" if ".qkv." in name or ".out." in name else "mlp"
 
 
 def allocation(arena: int, offset: int) -> AllocationDetails:

@@ -13,9 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import ConversionFailed
-from ..models import tokenizer_files
+from ..models import sentencepiece_tokenizer, tokenizer_files
 from ..system.files import SETTINGS_BYTES, Unreadable, read_json
-from . import sentencepiece_tokenizer
 from .checkpoint import EMBEDDING, HEAD, Checkpoint, Shape
 from .llama_config import make_config
 

@@ -23,7 +23,7 @@ def packed(weight: Tensor, scheme: Scheme) -> Tensor:
     tiles, blocks, size = scheme.shape(*weight.shape)
     numbers = np.zeros((tiles * TILE, blocks, BLOCK), np.float32)
     numbers[: len(weight)] = weight.numpy().reshape(len(weight), blocks, BLOCK)
-    scale, offset = _grid(numbers, scheme)
+    scale, offset = grid(numbers, scheme)
     result = np.empty((tiles, blocks, size), np.uint8)
     # As they are stored: the integers should fit the scales that are used.
     for i, part in enumerate((scale, offset)[: 1 + scheme.offsets]):
@@ -48,7 +48,7 @@ def unpacked(weight: Tensor, scheme: Scheme) -> Tensor:
     return (numbers * scale + (offset[0] if offset else 0)).view(tiles * TILE, -1)
 
 
-def _grid(numbers: Any, scheme: Scheme) -> tuple[Any, Any]:
+def grid(numbers: Any, scheme: Scheme) -> tuple[Any, Any]:
     """Scale and offset [out, blocks] of the blocks `numbers` [out, blocks, 32]."""
     scale, offset = np.zeros((2, *numbers.shape[:2]), np.float32)
     if scheme.offsets:

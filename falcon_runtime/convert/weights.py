@@ -1,7 +1,7 @@
 """From a checkpoint into a .pte: every tensor a few rows at a time, quantized and written where it belongs."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from math import prod
@@ -20,6 +20,9 @@ BLOCK = 1 << 22
 Write = Callable[[str, int, Tensor], None]
 """Takes rows of a weight as it is stored, packed ones being tiles: its name in the graph, the number of the first one,
 and what is stored."""
+Parts = Callable[[Tensor, Scheme, int], Iterable[tuple[str, int, Tensor]]]
+"""What a scheme makes of rows of a layer's weight [out, in], float32, from a row on: of each part its name, the number
+of its first row, and what is stored."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,18 @@ class Place:
     scheme: Scheme
 
 
+def packed_parts(numbers: Tensor, scheme: Scheme, row: int) -> Iterable[tuple[str, int, Tensor]]:
+    if scheme == FP32:
+        return [("weight", row, numbers)]
+    return [("weight", row // TILE, packed(numbers, scheme))]
+
+
 def stream(
     checkpoint: Checkpoint,
     schemes: Schemes,
     write: Write,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    parts: Parts = packed_parts,
 ) -> None:
     """Writes every weight of the model, telling `on_progress` the numbers that are written and those of all.
 
@@ -53,7 +63,7 @@ def stream(
                 pending: set[Future[int]] = set()
                 try:
                     for rows in _blocks(shapes[name]):
-                        pending.add(pool.submit(_convert, checkpoint, name, rows, places[name], write))
+                        pending.add(pool.submit(_convert, checkpoint, name, rows, places[name], parts, write))
                     while pending:
                         finished, pending = wait(pending, return_when=FIRST_EXCEPTION, timeout=0.2)
                         done += sum(future.result() for future in finished)
@@ -65,7 +75,7 @@ def stream(
         torch.set_num_threads(before)
 
 
-def _convert(checkpoint: Checkpoint, name: str, rows: slice, places: list[Place], write: Write) -> int:
+def _convert(checkpoint: Checkpoint, name: str, rows: slice, places: list[Place], parts: Parts, write: Write) -> int:
     numbers = checkpoint.tensor(name, rows)
     if not torch.isfinite(numbers).all():
         raise ConversionFailed(
@@ -73,11 +83,8 @@ def _convert(checkpoint: Checkpoint, name: str, rows: slice, places: list[Place]
             "is damaged, or the training went wrong. Download the checkpoint again."
         )
     for place in places:
-        row = place.row + rows.start
-        if place.scheme == FP32:
-            write(f"{place.module}.weight", row, numbers)
-        else:
-            write(f"{place.module}.weight", row // TILE, packed(numbers, place.scheme))
+        for part, row, stored in parts(numbers, place.scheme, place.row + rows.start):
+            write(f"{place.module}.{part}", row, stored)
     return numbers.numel()
 
 
@@ -115,9 +122,9 @@ def places_of(checkpoint: Checkpoint, schemes: Schemes) -> dict[str, list[Place]
         }
         places |= {f"{prefix}{part}.weight": [place] for part, place in parts.items()}
     for name, (first, *_) in places.items():
-        if first.scheme != FP32 and first.row % TILE:
+        if first.row % (together := first.scheme.rows_together):
             raise ConversionFailed(
-                f"This recipe needs projections with a multiple of {TILE} outputs, and {name} starts at a row that "
+                f"This recipe needs projections with a multiple of {together} outputs, and {name} starts at a row that "
                 "is not. Convert the model with --recipe fp32."
             )
     return places

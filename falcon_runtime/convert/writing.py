@@ -10,6 +10,7 @@ from ..errors import ConversionFailed
 from ..models import tokenizer_files
 from ..models.architecture import MAX_ROWS, MAX_TOKENS
 from ..models.manifest import CONVERTER_VERSION, PROGRAM, Manifest
+from ..models.recommended import recommended_sampling
 from ..status import Report
 from ..system.checksum import sha256_of
 from .checkpoint import Checkpoint
@@ -19,21 +20,13 @@ from .packed import packed_graph
 from .plan import Plan
 from .program_file import ProgramFile
 from .progress import Progress
-from .recommended import recommended_sampling
 from .weights import stream
 
 
 def write_model(plan: Plan, opened: Opened, folder: Path, name: str, report: Report) -> None:
     """Writes all of the model, called `name`, into the empty `folder`. Errors: DownloadFailed, ConversionFailed."""
     checkpoint, origin = opened.checkpoint, opened.origin
-    checkpoint.save_tokenizer(folder)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    tokens = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
-    if tokens > checkpoint.config.vocab_size:
-        raise ConversionFailed(
-            f"The tokenizer has {tokens:,} tokens and the model knows {checkpoint.config.vocab_size:,}: they do not "
-            "belong together."
-        )
+    tokenizer = write_tokenizer(checkpoint, folder)
     program, parts = _write_program(plan, checkpoint, folder / PROGRAM, report)
     Manifest(
         name=name,
@@ -62,6 +55,20 @@ def write_model(plan: Plan, opened: Opened, folder: Path, name: str, report: Rep
         converter=CONVERTER_VERSION,
         versions={package: version(package) for package in ("executorch", "torch", "transformers")},
     ).save(folder)
+
+
+def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> PreTrainedTokenizerFast:
+    """Writes the tokenizer, and gives it as it is read from there. Errors: ConversionFailed where it is another
+    model's."""
+    checkpoint.save_tokenizer(folder)
+    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    tokens = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
+    if tokens > checkpoint.config.vocab_size:
+        raise ConversionFailed(
+            f"The tokenizer has {tokens:,} tokens and the model knows {checkpoint.config.vocab_size:,}: they do not "
+            "belong together."
+        )
+    return tokenizer
 
 
 def _write_program(plan: Plan, checkpoint: Checkpoint, path: Path, report: Report) -> tuple[Path, dict[str, int]]:

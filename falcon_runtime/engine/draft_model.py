@@ -115,7 +115,7 @@ class DraftModel:
         tokens = [new.get(slot, ()) for slot in range(len(self._places))]
         starts = [len(place.cached) for place in self._places]
         ends = list(accumulate(map(len, tokens)))
-        logits = self._program.forward(tokens, starts, [ends[slot] - 1 for slot in wanted] or [0])
+        logits = self._program.forward(tokens, starts, [ends[slot] - 1 for slot in wanted])
         for place, fed in zip(self._places, tokens, strict=True):
             place.cached += fed
-        return logits[: len(wanted)]
+        return logits

@@ -5,6 +5,7 @@ model's engine.
 """
 
 import ctypes
+import os
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -15,22 +16,25 @@ from numpy.typing import NDArray
 from .kernels import abi
 from .kernels.abi import EValue, TensorImpl
 
-TYPES = {np.dtype(np.int64): abi.LONG, np.dtype(np.float32): abi.FLOAT}
+TYPES = {np.dtype(np.int32): abi.INT, np.dtype(np.int64): abi.LONG, np.dtype(np.float32): abi.FLOAT}
 FORWARD = b"forward"
 Tensors = list[tuple[int, list[int]]]
 """The ScalarType and the largest shape of each."""
 
 
 class Module:
-    """The method "forward" of the program in a file. Errors of ExecuTorch's are RuntimeErrors; what was printed to
-    stderr says more."""
+    """The method "forward" of the program in a file, whose weights may be in another one, `data`. With `lock`, both
+    stay in memory, if that is allowed. Errors of ExecuTorch's are RuntimeErrors; what was printed to stderr says
+    more."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, data: str | None = None, lock: bool = True):
         abi.use_own_kernels()
         self._module = ctypes.create_string_buffer(abi.MODULE_SIZE)
-        name, nothing = _string(path.encode()), ctypes.byref(ctypes.c_void_p())
-        construct = abi.function(abi.MODULE_CONSTRUCTOR)
-        construct(self._module, ctypes.byref(name), abi.MMAP_AND_LOCK, nothing, nothing, nothing, ctypes.c_bool(False))
+        names = [_string(os.fsencode(name)) for name in (path, data) if name is not None]
+        mode, nothing = abi.MMAP_AND_LOCK if lock else abi.MMAP, ctypes.byref(ctypes.c_void_p())
+        construct = abi.function(abi.MODULE_CONSTRUCTOR if data is None else abi.MODULE_WITH_DATA_CONSTRUCTOR)
+        files = map(ctypes.byref, names)
+        construct(self._module, *files, mode, nothing, nothing, nothing, ctypes.c_bool(False))
         weakref.finalize(self, abi.function(abi.MODULE_DESTRUCTOR), self._module)
         _succeed("load the program", abi.function(abi.MODULE_LOAD, ctypes.c_uint32)(self._module, abi.CONSISTENT))
         self._method: int | None = None
@@ -50,7 +54,8 @@ class Module:
         return tensors(abi.META_INPUTS, abi.META_INPUT), tensors(abi.META_OUTPUTS, abi.META_OUTPUT)
 
     def forward(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """The first output, float32, valid until the next call and while this lives. Inputs are int64 or float32."""
+        """The first output, float32, valid until the next call and while this lives. Inputs are int32, int64 or
+        float32."""
         if self._method is None:
             self._method = self._of_forward(abi.MODULE_METHOD).value
         method = ctypes.c_void_p(self._method)

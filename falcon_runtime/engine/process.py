@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FalconError, ModelDamaged
+from ..models.backends import libraries
 from ..models.drafts import DraftSource
-from ..models.manifest import check_program, read_manifest
+from ..models.reading import check_model, read_model
 from ..system.child import Child
 from .messages import Cancel, Compiling, Ready, Submit
 from .step import Step
@@ -54,7 +55,7 @@ class EngineProcess:
         self._folder, self._on_end, self._draft_required = folder, on_end, draft_required
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  ExecuTorch writes notes there; told when it dies.
         arguments = str(folder), str(threads or 0), str(draft.folder if draft else "")
-        self._child = Child("falcon_runtime.engine.worker", *arguments, stderr=self._log, **ENVIRONMENT)
+        self._child = Child("falcon_runtime.engine.worker", *arguments, stderr=self._log, **ENVIRONMENT, **libraries())
         self.pid = self._child.pid
         self.served = 0
         """Requests that came to their end."""
@@ -70,7 +71,7 @@ class EngineProcess:
         """Returns when the model is loaded, and its program was found to be what was converted. Errors: those of
         `Engine.start`."""
         with ThreadPoolExecutor(1, "falcon-check") as beside:
-            checked = beside.submit(lambda: check_program(self._folder, read_manifest(self._folder)))
+            checked = beside.submit(lambda: check_model(self._folder, read_model(self._folder)))
             answer = self._answer(on_compiling)
         if (damage := checked.exception()) and isinstance(answer, Ready | ModelDamaged):
             self.stop()

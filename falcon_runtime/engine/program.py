@@ -25,12 +25,17 @@ class ForwardProgram(Protocol):
     context: int
     max_tokens: int
     max_rows: int
+    copies: bool
+    """Whether it has `copy`."""
+    rewinds: bool
+    """Whether a slot can go back to any position, whose tokens are then written over. Else it goes on, or begins
+    anew."""
 
     def forward(self, tokens: Sequence[Sequence[int]], starts: Sequence[int], rows: Sequence[int]) -> Logits:
         """Logits [len(rows), vocabulary] of the batch rows `rows`, valid until the next call.
 
         `tokens` holds each slot's new tokens, at least one in all, and `starts` the position of each slot's first. A
-        row is an index into the slots' tokens laid end to end.
+        row is an index into the slots' tokens laid end to end; there may be none.
         """
 
     def copy(self, source: int, target: int, count: int) -> None:
@@ -38,7 +43,10 @@ class ForwardProgram(Protocol):
 
 
 class Program:
-    """A `ForwardProgram` on ExecuTorch. Wrong shapes would abort the process, so the caller keeps within the limits."""
+    """A `ForwardProgram` of this project's own. Wrong shapes would abort the process, so the caller keeps within the
+    limits."""
+
+    copies = rewinds = True
 
     def __init__(self, folder: Path, manifest: Manifest, threads: int | None, announce: Announce = lambda: None):
         abi_check.check(Module)
@@ -76,9 +84,9 @@ class Program:
             batch += new
             positions += range(start, start + len(new))
             sequences += [slot] * len(new)
-        inputs = [np.array(numbers, np.int64) for numbers in ([batch], positions, sequences, rows)]
+        inputs = [np.array(numbers, np.int64) for numbers in ([batch], positions, sequences, rows or [0])]
         logits: Logits = self._module.forward(inputs)[0]
-        return logits
+        return logits[: len(rows)]
 
     def copy(self, source: int, target: int, count: int) -> None:
         # Keys lie in blocks, and a block that is begun is copied whole: what is too much will be written over.

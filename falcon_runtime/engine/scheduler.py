@@ -24,7 +24,7 @@ from .step import Step
 
 COPYING = 0.002
 """What a token costs that is copied from another slot's cache, in tokens to prefill: with the starter model 4 µs
-instead of some milliseconds."""
+instead of some milliseconds. Where the program copies nothing, it is prefilled again."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ class Scheduler:
         self.slots = [Slot() for _ in range(program.slots)]
         self.waiting: deque[Request] = deque()
         self._admitted = 0
+        self._copying = COPYING if program.copies else 1
         # Every slot can have its share of both limits at any time; of tokens, prompts get half at least.
         self._rows = program.max_rows // program.slots
         most = min(MAX_DRAFTED, self._rows - 1, program.max_tokens // (2 * program.slots) - 1)
@@ -131,7 +132,7 @@ class Scheduler:
         for part in parts:
             rows += [offset + i for i in part.wanted]
             offset += len(part.tokens)
-        logits = self.program.forward([part.tokens for part in parts], [part.start for part in parts], rows or [0])
+        logits = self.program.forward([part.tokens for part in parts], [part.start for part in parts], rows)
         first = 0
         for part in parts:
             if part.slot.request:
@@ -167,7 +168,9 @@ class Scheduler:
         held = self._held(request)
         free = [i for i, slot in enumerate(self.slots) if slot.request is None]
         chosen = min(free, key=lambda i: self._price(self.slots[i], request, held))
-        source = longest_prefix(request.tokens, [slot.cached for slot in self.slots], chosen)
+        source = chosen
+        if self.program.copies:
+            source = longest_prefix(request.tokens, [slot.cached for slot in self.slots], chosen)
         reused = self._reusable(self.slots[source], request)
         if reused and source != chosen:
             self.program.copy(source, chosen, reused)
@@ -199,7 +202,8 @@ class Scheduler:
         """Whether another request, which is as far as any slot, is prefilling more of this one's beginning: enough that
         waiting is no slower. Such a request goes on with every forward, or leaves, so that nobody waits in vain."""
         held, enough = self._held(request), self.pace.beside
-        return request.reuses_cache and any(
+        reusable = request.reuses_cache and self.program.copies
+        return reusable and any(
             len(slot.cached) >= held and common_prefix(slot.request.tokens, request.tokens) >= held + enough
             for slot in self.slots
             if slot.request
@@ -213,13 +217,16 @@ class Scheduler:
         kept = max([common, *(common_prefix(slot.cached, other.cached) for other in self.slots if other is not slot)])
         age = (self._admitted - slot.last_used) / len(self.slots)
         copied = held if common < held else 0
-        return COPYING * copied + (len(slot.cached) - kept) * 0.5 ** (1 + age), slot.last_used
+        return self._copying * copied + (len(slot.cached) - kept) * 0.5 ** (1 + age), slot.last_used
 
     def _reusable(self, slot: Slot, request: Request) -> int:
         """How many of the slot's cached tokens serve the request."""
         if not request.reuses_cache:
             return 0
         reusable = common_prefix(slot.cached, request.tokens)
+        if not self.program.rewinds:
+            # What else is in the cache would have to be taken back.
+            return reusable if reusable == len(slot.cached) < len(request.tokens) else 0
         if reusable < len(request.tokens):
             # The last token is always prefilled, since its logits are what the answer starts from.
             return min(reusable, len(request.tokens) - 1)

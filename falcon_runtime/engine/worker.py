@@ -17,6 +17,8 @@ from pathlib import Path
 
 from ..errors import FalconError
 from ..models.manifest import read_manifest
+from ..models.reading import AnyManifest, read_model, tokenizer_folder
+from ..models.stock.manifest import StockManifest
 from ..system.child import connect
 from .constraints import Grammars
 from .draft_model import DraftModel
@@ -28,12 +30,16 @@ from .request import Request
 from .sampler import SAMPLING, passes
 from .scheduler import Pace, Scheduler
 from .speculation import cost, interpolate
+from .stock_program import StockProgram
 
 ALONE, ALONE_S = (128, 64, 32), 0.7
 """Tokens of a prompt that are prefilled at a time while no answer is written: as many as take at most so many seconds,
 which is what somebody waits who stops it; and no fewer than the last, which would be slower."""
 BESIDE, BESIDE_S = (32, 16, 8), 0.05
 """The same while one is written, and stands still for so long."""
+
+LONG_S = 1
+"""More rows than take so long are not measured: what they take follows from fewer, and it would delay the start."""
 
 
 def serve(connection: Connection, scheduler: Scheduler) -> None:
@@ -62,9 +68,11 @@ def measure_costs(program: ForwardProgram) -> list[float]:
     # All of them once, and again: the first forward of so many rows also prepares the kernels for them, and what else
     # the machine does for a moment should not make one of them look slow beside the others.
     for count in [count for count in (1, 2, 4, 8, 16, 32) if count <= most] * 2:
+        if seconds.get(count // 2, 0) > LONG_S:
+            continue
         tokens, starts = [[0] * count] + [[]] * idle, [start] + [0] * idle
         began = time.perf_counter()
-        program.forward(tokens, starts, range(min(count, program.max_rows)))
+        program.forward(tokens, starts, range(max(0, count - program.max_rows), count))
         seconds[count] = min(time.perf_counter() - began, seconds.get(count, math.inf))
     for more, fewer in pairwise(sorted(seconds, reverse=True)):
         seconds[fewer] = min(seconds[fewer], seconds[more])  # No fewer rows take longer: that was something else.
@@ -93,6 +101,13 @@ def load_draft(folder: Path, threads: int | None, announce: Announce) -> DraftMo
     return DraftModel(program, measure_costs(program), manifest.end_tokens, manifest.title)
 
 
+def load_program(folder: Path, manifest: AnyManifest, threads: int | None, announce: Announce) -> ForwardProgram:
+    """Errors: those of `Program` and `StockProgram`."""
+    if isinstance(manifest, StockManifest):
+        return StockProgram(manifest, threads)
+    return Program(folder, manifest, threads, announce)
+
+
 def main() -> None:
     socket, folder, threads, draft = sys.argv[1:]
     connection = connect(socket)
@@ -111,12 +126,12 @@ def main() -> None:
 
 def load(folder: Path, threads: int | None, draft: str, announce: Announce) -> tuple[Scheduler, Ready]:
     """The model and, if `draft` is not empty, a draft model, whose errors are told in `Ready`. Errors: those of
-    `read_manifest` and `Program`."""
-    manifest = read_manifest(folder)
+    `read_model` and `load_program`."""
+    manifest = read_model(folder)
     beside = compile_beside(SAMPLING)
     if beside:
         announce()
-    program = Program(folder, manifest, threads, announce)
+    program = load_program(folder, manifest, threads, announce)
     if beside:
         beside.wait()
     passes(manifest.vocabulary, announce)
@@ -131,7 +146,7 @@ def load(folder: Path, threads: int | None, draft: str, announce: Announce) -> t
     # Drafting takes some short forwards more, for which a parent's patience is long enough.
     forwards = {1: costs[0][0], len(costs[0]): costs[0][-1]}
     ready = Ready(step_s(pace.alone, *costs), forwards, model.name if model else None, problem)
-    grammars = Grammars(folder / "tokenizer.json", manifest.vocabulary, manifest.end_tokens)
+    grammars = Grammars(tokenizer_folder(folder, manifest) / "tokenizer.json", manifest.vocabulary, manifest.end_tokens)
     return Scheduler(program, manifest.end_tokens, pace, costs[0], model, grammars), ready
 
 

@@ -11,7 +11,7 @@ from ..system.machine import available_memory, memory_bandwidth
 from .catalog import CATALOG, STARTER
 from .drafts import AUTO, DraftWish, named_draft
 from .library import Choice, choices, find_model
-from .manifest import read_manifest
+from .reading import read_model
 from .sources import HubRepository
 
 Offer = Literal["all", "converted", "none"]
@@ -97,7 +97,7 @@ def _asked(model: str, models_dir: Path, offline: bool) -> tuple[str, str | None
     """`first` and `then` for a model that is asked for. Errors: as `plan`."""
     found = find_model(model, models_dir)
     if not found.needs_provisioning:
-        read_manifest(found.folder)
+        read_model(found.folder)
     elif found.entry and isinstance(found.entry.source, HubRepository):
         if offline:
             raise DownloadFailed(

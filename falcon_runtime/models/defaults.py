@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..sampling import SamplingParams
 from .catalog import EXAMPLES, CatalogEntry, Examples
-from .manifest import Manifest
+from .reading import AnyManifest
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Defaults:
     examples: Examples
 
 
-def defaults_of(entry: CatalogEntry | None, manifest: Manifest | None) -> Defaults:
+def defaults_of(entry: CatalogEntry | None, manifest: AnyManifest | None) -> Defaults:
     """What the checkpoint recommends (its generation_config), changed by what the catalogue knows better."""
     sampling = {**(manifest.sampling if manifest else {}), **(entry.sampling if entry else {})}
     return Defaults(SamplingParams(**sampling), entry.system if entry else "", entry.examples if entry else EXAMPLES)

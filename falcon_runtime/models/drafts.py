@@ -11,6 +11,7 @@ from ..system.machine import available_memory
 from . import tokenizer_files
 from .library import Model, find_model
 from .manifest import Manifest, check_program, read_manifest
+from .reading import AnyManifest, is_foreign
 
 AUTO, NONE = "auto", "none"
 """Instead of a name: the draft model that the catalogue has for a model, if it is converted and fits beside it; and
@@ -77,18 +78,25 @@ def named_draft(name: str, models_dir: Path) -> DraftSource | None:
             f"The draft model {model.title} is not converted yet. Convert it first: python -m falcon_runtime convert "
             f"{shlex.quote(model.name)}. Or start with --draft none."
         )
+    if is_foreign(model.folder):
+        raise DraftUnusable(
+            f"{model.title} is somebody else's program, and only models that this project converted can draft. Start "
+            "with --draft none."
+        )
     manifest = read_manifest(model.folder)
     check_program(model.folder, manifest)
     return DraftSource(model.folder, manifest)
 
 
-def check_drafts_for(draft: DraftSource, folder: Path, manifest: Manifest) -> None:
+def check_drafts_for(draft: DraftSource, folder: Path, manifest: AnyManifest) -> None:
     """Errors: DraftUnusable unless `draft` has the tokens of the model in `folder`, by the same ids, and its backend.
 
     Slots and context may be fewer: what is beyond them gets no drafts.
     """
     titles = f"{draft.manifest.title} cannot draft for {manifest.title}"
     remedy = "Choose a smaller model of the same family, --draft auto, or --draft none."
+    if not isinstance(manifest, Manifest):
+        raise DraftUnusable(f"{titles}, which is somebody else's program. {remedy}")
     if draft.manifest.backend != manifest.backend:
         raise DraftUnusable(f"{titles}: it was lowered for another backend, {draft.manifest.backend}. {remedy}")
     if draft.manifest.vocabulary != manifest.vocabulary:
@@ -105,7 +113,7 @@ def check_drafts_for(draft: DraftSource, folder: Path, manifest: Manifest) -> No
         raise DraftUnusable(f"{titles}: it has another tokenizer. {remedy}")
 
 
-def _check_memory(draft: Manifest, manifest: Manifest) -> None:
+def _check_memory(draft: Manifest, manifest: AnyManifest) -> None:
     """Errors: DraftUnusable."""
     needed, available = manifest.memory_bytes + draft.draft_bytes, available_memory()
     if needed > available:

@@ -12,8 +12,10 @@ from ..system.folders import user_cache
 from ..system.replacement import recover
 from ..system.unicode import whole
 from .catalog import CATALOG, STARTER, CatalogEntry
-from .manifest import MANIFEST, Manifest, RecipeName, is_converted, is_outdated, read_manifest
+from .manifest import MANIFEST, RecipeName, is_outdated
+from .reading import AnyManifest, Recipe, is_model, read_model
 from .sources import HubRepository, name_of, parse_source
+from .stock.manifest import SUFFIX
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,12 @@ class Model:
     @property
     def needs_provisioning(self) -> bool:
         """Whether it must be downloaded and converted before it can be loaded: minutes, not seconds."""
-        return self.entry is not None and (not is_converted(self.folder) or is_outdated(self.folder))
+        return self.entry is not None and (not is_model(self.folder) or is_outdated(self.folder))
 
-    def manifest(self) -> Manifest | None:
-        """None where the model is not converted, or damaged."""
+    def manifest(self) -> AnyManifest | None:
+        """None where the model is not converted, or damaged, or none that can run."""
         try:
-            return read_manifest(self.folder)
+            return read_model(self.folder)
         except FalconError:
             return None
 
@@ -50,13 +52,15 @@ class Choice:
 
     name: str
     title: str
-    recipe: RecipeName
+    recipe: Recipe
     context: int
     """Tokens of prompt and answer together."""
     slots: int
     """Requests that run at once."""
     parameters: int
+    """0 where they are not known: of somebody else's program."""
     converted: bool
+    """Whether it is here, be it converted or somebody else's program."""
     download_bytes: int
     """0 if it is converted; like the other sizes, about."""
     program_bytes: int
@@ -66,6 +70,8 @@ class Choice:
     licence_url: str
     licence_summary: str
     """All three empty where the catalogue does not know the model."""
+    remarks: tuple[str, ...] = ()
+    """What it cannot do that others can, in a few words each."""
 
 
 def default_models_dir() -> Path:
@@ -79,7 +85,7 @@ def default_models_dir() -> Path:
 
 def find_model(model: str | None, models_dir: Path) -> Model:
     """The model of a catalogue name, alone or with a recipe (`NAME:int8`), of a converted model's name in `models_dir`,
-    or of its folder anywhere.
+    or of its folder or program (.pte) anywhere.
 
     None stands for FALCON_MODEL, else the starter model. Errors: UnknownModel.
     """
@@ -93,7 +99,9 @@ def find_model(model: str | None, models_dir: Path) -> Model:
         raise UnknownModel(f"There is no recipe {recipe!r} of {name}; there are {', '.join(get_args(RecipeName))}.")
     recover(Path(model).parent)
     folders = [Path(model), models_dir / model, models_dir / model.lower()]
-    found = [folder for folder in folders if is_converted(folder)]
+    if model.endswith(SUFFIX) and os.path.isfile(model):
+        folders.append(Path(model).parent)
+    found = [folder for folder in folders if is_model(folder)]
     if not found and not _checkpoint(model):
         found = [folder for folder in folders if os.path.isdir(folder)]
     if found:
@@ -121,9 +129,9 @@ def _checkpoint(model: str) -> str | None:
 
 
 def converted_models(models_dir: Path) -> list[str]:
-    """Names of the folders of the converted models in `models_dir`, be they whole or damaged."""
+    """Names of the folders of the models in `models_dir`, be they whole or damaged, converted or somebody else's."""
     recover(models_dir)
-    return [name for name in _names(models_dir) if is_converted(models_dir / name) and whole(name) == name]
+    return [name for name in _names(models_dir) if is_model(models_dir / name) and whole(name) == name]
 
 
 def passed_over(models_dir: Path) -> dict[str, str]:
@@ -131,10 +139,10 @@ def passed_over(models_dir: Path) -> dict[str, str]:
     reasons = {}
     for name in set(_names(models_dir)).difference(converted_models(models_dir)):
         folder = models_dir / name
-        if is_converted(folder):
+        if is_model(folder):
             reasons[name] = "its name is no text in UTF-8: rename it"
         elif os.path.isdir(folder):
-            reasons[name] = f"it has no {MANIFEST}: remove it, or convert into it"
+            reasons[name] = f"it has no {MANIFEST} and no program ({SUFFIX}): remove it, or convert into it"
         elif os.path.islink(folder):
             reasons[name] = "it is a link that leads to no folder: remove it"
     return dict(sorted(reasons.items()))
@@ -176,6 +184,7 @@ def _choice(model: Model) -> Choice | None:
         licence=entry.licence if entry else "",
         licence_url=entry.licence_url if entry else "",
         licence_summary=entry.licence_summary if entry else "",
+        remarks=manifest.remarks if manifest else (),
     )
 
 

@@ -21,9 +21,12 @@ PROGRAM = "model.pte"
 CONVERTER_VERSION = 5
 """Raise it with every change to the bytes of a converted model."""
 
-Backend = Literal["xnnpack", "qnn"]
+Backend = Literal["xnnpack", "qnn", "openvino"]
 RecipeName = Literal["int8", "int4", "fp32"]
 """How weights are stored; `recipes.py` says what each stands for."""
+
+Target = Literal["server", "stock", "openvino", "qnn"]
+"""What a model is converted for: this project's engine, or ExecuTorch's own runners, as on phones."""
 
 CacheBits = Literal[8, 16, 32]
 """Of the numbers that keys and values are kept in: integers with a scale for each token and head, or floats."""
@@ -97,6 +100,16 @@ class Manifest(BaseModel):
         if max((*self.end_tokens, self.bos_token or 0)) >= self.vocabulary:
             raise ValueError("there are tokens beyond the vocabulary")
         return self
+
+    @property
+    def fingerprint(self) -> str:
+        """What changes when the program does."""
+        return self.program_sha256[:12]
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What it cannot do that others can, in a few words each."""
+        return ()
 
     @property
     def memory_bytes(self) -> int:

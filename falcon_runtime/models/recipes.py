@@ -34,6 +34,11 @@ class Scheme:
         return 0 if self.offsets else 1 << (self.bits - 1)
 
     @property
+    def rows_together(self) -> int:
+        """Outputs that are stored as one piece."""
+        return 1 if self.bits == 32 else TILE
+
+    @property
     def head_bytes(self) -> int:
         """Of the scales and offsets of 16 blocks."""
         return TILE * (2 + 2 * self.offsets)

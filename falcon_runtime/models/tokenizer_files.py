@@ -23,6 +23,12 @@ TEMPLATE_BYTES = 1_000_000
 """The largest chat template. Real ones have kilobytes."""
 
 
+_VISIBLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+BYTE_LETTERS = {chr(byte): byte for byte in _VISIBLE}
+BYTE_LETTERS |= {chr(0x100 + i): byte for i, byte in enumerate(byte for byte in range(0x100) if byte not in _VISIBLE)}
+"""The bytes that the characters of a byte-level vocabulary stand for, as GPT-2 has them."""
+
+
 def check(folder: Path) -> None:
     """Raises Unreadable, with the name of the file, unless each of them can be read within bounds. Who reads them then
     takes what is in them for granted."""

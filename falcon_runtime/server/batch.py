@@ -73,8 +73,13 @@ def run_batch(settings: ModelSettings, source: Path, target: Path, report: Repor
             if isinstance(entry, Problem):
                 output.write(_answer(name, entry.custom_id, None, entry.error()))
         if requests:
-            model, draft = settings.model, settings.draft
-            with Fleet(model, backend=settings.backend, threads=settings.threads, draft=draft) as fleet:
+            with Fleet(
+                settings.model,
+                backend=settings.backend,
+                threads=settings.threads,
+                draft=settings.draft,
+                chat_template=settings.chat_template,
+            ) as fleet:
                 _Run(fleet, output, outcome, report).all(requests)
         outcome.failed = output.failed
     return outcome

@@ -33,7 +33,7 @@ def opened(id: str, kind: str, created: int, runtime: FalconRuntime, choices: li
         "object": kind,
         "created": created,
         "model": runtime.name,
-        "system_fingerprint": f"fp_{manifest.program_sha256[:12]}" if manifest else None,
+        "system_fingerprint": f"fp_{manifest.fingerprint}" if manifest else None,
         "choices": choices,
     }
 

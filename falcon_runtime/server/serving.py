@@ -42,7 +42,12 @@ def serve(settings: ServerSettings, on_status: Report, tell: Callable[[str], Non
     find_model(settings.model, default_models_dir())
     leave_at_signals()
     with Fleet(
-        settings.model, backend=settings.backend, threads=settings.threads, limits=settings, draft=settings.draft
+        settings.model,
+        backend=settings.backend,
+        threads=settings.threads,
+        limits=settings,
+        draft=settings.draft,
+        chat_template=settings.chat_template,
     ) as fleet:
         application = create_app(fleet, settings)
         # As Gradio's server has it for the page: what else is installed must not change how this one works.

@@ -17,6 +17,7 @@ from pydantic_settings import (
 from ..errors import UsageError
 from ..limits import Count, RequestLimits
 from ..models.manifest import Backend
+from ..text.well_known import WELL_KNOWN
 
 
 class BadSetting(UsageError):
@@ -36,11 +37,16 @@ class ModelSettings(BaseSettings):
     elsewhere: ClassVar[Mapping[str, str]] = {}
     """Settings that others have variables for."""
 
-    model: str | None = Field(None, description="catalogue name, or folder of a converted model")
+    model: str | None = Field(
+        None, description="catalogue name, or folder of a model, be it converted or somebody else's .pte"
+    )
     draft: str = Field(
         "auto",
         description="converted model that drafts tokens for the others, which verify them: name, folder, `none`, or "
         "`auto`, which is falcon3-1b-instruct for the larger Falcon3 if it fits in memory",
+    )
+    chat_template: str | None = Field(
+        None, description=f"chat template of models that have none of their own: {', '.join(WELL_KNOWN)}, or a file"
     )
     backend: Backend = Field("xnnpack", description="ExecuTorch backend that the model was lowered for")
     threads: Count | None = Field(None, description="threads of the engine; without, as many as there are CPUs to use")

@@ -13,6 +13,7 @@ from .chat_template import Rendering, render
 from .encoder import Encoder
 from .transcripts import Transcripts
 from .turns import Message, Turn, turns_of
+from .well_known import WELL_KNOWN, fitting_templates
 
 Render = Callable[[list[Turn]], Rendering]
 NO_VARIABLES: Mapping[str, Any] = {}
@@ -80,7 +81,7 @@ def encode_chat(
     never left out exceeds the context.
     """
     if not encoder.chat_template:
-        raise InvalidRequest("This model has no chat template: it can only continue text. Use generate.")
+        raise InvalidRequest(_no_template(encoder))
     turns = turns_of(messages)
     _check_answerable(turns)
     calls = [json.dumps(call.arguments) for turn in turns for call in turn.calls]
@@ -159,6 +160,17 @@ def _fit(
 
 def _from(turns: list[Turn], cut: int) -> list[Turn]:
     return [turn for turn in turns[:cut] if turn.role == "system"] + turns[cut:]
+
+
+def _no_template(encoder: Encoder) -> str:
+    """Why there can be no conversation, and what to do."""
+    fitting = fitting_templates(encoder.tokenizer)
+    known = f"; {' and '.join(fitting)} would fit its tokens" if fitting else ""
+    return (
+        "This model has no chat template: it can only continue text. Use generate. Or name a template with "
+        f"--chat-template (a file or one of {', '.join(WELL_KNOWN)}{known}), or put the model's own into its folder as "
+        "chat_template.jinja, and start again."
+    )
 
 
 def _check_length(tokens: Sequence[int], context: int) -> None:

@@ -9,47 +9,53 @@ from typing import TYPE_CHECKING, Any
 from ..errors import TokenizerError
 from ..models import tokenizer_files
 from ..models.manifest import Manifest
+from ..models.reading import AnyManifest, tokenizer_folder
+from ..models.tokenizer_files import BYTE_LETTERS
 from ..system.panics import no_panics
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_VISIBLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-_BYTES = {chr(byte): byte for byte in _VISIBLE}
-_BYTES |= {chr(0x100 + i): byte for i, byte in enumerate(byte for byte in range(0x100) if byte not in _VISIBLE)}
-"""The bytes that the characters of a byte-level vocabulary stand for, as GPT-2 has them."""
 _NAMED_BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 """A byte in a vocabulary of the SentencePiece kind."""
 
 
-def load_tokenizer(folder: Path, manifest: Manifest) -> "PreTrainedTokenizerBase":
-    """The tokenizer in a converted model's folder. Errors: TokenizerError where it is missing or another model's."""
+def load_tokenizer(folder: Path, manifest: AnyManifest) -> "PreTrainedTokenizerBase":
+    """The tokenizer in a model's folder. Errors: TokenizerError where it is missing or another model's."""
     # A second: only when a model is loaded. AutoTokenizer would import torch and more, and take ten.
     from transformers import PreTrainedTokenizerFast
 
-    again = f"Put the files of the model's own tokenizer into {folder}, or convert the model again."
+    again = f"Put the files of the model's own tokenizer into {folder}"
+    again += ", or convert the model again." if isinstance(manifest, Manifest) else "."
     another = f"The tokenizer in {folder} belongs to another model, or was changed"
-    if not (folder / "tokenizer_config.json").is_file() or not (folder / "tokenizer.json").is_file():
-        raise TokenizerError(f"{folder} has no tokenizer (tokenizer.json and tokenizer_config.json). {again}")
+    if isinstance(manifest, Manifest):
+        _check_converted(folder, again)
     try:
-        tokenizer_files.check(folder)
-        if manifest.tokenizer_sha256 not in (None, tokenizer_files.sha256(folder)):
+        files = tokenizer_folder(folder, manifest)
+        tokenizer_files.check(files)
+        if isinstance(manifest, Manifest) and manifest.tokenizer_sha256 not in (None, tokenizer_files.sha256(folder)):
             raise TokenizerError(f"{another}: its SHA-256 is not the manifest's. {again}")
         with no_panics():
             load: Any = PreTrainedTokenizerFast.from_pretrained
-            tokenizer: PreTrainedTokenizerBase = load(folder, local_files_only=True)
+            tokenizer: PreTrainedTokenizerBase = load(files, local_files_only=True)
             highest = max(tokenizer.get_vocab().values(), default=0)
             tokenizer.encode("a")
     except TokenizerError:
         raise
     except Exception as error:  # transformers and tokenizers raise many kinds, bare Exception among them
         raise TokenizerError(f"The tokenizer in {folder} cannot be read ({error!s:.300}). {again}") from error
-    if len(tokenizer) != manifest.tokenizer_size:
+    if isinstance(manifest, Manifest) and len(tokenizer) != manifest.tokenizer_size:
         sizes = f"it has {len(tokenizer):,} tokens, the model's has {manifest.tokenizer_size:,}"
         raise TokenizerError(f"{another}: {sizes}. {again}")
     if highest >= manifest.vocabulary:
         raise TokenizerError(f"{another}: it has a token {highest:,}, the model {manifest.vocabulary:,}. {again}")
     return tokenizer
+
+
+def _check_converted(folder: Path, again: str) -> None:
+    """That a conversion's files are there."""
+    if not (folder / "tokenizer_config.json").is_file() or not (folder / "tokenizer.json").is_file():
+        raise TokenizerError(f"{folder} has no tokenizer (tokenizer.json and tokenizer_config.json). {again}")
 
 
 class Decoder:
@@ -81,7 +87,7 @@ class Decoder:
         piece: str = self._tokenizer.id_to_token(token)
         if byte := _NAMED_BYTE.fullmatch(piece):
             return bytes.fromhex(byte[1])
-        return bytes(map(_BYTES.__getitem__, piece)) if _BYTES.keys() >= set(piece) else text.encode()
+        return bytes(map(BYTE_LETTERS.__getitem__, piece)) if BYTE_LETTERS.keys() >= set(piece) else text.encode()
 
 
 class Detokenizer:

@@ -7,7 +7,7 @@ import pytest
 from gguf import GGUFWriter
 
 from falcon_runtime.convert.opening import open_checkpoint
-from falcon_runtime.convert.recommended import recommended_sampling
+from falcon_runtime.models.recommended import recommended_sampling
 from falcon_runtime.sampling import SamplingParams
 
 from .conftest import random_llama, write_gguf

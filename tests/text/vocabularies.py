@@ -5,7 +5,7 @@ from collections.abc import Callable
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from falcon_runtime.convert.sentencepiece_tokenizer import Kind, Vocabulary, build
+from falcon_runtime.models.sentencepiece_tokenizer import Kind, Vocabulary, build
 
 from ..small_models import CHAT_TEMPLATE, small_tokenizer
 

@@ -50,18 +50,28 @@ class TracedGraph(Graph):
     def with_caches(self, slots: int, context: int) -> "TracedGraph":
         """This graph with KV caches for `slots` sequences of `context` tokens."""
         graph = copy.deepcopy(self)
-        end = 0
+        for tensor in graph.caches():
+            tensor.sizes[0], tensor.sizes[3] = slots, cache_tokens(context)
+        graph.place_caches()
         for tensor in graph.tensors():
-            if tensor.allocation_info and tensor.allocation_info.memory_id == CACHE_ARENA:
-                tensor.sizes[0], tensor.sizes[3] = slots, cache_tokens(context)
-                tensor.allocation_info = allocation(CACHE_ARENA, end)
-                end = aligned_size(end + math.prod(tensor.sizes) * ITEM_BYTES[tensor.scalar_type], ALIGNMENT)
-            elif graph.constants.get(tensor.data_buffer_idx) in TABLES:
+            if graph.constants.get(tensor.data_buffer_idx) in TABLES:
                 tensor.sizes[0] = context
-        graph.plan.non_const_buffer_sizes[CACHE_ARENA] = end
         for name in TABLES:
             graph.weights[name] = Weight("float32", (context, graph.weights[name].shape[1]))
         return graph
+
+    def caches(self) -> Iterator[TensorValue]:
+        for tensor in self.tensors():
+            if tensor.allocation_info and tensor.allocation_info.memory_id == CACHE_ARENA:
+                yield tensor
+
+    def place_caches(self) -> None:
+        """Gives each KV cache a place of its own in their arena."""
+        end = 0
+        for tensor in self.caches():
+            tensor.allocation_info = allocation(CACHE_ARENA, end)
+            end = aligned_size(end + math.prod(tensor.sizes) * ITEM_BYTES[tensor.scalar_type], ALIGNMENT)
+        self.plan.non_const_buffer_sizes[CACHE_ARENA] = end
 
 
 def key_of(name: str) -> str:

@@ -1,26 +1,27 @@
 """From the export-friendly Llama to a program and its graph: torch.export, XNNPACK partitioning, memory planning."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
-from executorch.exir._serialize._program import deserialize_pte_binary
 from executorch.exir.passes import MemoryPlanningPass
 from executorch.exir.passes.sym_shape_eval_pass import ConstraintBasedSymShapeEvalPass
 from executorch.exir.program import ExecutorchProgramManager
 from executorch.exir.tensor import ALIGNMENT
+from torch import Tensor, nn
 
 from ...models.architecture import MAX_ROWS, MAX_TOKENS, Architecture
 from ...models.recipes import Schemes
-from ..graph import TIED, Graph, Stored, Weight
+from ..graph import TIED, Graph, Weight
 from .graph import TracedGraph, key_of, rekey
 from .llama import Llama
 from .stack import shortened, stacked
+from .storage import WAYS, as_stored
 
-STORED: dict[torch.dtype, Stored] = {torch.uint8: "uint8", torch.float32: "float32"}
 TRACED_CONTEXT = 2 * MAX_TOKENS
 TRACED_SLOTS = 2
 """Context and slots that a graph is traced with; `Graph.with_caches` gives it any others."""
@@ -44,7 +45,7 @@ def trace(architecture: Architecture, schemes: Schemes, traced: Callable[[], Non
     """The graph of a Llama with its layers shortened, whatever its weights, its context and its slots."""
     short = replace(schemes, layers=shortened(schemes.layers))
     model = Llama(architecture, short, TRACED_SLOTS, TRACED_CONTEXT).eval()
-    _randomize(model)
+    randomize(model)
     return graph_of(model, lower(model, traced), [str(layer) for layer in short.layers])
 
 
@@ -60,12 +61,27 @@ def lower(model: Llama, traced: Callable[[], None] = lambda: None) -> Executorch
     tokens, positions, sequences = torch.zeros(3, 3, dtype=torch.long).unbind()
     example = (tokens[None], positions, sequences, torch.zeros(2, dtype=torch.long))
     shapes = ({1: n}, {0: n}, {0: n}, {0: r})
+    return lower_module(model, example, shapes, traced=traced)
+
+
+def lower_module(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    shapes: tuple[Any, ...],
+    constants: Mapping[str, Any] | None = None,
+    traced: Callable[[], None] = lambda: None,
+) -> ExecutorchProgramManager:
+    """The program of `module`, for inputs like `example` whose sizes may be `shapes`, as torch.export has them; beside
+    it, methods that give `constants`."""
     with torch.no_grad():
-        exported = torch.export.export(model, example, dynamic_shapes=shapes, strict=False)
+        exported = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
         traced()
         edge = to_edge_transform_and_lower(
             exported,
+            # It alone, and no partitioner for quantized linears before it: so these are in one delegate with their
+            # neighbours.
             partitioner=[XnnpackPartitioner()],
+            constant_methods=dict(constants or {}),
             compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
         )
         return edge.to_executorch(
@@ -78,45 +94,53 @@ def lower(model: Llama, traced: Callable[[], None] = lambda: None) -> Executorch
         )
 
 
-def graph_of(model: Llama, program: ExecutorchProgramManager, layers: list[str]) -> TracedGraph:
+def graph_of(model: nn.Module, program: ExecutorchProgramManager, layers: list[str]) -> TracedGraph:
     """The program of `model` as a graph. No two weights of the model may be equal: they are told by their bytes."""
     weights = {}
     for name, tensor in model.named_parameters():
-        weights[_digest(tensor.numpy().tobytes())] = name, Weight(STORED[tensor.dtype], tuple(tensor.shape))
+        for stored in WAYS[tensor.dtype]:
+            weights[_digest(_bytes(as_stored(tensor, stored)))] = name, Weight(stored, tuple(tensor.shape))
 
-    file = deserialize_pte_binary(program.buffer)
-    graph = TracedGraph(file.program, {}, {}, layers=layers)
-    for i, buffer in enumerate(file.program.constant_buffer):
+    # As it is before it is serialized, which would copy all weights.
+    graph, data = TracedGraph(program.executorch_program, {}, {}, layers=layers), program._named_data
+    for i, buffer in enumerate(graph.program.constant_buffer):
         if found := weights.get(_digest(buffer.storage)):
             graph.constants[i], graph.weights[found[0]] = found
             buffer.storage = b""
     keys = {}
-    named = file.named_data  # None where no delegate has weights.
-    for key, entry in named.pte_data.items() if named else ():
-        data = named.buffers[entry.buffer_index]
-        if found := weights.get(_digest(data)):
+    for key, entry in data.pte_data.items() if data else ():  # None where no delegate has weights.
+        content = data.buffers[entry.buffer_index]
+        if found := weights.get(_digest(content)):
             name, graph.weights[name] = found
             keys[key[-64:].encode()] = key_of(name).encode()
             graph.named[key[:-64] + key_of(name)] = name
         else:
-            graph.named[key] = data
-    for delegate in file.program.backend_delegate_data:
+            graph.named[key] = content
+    for delegate in graph.program.backend_delegate_data:
         delegate.data = rekey(delegate.data, keys)
     missing = {name for name, _ in model.named_parameters()} - graph.weights.keys()
     assert not missing, f"Weights that the exporter stored in a way that is not known here: {missing}"
     return graph
 
 
-def _randomize(model: Llama) -> None:
+def randomize(model: nn.Module) -> None:
     """Gives every weight numbers of its own, by which `graph_of` tells it from all others."""
     torch.manual_seed(0)
     for weight in model.parameters():
         if weight.dtype == torch.uint8:
             weight.random_(0, 256)
+        elif weight.dtype == torch.int8:
+            weight.random_(-8, 8)  # May be stored in 4 bits.
         else:
             weight.uniform_(0.5, 1)
 
 
-def _digest(data: bytes) -> bytes:
+def _bytes(numbers: Tensor) -> memoryview:
+    return memoryview(numbers.contiguous().numpy().data).cast("B")
+
+
+def _digest(data: bytes | memoryview) -> bytes:
     """Of `data` padded as executorch pads constants when it puts them together."""
-    return hashlib.sha256(data + bytes(-len(data) % ALIGNMENT)).digest()
+    digest = hashlib.sha256(data)
+    digest.update(bytes(-len(data) % ALIGNMENT))
+    return digest.digest()

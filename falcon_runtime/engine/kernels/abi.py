@@ -16,8 +16,8 @@ from typing import Any
 import executorch
 
 MAX_THREADS = 128
-CHAR, LONG, HALF, FLOAT = 1, 4, 5, 6
-"""int8, int64, float16 and float32 as a ScalarType."""
+CHAR, INT, LONG, HALF, FLOAT = 1, 3, 4, 5, 6
+"""int8, int32, int64, float16 and float32 as a ScalarType."""
 TENSOR = 1
 """A tensor as a Tag, the kind of an EValue."""
 FAILURE, INVALID_ARGUMENT = 16, 0x12
@@ -26,15 +26,16 @@ FLAG_DISABLE_DENORMALS = 1
 """Of pthreadpool: numbers too small for float32's full precision count as zero, which is faster."""
 MODULE_SIZE = 4096
 """Bytes, more than a Module has."""
-MMAP_AND_LOCK, CONSISTENT = 3, 1
-"""How a Module reads its file: it maps it, and locks the pages in memory if that is allowed. And what it verifies: that
-the program is consistent in itself."""
+MMAP, MMAP_AND_LOCK, CONSISTENT = 1, 3, 1
+"""How a Module reads its file: it maps it, or also locks the pages in memory if that is allowed. And what it verifies:
+that the program is consistent in itself."""
 
 _MODULE, _META = "_ZN10executorch9extension6module6Module", "_ZNK10executorch7runtime10MethodMeta"
 _NAME = "RKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
 _OWNED = "St10unique_ptrINS_7runtime11EventTracerESt14default_deleteISE_EESC_INSD_15MemoryAllocatorESF_ISI_EESK_b"
 REGISTER_KERNELS = "_ZN10executorch7runtime16register_kernelsENS0_4SpanIKNS0_6KernelEEE"
 MODULE_CONSTRUCTOR = f"{_MODULE}C1E{_NAME}NS2_8LoadModeE{_OWNED}"
+MODULE_WITH_DATA_CONSTRUCTOR = f"{_MODULE}C1E{_NAME}SA_NS2_8LoadModeE{_OWNED}"
 MODULE_DESTRUCTOR = f"{_MODULE}D1Ev"
 MODULE_LOAD = f"{_MODULE}4loadENS_7runtime7Program12VerificationE"
 MODULE_META = f"{_MODULE}11method_metaE{_NAME}"
@@ -44,6 +45,7 @@ METHOD_EXECUTE = "_ZN10executorch7runtime6Method7executeEv"
 METHOD_OUTPUT = "_ZN10executorch7runtime6Method14mutable_outputEm"
 META_INPUTS, META_OUTPUTS = f"{_META}10num_inputsEv", f"{_META}11num_outputsEv"
 META_INPUT, META_OUTPUT = f"{_META}17input_tensor_metaEm", f"{_META}18output_tensor_metaEm"
+REGISTERED_KERNELS = "_ZN10executorch7runtime22get_registered_kernelsEv"
 GET_PTHREADPOOL = "_ZN10executorch9extension10threadpool15get_pthreadpoolEv"
 GET_THREADPOOL = "_ZN10executorch9extension10threadpool14get_threadpoolEv"
 THREADS = "_ZNK10executorch9extension10threadpool10ThreadPool16get_thread_countEv"
@@ -60,6 +62,12 @@ class Sizes(ctypes.Structure):
     """Span<const int32_t>."""
 
     _fields_ = (("address", ctypes.POINTER(c_int32)), ("count", c_size_t))
+
+
+class Kernels(ctypes.Structure):
+    """Span<const Kernel>."""
+
+    _fields_ = (("address", c_void_p), ("count", c_size_t))
 
 
 class TensorImpl(ctypes.Structure):
@@ -139,6 +147,26 @@ def use_own_kernels() -> None:
         _library(name)
 
 
+def use_kernels_of_language_models() -> None:
+    """Loads ExecuTorch's kernels for quantized numbers, and those for language models. The latter are in a library that
+    brings torch's with it: they need half a second and 110 MB, but not its Python package."""
+    _library("libexecutorch_kernels_quantized")
+    (folder,) = executorch.__path__
+    _load(Path(folder) / "extension" / "llm" / "custom_ops" / "libcustom_ops_aot_lib.so")
+
+
+def use_backend(library: str) -> None:
+    """Loads what hands parts of a program to somebody else's library."""
+    _library(library)
+
+
+def registered_operators() -> set[str]:
+    """The operators that there are kernels of, with their overloads: `aten::add.out`."""
+    kernels = function(REGISTERED_KERNELS, Kernels)()
+    found = (Kernel * kernels.count).from_address(kernels.address)
+    return {kernel.name.decode() for kernel in found}
+
+
 def use_threads(count: int) -> None:
     """Makes the thread pool one of so many threads, at most `MAX_THREADS`. One that is stays: what XNNPACK has loaded
     holds on to it."""
@@ -161,4 +189,8 @@ def address_of_parallelize(with_thread: bool) -> int:
 @cache
 def _library(name: str) -> ctypes.CDLL:
     (folder,) = executorch.__path__
-    return ctypes.CDLL(str(Path(folder) / "lib" / f"{name}.so"))
+    return _load(Path(folder) / "lib" / f"{name}.so")
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    return ctypes.CDLL(str(path))

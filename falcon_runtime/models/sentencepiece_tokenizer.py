@@ -14,8 +14,8 @@ from typing import Any, Literal
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from ..errors import ConversionFailed
-from ..models.tokenizer_files import MODEL_BYTES
 from ..system.files import read_bytes
+from .tokenizer_files import MODEL_BYTES
 
 SPACE = "▁"
 LONGEST_PIECE, MAX_CHARACTERS = 1000, 8_000_000

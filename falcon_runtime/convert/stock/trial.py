@@ -1,0 +1,129 @@
+"""A written folder, tried as a phone uses it, in a process of its own: ExecuTorch ends the one that it is in where it
+finds fault with a file. `python -m falcon_runtime.convert.stock.trial SOCKET FOLDER WHAT`, started by `check.py`, sends
+what is wrong with WHAT, `tokenizer` or `program`, in words, or None.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from ...models.manifest import PROGRAM
+from ...system.child import connect
+from ...system.files import read_json
+from .files import GENERATION, TOKENIZER
+
+TEXTS = (
+    "Once upon a time, there was a falcon.",
+    "In 2024 there were 1234567 of them, 3.14 each; 56 + 7 = 63.",
+    "two\nlines\r\n\n  and\ttabs,   spaces  ",
+    "don't WE'LL they'RE l'été Ça va, naïve café",
+    "Привет, мир! Καλημέρα. שלום",
+    "مرحبا بالعالم، كيف الحال؟ ١٢٣",
+    "你好，世界。こんにちは 안녕하세요 नमस्ते",
+    "emoji 🙂👍🏽 and 👨‍👩‍👧 🦅",
+    "def f(x):\n    return {'a': x**2}  # squared\n",
+)
+"""Of many scripts and kinds."""
+PROMPTS = "Once upon a time", "The capital of France is"
+NEW_TOKENS = 16
+REPLACED = "\N{REPLACEMENT CHARACTER}"
+
+
+def phones_tokenizer(folder: Path) -> Any:
+    from pytorch_tokenizers import pytorch_tokenizers_cpp
+
+    tokenizer = pytorch_tokenizers_cpp.HFTokenizer()
+    tokenizer.load(str(folder / TOKENIZER))
+    return tokenizer
+
+
+def tokenizer_problem(folder: Path) -> str | None:
+    """The library that runs on phones reads a tokenizer.json in its own way, and skips what it does not know."""
+    phone = phones_tokenizer(folder)
+    ours = Tokenizer.from_file(str(folder / TOKENIZER))
+    special = [token.content for token in ours.get_added_tokens_decoder().values()][:20]
+    for text in (*TEXTS, *("Hi".join([token, "\n"]) for token in special)):
+        expected, found = ours.encode(text, add_special_tokens=False).ids, list(phone.encode(text, 0, 0))
+        if found != expected:
+            return f"its tokenizer makes {found[:8]}… of {text!r}, and {expected[:8]}… is right"
+    return None
+
+
+def program_problem(folder: Path) -> str | None:
+    """ExecuTorch's runner should answer with the tokens that the program gives."""
+    phone = phones_tokenizer(folder)
+    ends = set(read_json(folder / GENERATION)["eos_token_id"])
+    prompts = {prompt: tokens for prompt in PROMPTS if (tokens := list(phone.encode(prompt, 0, 0)))}
+    answers = greedy(folder, list(prompts.values()), NEW_TOKENS)
+    for answer, found in zip(answers, run(folder, list(prompts), NEW_TOKENS), strict=True):
+        expected = [_decoded(phone, token) for token in takewhile(lambda token: token not in ends, answer)]
+        if REPLACED in expected:  # Half a character, at which the runner's binding gives up.
+            expected = expected[: expected.index(REPLACED)]
+        if found[: len(expected)] != expected:
+            return f"ExecuTorch's runner answers {''.join(found)!r}, and the program's tokens are {''.join(expected)!r}"
+    return None
+
+
+def _decoded(phone: Any, token: int) -> str:
+    try:
+        return str(phone.decode(token))
+    except UnicodeDecodeError:
+        return REPLACED
+
+
+def greedy(folder: Path, prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
+    """The likeliest tokens after each of `prompts`, by the program's `forward` alone."""
+    import torch
+    from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  (registers its operators)
+    from executorch.extension.pybindings.portable_lib import _load_for_executorch
+    from executorch.kernels import quantized  # noqa: F401
+
+    program, answers = _load_for_executorch(str(folder / PROGRAM)), list[list[int]]()
+    (dynamic,) = program.run_method("enable_dynamic_shape")  # Else it takes one token at a time.
+    for prompt in prompts:
+        new, position, answer = list(prompt), 0, list[int]()
+        while len(answer) < count:
+            for part in [new] if dynamic else [[token] for token in new]:
+                (logits,) = program.forward((torch.tensor([part]), torch.tensor([position])))
+                position += len(part)
+            new = [int(logits.argmax())]
+            answer += new
+        answers.append(answer)
+    return answers
+
+
+def run(folder: Path, prompts: Sequence[str], count: int) -> list[list[str]]:
+    """The texts of the tokens that `TextLLMRunner` answers to each of `prompts`, without sampling."""
+    from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401
+    from executorch.extension.llm.runner import GenerationConfig, TextLLMRunner
+    from executorch.kernels import quantized  # noqa: F401
+
+    runner, answers = TextLLMRunner(str(folder / PROGRAM), str(folder / TOKENIZER)), list[list[str]]()
+    for prompt in prompts:
+        answers.append([])
+        config = GenerationConfig(echo=False, max_new_tokens=count, temperature=0.0)
+        with suppress(UnicodeDecodeError):  # A token that is half a character has no text of its own.
+            runner.generate(prompt, config, answers[-1].append)
+        runner.reset()
+    return answers
+
+
+def main() -> None:
+    socket, folder, what = sys.argv[1:]
+    connection, silence = connect(socket), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)  # The runner prints what it generates.
+    try:
+        problem = {"tokenizer": tokenizer_problem, "program": program_problem}[what](Path(folder))
+    except Exception as error:  # Native code raises many kinds.
+        problem = f"{type(error).__name__}: {error!s:.300}"
+    connection.send(problem)
+
+
+if __name__ == "__main__":
+    main()

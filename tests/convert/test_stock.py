@@ -1,0 +1,205 @@
+"""Models for ExecuTorch's own runtimes: what the files compute and say of themselves, and what is around them."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Regex, Tokenizer, pre_tokenizers
+from transformers import LlamaForCausalLM
+
+from falcon_runtime.convert import convert
+from falcon_runtime.convert.opening import open_checkpoint
+from falcon_runtime.convert.request import read_request
+from falcon_runtime.convert.stock.check import check_program
+from falcon_runtime.convert.stock.filling import filled
+from falcon_runtime.convert.stock.schemes import stock_schemes
+from falcon_runtime.convert.stock.trial import TEXTS as TRIED
+from falcon_runtime.errors import ConversionFailed
+from falcon_runtime.models.catalog import STARTER
+from falcon_runtime.models.exported import parse_exported
+from falcon_runtime.models.manifest import RecipeName
+
+from ..kept import CONVERTER, SMALL_MODELS, cache_of, made_once
+from ..small_models import save_checkpoint
+from .conftest import TEXTS, random_llama
+
+CONTEXT, BOUND = 280, 256
+"""Tokens that a sequence and a forward may have."""
+TOKENS = [i * i % 90 for i in range(CONTEXT)]
+PRINTABLE = 94
+"""The first tokens of the small tokenizer are what ASCII prints."""
+KEPT = cache_of(*CONVERTER, *SMALL_MODELS, Path(__file__))
+KINDS: dict[str, tuple[RecipeName, bool]] = {
+    "fp32": ("fp32", False),
+    "int8": ("int8", True),
+    "int4": ("int4", False),
+}
+"""Recipes, and whether the output layer is the embedding."""
+
+
+def llama(tied: bool) -> LlamaForCausalLM:
+    """One that answers in whole characters, and has a layer more than are traced."""
+    model = random_llama(num_hidden_layers=4, tie_word_embeddings=tied, max_position_embeddings=512)
+    model.lm_head.weight.data[PRINTABLE:] = 0
+    return model
+
+
+def source(tied: bool) -> Path:
+    return made_once(KEPT / f"checkpoint{'-tied' * tied}", lambda folder: save_checkpoint(llama(tied), folder))
+
+
+def converted(kind: str) -> Path:
+    recipe, tied = KINDS[kind]
+
+    def make(folder: Path) -> None:
+        convert(str(source(tied)), folder.parent, recipe, context=CONTEXT, output=folder, target="stock")
+
+    return made_once(KEPT / kind, make)
+
+
+class Program:
+    """A .pte in ExecuTorch's own Python binding."""
+
+    def __init__(self, folder: Path):
+        from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401
+        from executorch.extension.pybindings.portable_lib import _load_for_executorch
+        from executorch.kernels import quantized  # noqa: F401
+
+        self._program = _load_for_executorch(str(folder / "model.pte"))
+
+    def __call__(self, tokens: Sequence[int], position: int) -> np.ndarray:
+        (logits,) = self._program.forward((torch.tensor([tokens]), torch.tensor([position])))
+        return logits.numpy()[0].copy()
+
+    def constant(self, name: str) -> Any:
+        values = self._program.run_method(name, ())
+        return values[0] if name != "get_eos_ids" else list(values)
+
+
+def logits_of(model: LlamaForCausalLM, tokens: Sequence[int]) -> np.ndarray:
+    with torch.no_grad():
+        return model(torch.tensor([tokens])).logits[0, -1].numpy()
+
+
+def test_logits_are_those_of_transformers() -> None:
+    program, reference = Program(converted("fp32")), llama(tied=False)
+    position = 0
+    for count in (1, 20, 1, 7, BOUND - 5):  # Up to the last position of the context.
+        found = program(TOKENS[position : position + count], position)
+        position += count
+        np.testing.assert_allclose(found, logits_of(reference, TOKENS[:position]), atol=1e-4)
+    found = program([1, 2, 3], 10)  # Back, and on in another way.
+    np.testing.assert_allclose(found, logits_of(reference, [*TOKENS[:10], 1, 2, 3]), atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "least_correlation"), [("int8", 0.995), ("int4", 0.9)])
+def test_a_quantized_file_computes_its_recipe(kind: str, least_correlation: float) -> None:
+    recipe, tied = KINDS[kind]
+    program, checkpoint = Program(converted(kind)), open_checkpoint(source(tied))
+    eager = filled(checkpoint, stock_schemes(recipe, checkpoint.architecture), CONTEXT)
+    reference = llama(tied)
+    rows: list[list[np.ndarray]] = [[], [], []]
+    for count in range(1, 20):
+        with torch.no_grad():
+            rows[0].append(eager(torch.tensor([TOKENS[:count]]), torch.tensor([0]))[0].numpy())
+        rows[1].append(program(TOKENS[:count], 0))
+        rows[2].append(logits_of(reference, TOKENS[:count]))
+    expected, found, original = (np.stack(part) for part in rows)
+    # A value on the edge between two integers may fall to either side.
+    assert np.abs(found - expected).mean() < 0.01 * original.std()
+    assert np.corrcoef(found.ravel(), original.ravel())[0, 1] > least_correlation
+
+
+@pytest.mark.parametrize("kind", ["fp32", "int4"])
+def test_what_a_file_says_of_itself_is_what_it_takes(kind: str) -> None:
+    program = Program(converted(kind))
+    said = {name: program.constant(name) for name in ("get_max_seq_len", "get_max_context_len", "get_eos_ids")}
+    assert said == {"get_max_seq_len": BOUND, "get_max_context_len": CONTEXT, "get_eos_ids": [256]}
+    assert (program.constant("get_n_layers"), program.constant("get_vocab_size")) == (4, 320)
+    for name in ("use_kv_cache", "use_sdpa_with_kv_cache", "enable_dynamic_shape"):
+        assert program.constant(name) is True
+    whole = program(TOKENS[:BOUND], 0)
+    with pytest.raises(RuntimeError):
+        program(TOKENS[: BOUND + 1], 0)
+    program(TOKENS[BOUND:], BOUND)
+    with pytest.raises(RuntimeError):
+        program([1], CONTEXT)
+    np.testing.assert_allclose(program(TOKENS[:BOUND], 0), whole, atol=1e-5)
+
+
+def test_the_folder_is_what_an_app_needs() -> None:
+    folder = converted("int4")
+    assert {path.name for path in folder.iterdir()} >= {
+        *("model.pte", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
+        *("generation_config.json", "README.md", "export.json"),
+    }
+    assert not (folder / "manifest.json").exists()
+    assert json.loads((folder / "generation_config.json").read_text())["eos_token_id"] == [256]
+    facts = parse_exported(folder)
+    assert (facts.target, facts.recipe, facts.context) == ("stock", "int4", CONTEXT)
+    assert facts.program_bytes == (folder / "model.pte").stat().st_size
+    text = (folder / "README.md").read_text()
+    for words in ("## Android", "## iOS", "## Linux", "Licence", f"{CONTEXT} tokens"):
+        assert words in text
+
+
+def test_a_file_has_no_more_than_its_weights() -> None:
+    """The tied output layer is stored once."""
+    shape = open_checkpoint(source(tied=True)).architecture
+    weights = stock_schemes("int8", shape).bytes(shape)
+    assert 0 < (converted("int8") / "model.pte").stat().st_size - weights < 200_000
+
+
+def phone(path: Path) -> Any:
+    from pytorch_tokenizers import pytorch_tokenizers_cpp
+
+    tokenizer = pytorch_tokenizers_cpp.HFTokenizer()
+    tokenizer.load(str(path))
+    return tokenizer
+
+
+def test_the_phones_tokenizer_reads_the_starters(starter_models_dir: Path) -> None:
+    path = starter_models_dir / STARTER.name / "tokenizer.json"
+    ours, theirs = Tokenizer.from_file(str(path)), phone(path)
+    for text in (*TEXTS, *TRIED, "<|im_start|>user\nHi<|im_end|>\n"):
+        assert list(theirs.encode(text, 0, 0)) == ours.encode(text, add_special_tokens=False).ids, text
+
+
+def test_a_tokenizer_that_a_phone_reads_otherwise_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(source(False), tmp_path / "checkpoint"))
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    digits, to_bytes = pre_tokenizers.Split(Regex(r"\p{N}"), "isolated"), tokenizer.pre_tokenizer
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, to_bytes])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with pytest.raises(ConversionFailed, match=r"its tokenizer makes .* is right\. Nothing is kept"):
+        convert(str(folder), tmp_path, "fp32", context=64, output=tmp_path / "model", target="stock")
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", ".model.lock"}
+
+
+def test_a_program_that_does_not_load_is_found_by_trying_it(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(converted("fp32"), tmp_path / "model"))
+    content = (folder / "model.pte").read_bytes()
+    (folder / "model.pte").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ConversionFailed, match="would not run on a phone"):
+        check_program(folder, "The model")
+
+
+def test_names_and_flags(tmp_path: Path) -> None:
+    assert read_request(STARTER.name, tmp_path, target="stock").output == tmp_path / f"{STARTER.name}-stock"
+    named = read_request(f"{STARTER.name}:int8", tmp_path, target="stock")
+    assert named.output == tmp_path / f"{STARTER.name}-int8-stock"
+    for options in ({"slots": 2}, {"cache": 8}):
+        with pytest.raises(ConversionFailed, match="leave --slots and --cache out"):
+            read_request(STARTER.name, tmp_path, target="stock", **options)  # type: ignore[arg-type]
+
+
+def test_a_folder_of_another_source_is_not_replaced(tmp_path: Path) -> None:
+    output = Path(shutil.copytree(converted("fp32"), tmp_path / "model"))
+    with pytest.raises(ConversionFailed, match="holds a model that was converted from"):
+        convert(str(source(True)), tmp_path, "fp32", output=output, target="stock")
+    assert parse_exported(output).recipe == "fp32"
