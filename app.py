@@ -14,6 +14,7 @@ from falcon_runtime.errors import CannotListen, FalconError
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.models.choosing import Plan, hub_problem, plan
 from falcon_runtime.models.library import Choice, default_models_dir
+from falcon_runtime.server.fleets import fleet_of
 from falcon_runtime.server.settings import BadSetting
 from falcon_runtime.status import Status
 from falcon_runtime.system.imports import serve_alike
@@ -36,14 +37,7 @@ def main() -> int:
         if settings.offline:
             os.environ["HF_HUB_OFFLINE"] = "1"  # For the processes that this one starts.
         models = plan(settings.model, default_models_dir(), settings.on_space, settings.offline, settings.draft)
-        with Fleet(
-            models.first,
-            backend=settings.backend,
-            threads=settings.threads,
-            limits=settings,
-            draft=settings.draft,
-            chat_template=settings.chat_template,
-        ) as fleet:
+        with fleet_of(settings, models.first) as fleet:
             serve(fleet, models, settings)
     except FalconError as error:
         print(error, file=sys.stderr)

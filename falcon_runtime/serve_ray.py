@@ -26,13 +26,13 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import CannotListen, EngineDied
-from .fleet import Fleet
 from .models.library import default_models_dir, find_model
 from .runtime import FalconRuntime
 from .server.app import endpoints
 from .server.clients import Clients
 from .server.conversation import conversation_id
 from .server.failures import RETRY_S, Failure, NotReady, failure
+from .server.fleets import fleet_of
 from .server.formats import event
 from .server.gate import Gate
 from .server.metrics import Metrics, together
@@ -65,9 +65,7 @@ class Replica:
 
     def __init__(self, settings: ReplicaSettings) -> None:
         """Returns when the model can answer. Errors: RuntimeError."""
-        self._fleet = Fleet(
-            settings.model, backend=settings.backend, threads=settings.threads, limits=settings, draft=settings.draft
-        )
+        self._fleet = fleet_of(settings)
         self._app = endpoints(Service(self._fleet, settings, Metrics(self._fleet)))
         self._fleet.load()
         self.check_health()

@@ -16,6 +16,7 @@ from ..status import Count, Report
 from . import formats
 from .app import endpoints
 from .batch_files import Output, Problem, Request, read_requests
+from .fleets import fleet_of
 from .metrics import Metrics
 from .service import ENDLESS, Service
 from .settings import ModelSettings, ServerSettings
@@ -73,13 +74,7 @@ def run_batch(settings: ModelSettings, source: Path, target: Path, report: Repor
             if isinstance(entry, Problem):
                 output.write(_answer(name, entry.custom_id, None, entry.error()))
         if requests:
-            with Fleet(
-                settings.model,
-                backend=settings.backend,
-                threads=settings.threads,
-                draft=settings.draft,
-                chat_template=settings.chat_template,
-            ) as fleet:
+            with fleet_of(settings) as fleet:
                 _Run(fleet, output, outcome, report).all(requests)
         outcome.failed = output.failed
     return outcome

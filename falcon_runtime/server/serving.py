@@ -8,11 +8,11 @@ from socket import socket
 import uvicorn
 
 from ..errors import CannotListen
-from ..fleet import Fleet
 from ..models.library import default_models_dir, find_model
 from ..status import Report
 from ..system.leaving import leave_at_signals
 from .app import create_app
+from .fleets import fleet_of
 from .settings import ServerSettings
 
 
@@ -41,14 +41,7 @@ def serve(settings: ServerSettings, on_status: Report, tell: Callable[[str], Non
     """
     find_model(settings.model, default_models_dir())
     leave_at_signals()
-    with Fleet(
-        settings.model,
-        backend=settings.backend,
-        threads=settings.threads,
-        limits=settings,
-        draft=settings.draft,
-        chat_template=settings.chat_template,
-    ) as fleet:
+    with fleet_of(settings) as fleet:
         application = create_app(fleet, settings)
         # As Gradio's server has it for the page: what else is installed must not change how this one works.
         config = uvicorn.Config(
