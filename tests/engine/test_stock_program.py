@@ -74,6 +74,15 @@ def test_the_context_can_be_filled_and_no_more(name: str) -> None:
             program.forward([tokens], [start], [0])
 
 
+def test_weights_may_be_in_a_file_of_their_own(tmp_path: Path) -> None:
+    folder = copied("weights-apart", tmp_path / "model")
+    logits = loaded(folder).forward([[5, 319]], [0], [0, 1])
+    assert np.array_equal(logits, np.arange(320.0 * 320).reshape(320, 320)[[5, 319]])
+    next(folder.glob("*.ptd")).unlink()
+    with pytest.raises(ModelDamaged, match=r"its \.ptd file is missing"):
+        loaded(folder)
+
+
 def test_slots_are_programs_of_their_own(tmp_path: Path, expected: np.ndarray) -> None:
     folder = copied("exporter", tmp_path / "two")
     (folder / "stock.json").write_text('{"slots": 2}')
