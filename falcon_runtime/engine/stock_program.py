@@ -14,9 +14,9 @@ from .kernels import abi, abi_check
 from .module import Module
 from .program import Logits
 
-BACKENDS = {"XnnpackBackend": "xnnpack", "QnnBackend": "qnn"}
-"""Those that can be run, by their names in ExecuTorch; whether this machine has Qualcomm's libraries is checked before
-(`models/backends.py`). Others make themselves known to ExecuTorch too, be their own libraries there or not."""
+BACKENDS = ("XnnpackBackend", "QnnBackend")
+"""Those that can be run; whether this machine has Qualcomm's libraries is checked before (`models/backends.py`). Others
+make themselves known to ExecuTorch too, be their own libraries there or not."""
 
 
 class StockProgram:
@@ -133,9 +133,7 @@ def missing(method: Method) -> str:
     abi.use_own_kernels()
     if not abi.registered_operators().issuperset(method.operators):
         abi.use_kernels_of_language_models()
-    for backend in set(method.backends) & BACKENDS.keys():
-        abi.use_backend(BACKENDS[backend])
-    backends = sorted(set(method.backends) - BACKENDS.keys())
+    backends = sorted(set(method.backends) - set(BACKENDS))
     operators = sorted(set(method.operators) - abi.registered_operators())
     if operators:
         return (

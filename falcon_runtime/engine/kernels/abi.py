@@ -147,11 +147,6 @@ def use_own_kernels() -> None:
         _library(name)
 
 
-def use_backend(name: str) -> None:
-    """Loads a backend's library, which makes itself known to ExecuTorch."""
-    _library(f"libexecutorch_backend_{name}")
-
-
 def use_kernels_of_language_models() -> None:
     """Loads ExecuTorch's kernels for quantized numbers, and those for language models. The latter are in a library that
     brings torch's with it: they need half a second and 110 MB, but not its Python package."""
