@@ -16,6 +16,7 @@ from falcon_runtime.models.choosing import Plan, hub_problem, plan
 from falcon_runtime.models.library import Choice, default_models_dir
 from falcon_runtime.server.settings import BadSetting
 from falcon_runtime.status import Status
+from falcon_runtime.system.imports import serve_alike
 from falcon_runtime.system.instruction_sets import chosen
 from falcon_runtime.system.leaving import leave_at_signals
 from settings import Settings, read_settings
@@ -61,6 +62,7 @@ def clean(uploads: str) -> None:
 
 def serve(fleet: Fleet, models: Plan, settings: Settings) -> NoReturn:
     """Opens the page, then prepares the models, then serves until interrupted."""
+    serve_alike()
     import ui  # Gradio's import takes seconds, for which no error in the settings should wait.
     from falcon_runtime.server import Clients, create_app
 

@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=64)
     options = parser.parse_args()
     with FalconRuntime(options.model, draft="none") as runtime:
-        runtime.load(on_status=print)
+        runtime.load()
         with server(runtime.name) as url:
             report(Contest(runtime, url, options.tokens, options.requests), options.rounds)
 

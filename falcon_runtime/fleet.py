@@ -13,7 +13,7 @@ from .models.library import Choice, choices, default_models_dir, find_model
 from .models.manifest import Backend
 from .runtime import FalconRuntime
 from .status import Report, Status
-from .system.machine import available_memory
+from .system.machine import available_memory, default_threads
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,11 @@ class Fleet:
     def current(self) -> FalconRuntime:
         """The one that new requests are answered by."""
         return self._current
+
+    @property
+    def threads(self) -> int:
+        """How many the engines use."""
+        return self._threads or default_threads()
 
     @property
     def preparing(self) -> FalconRuntime | None:

@@ -149,6 +149,11 @@ class FalconRuntime:
         return defaults_of(self._model.entry, self._manifest or self._model.manifest())
 
     @property
+    def forwards(self) -> Mapping[int, float]:
+        """Seconds of forwards by their tokens, as measured when the model was loaded; empty until then."""
+        return self._engine.forwards
+
+    @property
     def engine_pid(self) -> int | None:
         """The id of the engine's process, which may have ended; None before its first start."""
         return self._engine.pid

@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "runtime": {"system", "models", "text", "engine", "generation"},
     "fleet": {"system", "models", "runtime"},
     "server": {"system", "models", "text", "runtime", "generation", "fleet"},
-    "cli": {"system", "models", "text", "engine", "convert", "runtime", "generation", "server"},
+    "serve_ray": {"system", "models", "runtime", "fleet", "server"},
+    "cli": {"system", "models", "text", "engine", "convert", "runtime", "generation", "server", "serve_ray"},
     "__init__": {"runtime", "generation", "text"},
     "__main__": {"cli"},
 }

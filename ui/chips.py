@@ -10,35 +10,42 @@ from .link import Opening
 from .runs import INSTANT
 
 MOST = 6
+BUTTONS = """<div class="chips">{{#each value}}
+<button type="button" {{#if ../locked}}disabled{{/if}}>{{this}}</button>
+{{/each}}</div>"""
+CLICKS = """element.addEventListener('click', event => {
+  const button = event.target.closest('button')
+  if (button) trigger('click', {example: button.textContent})
+})"""
 
 
 class Chips:
-    """A row of buttons, one for each of `examples()`, which are read again whenever the page is opened."""
+    """A row of buttons, one for each of `examples()`, which are read again whenever the page is opened.
+
+    It is one component, since each component and each event costs time in every browser that opens the page.
+    """
 
     def __init__(self, examples: Callable[[], Mapping[str, Any]], opening: Opening) -> None:
         self._examples = examples
-        labels = list(examples())[:MOST]
-        with gr.Row(elem_classes="chips"):
-            self.buttons = [
-                gr.Button(labels[i] if i < len(labels) else "", visible=i < len(labels), size="sm") for i in range(MOST)
-            ]
-        self.clicks = [button.click for button in self.buttons]
-        opening.then(self._refresh, [], self.buttons)
+        self.row = gr.HTML(
+            self._labels(),
+            html_template=BUTTONS,
+            js_on_load=CLICKS,
+            apply_default_css=False,
+            locked=False,
+        )
+        opening.then(lambda: [self._labels()], [], [self.row])
 
     def click(self, use: Callable[..., Any], inputs: Sequence[Component], outputs: Sequence[Component]) -> None:
         """A chip that is pressed does `use(example, *inputs)`, which gives `outputs`."""
 
-        def chosen(label: str, *values: Any) -> Any:
-            example = self._examples().get(label)
+        def chosen(event: gr.EventData, *values: Any) -> Any:
+            example = self._examples().get(event.example)
             if example is None:  # The model was switched meanwhile.
                 return [gr.skip() for _ in outputs]
             return use(example, *values)
 
-        for button, clicked in zip(self.buttons, self.clicks, strict=True):
-            clicked(chosen, [button, *inputs], list(outputs), **INSTANT)
+        self.row.click(chosen, list(inputs), list(outputs), **INSTANT)
 
-    def _refresh(self) -> list[gr.Button]:
-        labels = list(self._examples())[:MOST]
-        return [gr.Button(label, visible=True) for label in labels] + [
-            gr.Button(visible=False) for _ in range(MOST - len(labels))
-        ]
+    def _labels(self) -> list[str]:
+        return list(self._examples())[:MOST]

@@ -131,7 +131,7 @@ class CompareTab:
             [self.prompt, *self.shown, *self.lines, self.line, self.difference, *states],
             ["", "", "", stats.IDLE, stats.IDLE, stats.IDLE, "", [], [], []],
             [self.prompt],
-            [self.start.click, *self.examples.clicks],
+            [self.start.click, self.examples.row.click],
         )
 
     def _answer(self, sides: list[Side], *values: Any) -> Iterator[tuple[Any, ...]]:

@@ -154,7 +154,7 @@ class GenerateTab:
     def connect_runs(self, sampling: Sampling) -> None:
         now = [self.text, self.completion, self.earlier]
         prepared = [self.completion, self.earlier, self.others, self.alternatives]
-        locked = [self.text, self.retry, self.undo, *self.clearing.buttons, *self.beginnings.buttons]
+        locked = [self.text, self.retry, self.undo, *self.clearing.buttons, self.beginnings.row]
         Runs(self.start, self.stop, self.line, locked=locked, again="Continue").wire(
             self._answer,
             [self.completion, *self.engineering, *sampling.components],
@@ -185,7 +185,7 @@ class GenerateTab:
             [*self.shown, self.line, self.candidates],
             [*show_page("", Completion(), []), stats.IDLE, []],
             [self.text],
-            [self.start.click, self.text.submit, *self.beginnings.clicks],
+            [self.start.click, self.text.submit, self.beginnings.row.click],
         )
         self.beginnings.click(lambda beginning: show_page(beginning, Completion(), []), [], self.shown)
 

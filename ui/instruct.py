@@ -79,7 +79,7 @@ class InstructTab:
         )
         self._lay_out_context()
         with gr.Accordion("Form of the answer", open=False):
-            self._lay_out_form()
+            self._lay_out_form(opening)
         with gr.Row(elem_classes="actions"):
             self.start = gr.Button("Run", variant="primary", elem_id="instruct-start")
             self.stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run")
@@ -107,13 +107,12 @@ class InstructTab:
         # No `file_types`: what cannot be read is said in place, not in Gradio's own pop-up.
         self.document = gr.File(label="Drop a text, Markdown or PDF file", height=160, elem_id="document")
 
-    def _lay_out_form(self) -> None:
+    def _lay_out_form(self, opening: Opening) -> None:
         self.form = gr.Radio([TEXT, JSON], value=TEXT, label="Answer as", elem_id="form")
         with gr.Column(visible=False) as self.structured:
             hint = "The answer is held to this form while it is written, and checked against it when it is over."
             gr.Markdown(hint, elem_classes="hint")
-            with gr.Row(elem_classes="chips"):
-                self.examples = [gr.Button(name, size="sm") for name in formats.EXAMPLES]
+            self.examples = Chips(lambda: formats.EXAMPLES, opening)
             self.schema = gr.Textbox(
                 next(iter(formats.EXAMPLES.values())),
                 label="JSON schema",
@@ -149,8 +148,7 @@ class InstructTab:
 
     def connect_form(self) -> None:
         self.form.change(lambda form: gr.Column(visible=form == JSON), self.form, self.structured, **INSTANT)
-        for button, example in zip(self.examples, formats.EXAMPLES.values(), strict=True):
-            button.click(lambda example=example: example, None, self.schema, **INSTANT)
+        self.examples.click(lambda schema: schema, [], [self.schema])
 
     def connect_clearing(self) -> None:
         boxes = [self.instruction, self.context]
@@ -158,7 +156,7 @@ class InstructTab:
             [*boxes, self.document, self.result, self.value, self.asked, self.written, self.line],
             ["", "", None, "", "", Asked(), "", stats.IDLE],
             boxes,
-            [self.start.click, self.document.upload, *self.tasks.clicks],
+            [self.start.click, self.document.upload, self.tasks.row.click],
         )
 
     def _answer(self, asked: Asked, *values: Any) -> Iterator[tuple[Any, ...]]:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from falcon_runtime import FalconRuntime
+from falcon_runtime.engine import ceilings
+from falcon_runtime.engine.ceilings import Ceilings
 from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.models.choosing import Offer
@@ -56,6 +58,7 @@ class ModelMenu:
         with gr.Accordion("Models", open=False, elem_id="models") as self.accordion:
             self.models = gr.Radio(label="Model", show_label=False, elem_id="model-menu")
             self.details = gr.HTML("", elem_id="model-details")
+            self.machine = gr.HTML("", elem_id="machine")
             with gr.Row(elem_classes="actions"):
                 self.use = gr.Button("Use this model", variant="primary", interactive=False, elem_id="use-model")
                 self.dismiss = gr.Button("Dismiss", visible=False, elem_id="dismiss-failure")
@@ -67,6 +70,7 @@ class ModelMenu:
         menu = [self.models, self.details, self.use]
         shown = [self.notice, self.dismiss, self.begun, self.watching, *menu]
         self.accordion.expand(self._refresh, [self.models, self.begun], menu, **INSTANT)
+        self.accordion.expand(self._measure, None, self.machine, **INSTANT)
         self.models.input(self._describe, [self.models, self.begun], [self.details, self.use], **INSTANT)
         self.use.click(self._switch, [self.models], shown, **INSTANT)
         self.watching.tick(self._watch, [self.models, self.begun], shown, **INSTANT)
@@ -95,6 +99,16 @@ class ModelMenu:
         elif self._fleet.preparing and choice.name == self._fleet.preparing.name:
             words = "Being prepared"
         return details_of(choice), gr.Button(words, interactive=words not in ("In use", "Being prepared"))
+
+    def _measure(self) -> Any:
+        """What this machine can do, and how much of it the model that answers makes use of."""
+        runtime = self._fleet.current
+        if runtime.status.state != "ready" or self._fleet.answering:
+            return gr.skip()  # What it can do at best shows when it does nothing else.
+        try:
+            return machine_of(runtime, ceilings.known(self._fleet.threads))
+        except EOFError:
+            return gr.skip()
 
     def _switch(self, chosen: str) -> Shown:
         """Begins to make the model the one that answers; the header tells everybody how far it is."""
@@ -168,6 +182,19 @@ def details_of(choice: Choice) -> str:
             f"{escape(choice.licence_summary)}"
         )
     return f"<ul>{''.join(f'<li>{fact}</li>' for fact in facts)}</ul>"
+
+
+def machine_of(runtime: FalconRuntime, best: Ceilings) -> str:
+    """What this machine can do at best, and how much of it the model reaches, as HTML."""
+    words = (
+        f"This machine reads {best.read_bytes_per_second / 1e9:.0f} GB of memory a second at best, and computes "
+        f"{best.products_per_second / 1e9:.0f} billion products of bytes."
+    )
+    if runtime.manifest and runtime.forwards:
+        share = ceilings.reached(runtime.manifest, runtime.forwards, best)
+        multiplied = f", and {share.prefill:.0%} of those products where it reads a prompt" if share.prefill else ""
+        words += f" {runtime.title} reaches {share.decode:.0%} of that speed of reading for each token{multiplied}."
+    return f"<p>{escape(words)}</p>"
 
 
 def gigabytes(size: int) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
+from inspect import signature
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -19,12 +19,22 @@ NOT_BEGUN = stats.line(Update(error=stats.BROKEN))
 
 
 class Start(NamedTuple):
-    """One way to start a run: what triggers it, and the function that prepares the page for it."""
+    """One way to start a run: what triggers it, events of components that start nothing else, and the function that
+    prepares the page for it, which may take the event."""
 
     triggers: Sequence[Any]
     prepare: Callable[..., Any]
     inputs: Sequence[Component]
     outputs: Sequence[Component]
+
+    def prepared(
+        self, event: gr.EventData, before: Sequence[Component], values: Sequence[Any], outputs: Sequence[Component]
+    ) -> list[Any]:
+        """The values of `outputs`, of which this start prepares some, where those of `before` are `values`."""
+        given = [values[before.index(component)] for component in self.inputs]
+        told = {"event": event} if "event" in signature(self.prepare).parameters else {}
+        made = dict(zip(self.outputs, self.prepare(*given, **told), strict=True))
+        return [made.get(component, gr.skip()) for component in outputs]
 
 
 class Keep(NamedTuple):
@@ -61,25 +71,16 @@ class Runs:
         keep: Keep | None = None,
     ) -> None:
         """Connects each start with `answer`, a generator as made by `streaming.to_page`, and all of them with Stop."""
-        running: list[Any] = [self._wire_start(start, answer, inputs, outputs, keep) for start in starts]
-        # Gradio waits for the function before it cancels, so that `_settle` knows why there is no more to come.
-        self._stop.click(lambda: True, None, self._stopping, cancels=running, **INSTANT)
+        triggers = [trigger for start in starts for trigger in start.triggers]
+        before = list(dict.fromkeys(component for start in starts for component in start.inputs))
+        prepared = list(dict.fromkeys(component for start in starts for component in start.outputs))
 
-    def _wire_start(
-        self,
-        start: Start,
-        answer: Callable[..., Any],
-        inputs: Sequence[Component],
-        outputs: Sequence[Component],
-        keep: Keep | None,
-    ) -> gr.events.Dependency:
-        @wraps(start.prepare)
-        def begin(*values: Any) -> tuple[Any, ...]:
-            return *start.prepare(*values), Update(), False, *self._begun()
+        # One event for all starts: each event costs time in every browser that opens the page.
+        def begin(event: gr.EventData, *values: Any) -> tuple[Any, ...]:
+            (start,) = (start for start in starts if event.target in [trigger.__self__ for trigger in start.triggers])
+            return *start.prepared(event, before, values, prepared), Update(), False, *self._begun()
 
-        begun = gr.on(
-            start.triggers, begin, start.inputs, [*start.outputs, self._last, self._stopping, *self._shown()], **INSTANT
-        )
+        begun = gr.on(triggers, begin, before, [*prepared, self._last, self._stopping, *self._shown()], **INSTANT)
         run: gr.events.Dependency = begun.success(
             answer,
             inputs,
@@ -96,22 +97,27 @@ class Runs:
                 over = over(keep.function, [self._last, *keep.inputs], keep.outputs, js=keep.js, **INSTANT).then
             settled = over(self._settle, [self._last, self._stopping], self._shown(), **INSTANT)
             settled.then(None, js=f"() => falcon.focusAgain('{self._start.elem_id}')", **INSTANT)
-        return run
+        # Gradio waits for the function before it cancels, so that `_settle` knows why there is no more to come.
+        self._stop.click(lambda: True, None, self._stopping, cancels=[run], **INSTANT)
 
     def _shown(self) -> list[Component]:
         """What changes when a run begins and when it is over."""
         return [self._line, self._start, self._stop, *self._locked]
 
     def _begun(self) -> list[Any]:
-        locks = [gr.update(interactive=False) for _ in self._locked]
-        return [stats.line(Update()), gr.update(visible=False), gr.update(visible=True), *locks]
+        return [stats.line(Update()), gr.update(visible=False), gr.update(visible=True), *self._locks(True)]
 
     def _settle(self, last: Update, stopping: bool) -> list[Any]:
         """The page after a run, however it ended."""
         label = {"value": self._again} if self._again and last.text else {}
-        locks = [gr.update(interactive=True) for _ in self._locked]
         line = stats.line(stats.ended(last, stopping))
-        return [line, gr.update(visible=True, **label), gr.update(visible=False), *locks]
+        return [line, gr.update(visible=True, **label), gr.update(visible=False), *self._locks(False)]
+
+    def _locks(self, locked: bool) -> list[Any]:
+        return [
+            gr.HTML(locked=locked) if isinstance(component, gr.HTML) else gr.update(interactive=not locked)
+            for component in self._locked
+        ]
 
 
 def submit_with(box: gr.Textbox, button: gr.Button) -> None:

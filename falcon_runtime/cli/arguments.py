@@ -15,7 +15,7 @@ from ..errors import InvalidRequest, UsageError
 from ..models.architecture import SLOTS
 from ..models.manifest import RecipeName
 from ..sampling import SamplingParams
-from ..server.settings import ModelSettings, ServerSettings
+from ..server.settings import ModelSettings, ReplicaSettings
 
 Command = Callable[..., "Parser"]
 """Adds a command: its name, its description, and parsers whose flags it has too."""
@@ -88,7 +88,7 @@ def _add_answering(command: Command) -> None:
 
 
 def _add_serving(command: Command) -> None:
-    command("serve", "Answer programs over HTTP, in the form of OpenAI's API.", _settings_flags(ServerSettings))
+    command("serve", "Answer programs over HTTP, in the form of OpenAI's API.", _settings_flags(ReplicaSettings))
 
 
 def _add_models(command: Command) -> None:

@@ -5,15 +5,17 @@ import dataclasses
 import shlex
 import sys
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
-from ..errors import FalconError
+from ..errors import FalconError, UsageError
 from ..models.drafts import NONE
 from ..models.library import default_models_dir, find_model
 from ..models.reading import is_foreign
 from ..runtime import FalconRuntime
-from ..server.settings import ModelSettings, ServerSettings
+from ..server.settings import ModelSettings, ReplicaSettings
 from ..status import Status
+from ..system.imports import import_less
 from ..system.unicode import whole
 from ..text.turns import Message
 from .answers import Interrupts, defaults_in_use, print_answer, print_object
@@ -79,8 +81,6 @@ def batch(options: argparse.Namespace) -> int:
 
 
 def serve(options: argparse.Namespace) -> None:
-    from ..server.serving import serve as run
-
     def tell(url: str) -> None:
         if options.json:
             write_json({"url": f"{url}/v1"})
@@ -91,7 +91,17 @@ def serve(options: argparse.Namespace) -> None:
             NOTES.note(str(status))
         NOTES.status(status)
 
-    run(ServerSettings.read(vars(options)), show, tell)
+    settings = ReplicaSettings.read(vars(options))
+    if not settings.replicas:
+        from ..server.serving import serve as run
+
+        run(settings, show, tell)
+    elif find_spec("ray"):
+        from ..serve_ray import serve_replicas
+
+        serve_replicas(settings, show, tell)
+    else:
+        raise UsageError("--replicas needs Ray Serve. Install it: pip install 'falcon-runtime[ray]'.")
 
 
 def models(options: argparse.Namespace) -> None:
@@ -118,6 +128,7 @@ def inspect(options: argparse.Namespace) -> int:
 
 
 def convert(options: argparse.Namespace) -> None:
+    import_less()
     from ..convert import convert as run  # Only here: the exporter's imports take seconds.
 
     folder = run(

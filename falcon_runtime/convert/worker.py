@@ -11,6 +11,7 @@ from ..errors import FalconError
 from ..models.manifest import RecipeName
 from ..status import Status
 from ..system.child import connect
+from ..system.imports import import_less
 from .conversion import convert
 
 
@@ -18,6 +19,7 @@ def main() -> None:
     socket, name, recipe, folder = sys.argv[1:]
     warnings.simplefilter("ignore")  # What libraries say of themselves.
     logging.disable(logging.WARNING)
+    import_less()
     connection, output = connect(socket), Path(folder)
 
     def report(status: Status) -> None:

@@ -5,13 +5,20 @@ Decode reads all weights for each token, and prefill multiplies each with every 
 """
 
 import ctypes
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
+from ..models.manifest import Manifest
+from ..models.recipes import FP32
+from ..system.child import Child, connect
 from ..system.instruction_sets import chosen
 from .kernels import compiled
 
@@ -31,6 +38,44 @@ class Ceilings:
     read_bytes_per_second: float
     products_per_second: float
     """Of one byte with another."""
+
+
+class Reached(NamedTuple):
+    """How much of the ceilings a model reaches."""
+
+    decode: float
+    """Of the memory's speed, where one token is computed."""
+    prefill: float | None
+    """Of the products, where many are; None where weights are floats."""
+
+
+def reached(manifest: Manifest, forwards: Mapping[int, float], best: Ceilings) -> Reached:
+    """By the seconds of forwards with all their logits, as `FalconRuntime.forwards` has them."""
+    shape, rows = manifest.shape, max(forwards)
+    products = rows * (shape.products + shape.hidden * shape.vocabulary) / forwards[rows]
+    return Reached(
+        manifest.bytes_read(manifest.context // 4) / forwards[1] / best.read_bytes_per_second,
+        None if str(FP32) in manifest.schemes else products / best.products_per_second,
+    )
+
+
+_measuring = threading.Lock()
+
+
+def known(threads: int) -> Ceilings:
+    """`measure` in a process of its own, whose memory is free afterwards, at the first call. Errors: EOFError where it
+    did not come to an end."""
+    with _measuring:
+        return _measured_apart(threads)
+
+
+@cache
+def _measured_apart(threads: int) -> Ceilings:
+    child = Child(__name__, str(threads))
+    try:
+        return Ceilings(*child.connection.recv())
+    finally:
+        child.kill()
 
 
 def measure(threads: int) -> Ceilings:
@@ -55,3 +100,7 @@ def measure(threads: int) -> Ceilings:
         reading = best(lambda i: read(memory[i].ctypes.data, memory.shape[1] // group))
         multiplying = best(lambda i: multiply(memory[i].ctypes.data, MULTIPLIED))
     return Ceilings(memory.size / reading, threads * MULTIPLIED * group / multiplying)
+
+
+if __name__ == "__main__":
+    connect(sys.argv[1]).send(astuple(measure(int(sys.argv[2]))))

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import EngineDied, FalconError, ModelDamaged, RuntimeClosed
@@ -34,6 +34,8 @@ class Engine:
         self._process: EngineProcess | None = None
         self._newest: EngineProcess | None = None
         """The process that was started last, be it ready or not."""
+        self.forwards: Mapping[int, float] = {}
+        """Seconds of forwards by their tokens, as measured at the last start."""
         self._closing = threading.Event()
         self._deaths = 0
         """Of processes in a row that served nobody."""
@@ -107,6 +109,7 @@ class Engine:
                 self._count_death()
                 raise
             self._process = self._newest
+            self.forwards = ready.forwards
             self.draft = draft if ready.draft_model else None
             if ready.draft_problem:
                 self._lacks_draft(ready.draft_problem)

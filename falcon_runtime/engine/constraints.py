@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..constraint import Constraint
+from ..system.panics import no_panics
 from .sampler import Mask
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
+
+
+MAX_TOKEN_BYTES = 200
+"""Longer tokens are not written under a constraint."""
 
 
 class Follower:
@@ -75,9 +80,10 @@ class Grammars:
         from llguidance import LLMatcher, LLTokenizer
 
         try:
-            self._tokenizer = self._tokenizer or LLTokenizer(
-                _unspelled(self._file.read_text()), n_vocab=self._vocabulary, eos_token=self._end_tokens
-            )
+            with no_panics():
+                self._tokenizer = self._tokenizer or LLTokenizer(
+                    _unspelled(self._file.read_text()), n_vocab=self._vocabulary, eos_token=self._end_tokens
+                )
         except Exception as error:  # What the library raises for a tokenizer that it does not know is not told.
             return Follower(None, f"this model's tokenizer does not go with constraints: {error!s:.300}")
         matcher = LLMatcher(self._tokenizer, constraint.compiled(), log_level=0)
@@ -87,16 +93,29 @@ class Grammars:
 
 
 def _unspelled(tokenizer: str) -> str:
-    """A tokenizer's file in which nobody knows the spelling of control tokens. llguidance would write them where a
-    constraint spells them as text, as a schema may, and that would end the answer or begin another turn."""
+    """A tokenizer's file in which nobody knows the spelling of control tokens, nor of those that are too long.
+
+    llguidance would write control tokens where a constraint spells them as text, as a schema may, and that would end
+    the answer or begin another turn. Of long tokens, such as rows of dashes, it cannot make its tree.
+    """
     content = json.loads(tokenizer)
     secret = secrets.randbits(64)
-    names = {token["content"]: f"\ue000{secret}.{token['id']}" for token in content["added_tokens"] if token["special"]}
+    control = {token["content"] for token in content["added_tokens"] if token["special"]}
+
+    def too_long(piece: str) -> bool:
+        return len(piece.encode()) > MAX_TOKEN_BYTES
+
+    def name(piece: str, id: int) -> str:
+        return f"\ue000{secret}.{id}" if piece in control or too_long(piece) else piece
+
     for token in content["added_tokens"]:
-        token["content"] = names.get(token["content"], token["content"])
-    vocabulary = content["model"]["vocab"]
-    if isinstance(vocabulary, dict):
-        content["model"]["vocab"] = {names.get(piece, piece): id for piece, id in vocabulary.items()}
+        token["content"] = name(token["content"], token["id"])
+    model = content["model"]
+    if isinstance(model["vocab"], dict):
+        model["vocab"] = {name(piece, id): id for piece, id in model["vocab"].items()}
     else:  # Unigram's has scores.
-        content["model"]["vocab"] = [[names.get(piece, piece), score] for piece, score in vocabulary]
+        model["vocab"] = [[name(piece, id), score] for id, (piece, score) in enumerate(model["vocab"])]
+    if "merges" in model:
+        pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
+        model["merges"] = [pair for pair in pairs if not too_long("".join(pair))]
     return json.dumps(content)

@@ -1,5 +1,6 @@
 """What the engine's process and its parent tell each other, besides `Step`s and errors."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import FalconError
@@ -18,6 +19,8 @@ class Ready:
     forward_s: float
     """Seconds that the longest step takes: a forward of the model, and one of the draft model. While there is work,
     each step brings a message."""
+    forwards: Mapping[int, float]
+    """Seconds of forwards of the model by their tokens, a quarter of the context being filled."""
     draft_model: str | None = None
     """The title of the draft model that was loaded too."""
     draft_problem: FalconError | None = None

@@ -144,7 +144,8 @@ def load(folder: Path, threads: int | None, draft: str, announce: Announce) -> t
             problem = error
     pace = pace_of(*costs)
     # Drafting takes some short forwards more, for which a parent's patience is long enough.
-    ready = Ready(step_s(pace.alone, *costs), model.name if model else None, problem)
+    forwards = {1: costs[0][0], len(costs[0]): costs[0][-1]}
+    ready = Ready(step_s(pace.alone, *costs), forwards, model.name if model else None, problem)
     grammars = Grammars(tokenizer_folder(folder, manifest) / "tokenizer.json", manifest.vocabulary, manifest.end_tokens)
     return Scheduler(program, manifest.end_tokens, pace, costs[0], model, grammars), ready
 

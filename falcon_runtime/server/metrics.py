@@ -1,10 +1,11 @@
 """`GET /metrics`, in the format of Prometheus."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from ..chunk import Stats
@@ -65,3 +66,24 @@ class _Fleet(Collector):
         }
         for name, (words, value) in now.items():
             yield GaugeMetricFamily(f"falcon_{name}", words, value)
+
+
+def together(texts: Mapping[str, str]) -> bytes:
+    """What several servers tell, by their names, as one text: each number has the name in the label `replica`."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Several(texts))
+    return generate_latest(registry)
+
+
+class _Several(Collector):
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self._texts = texts
+
+    def collect(self) -> Iterator[Metric]:
+        metrics: dict[str, Metric] = {}
+        for replica, text in self._texts.items():
+            for told in text_string_to_metric_families(text):
+                metric = metrics.setdefault(told.name, Metric(told.name, told.documentation, told.type))
+                for sample in told.samples:
+                    metric.add_sample(sample.name, {**sample.labels, "replica": replica}, sample.value)
+        yield from metrics.values()

@@ -49,10 +49,13 @@ def serve(settings: ServerSettings, on_status: Report, tell: Callable[[str], Non
         draft=settings.draft,
         chat_template=settings.chat_template,
     ) as fleet:
-        config = uvicorn.Config(create_app(fleet, settings), settings.host, settings.port, log_level="critical")
+        application = create_app(fleet, settings)
+        # As Gradio's server has it for the page: what else is installed must not change how this one works.
+        config = uvicorn.Config(
+            application, settings.host, settings.port, loop="asyncio", http="h11", log_level="critical"
+        )
         threading.Thread(target=fleet.load, args=(on_status,), name="falcon-load", daemon=True).start()
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
         try:
-            _Server(config, lambda: tell(f"http://{host}:{settings.port}")).run()
+            _Server(config, lambda: tell(settings.url)).run()
         except SystemExit:
             raise CannotListen(settings.host, settings.port) from None

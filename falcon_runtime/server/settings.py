@@ -105,12 +105,29 @@ class ServerSettings(ModelSettings, RequestLimits):
     )
 
     @property
+    def url(self) -> str:
+        """Where the server listens."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    @property
     def on_space(self) -> bool:
         return "SPACE_ID" in os.environ
 
     @property
     def trusted_proxies(self) -> int:
         return int(self.on_space) if self.proxies is None else self.proxies
+
+
+class ReplicaSettings(ServerSettings):
+    """The same for several engines behind one address. Limits are those of all together."""
+
+    model_config = SettingsConfigDict(frozen=True)
+
+    replicas: Count | None = Field(
+        None,
+        description="engines that Ray Serve keeps behind one address, each with the model and its share of the CPUs; "
+        "without, one, and no Ray",
+    )
 
 
 def _sentence(error: ErrorDetails, elsewhere: Mapping[str, str]) -> str:

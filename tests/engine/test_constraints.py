@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from falcon_runtime import FalconRuntime, SamplingParams
 from falcon_runtime.constraint import Constraint
@@ -245,3 +246,23 @@ def test_what_holds_beside_a_constraint(runtime: FalconRuntime) -> None:
 def test_what_cannot_be_honoured_is_said_before_anything_else(constraint: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
         SamplingParams(constraint=constraint)
+
+
+def test_a_tokenizer_with_tokens_of_hundreds_of_bytes(tmp_path: Path) -> None:
+    """Rows of dashes are tokens of many models; under a constraint they are written in shorter ones."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        ["-" * 2048] * 9, trainers.BpeTrainer(special_tokens=["<end>"], initial_alphabet=alphabet, show_progress=False)
+    )
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    dashes, end = "-" * 64, tokenizer.token_to_id("<end>")
+    assert any(len(piece) > 256 for piece in tokenizer.get_vocab())
+    follower = Grammars(tmp_path / "tokenizer.json", tokenizer.get_vocab_size(), [end]).follower(
+        Constraint(regex="-{64}")
+    )
+    assert not follower.problem
+    follower.take(tokenizer.token_to_id(dashes))
+    assert follower.over
