@@ -11,7 +11,7 @@ from typing import Any
 import executorch.extension.llm.custom_ops.custom_ops  # noqa: F401  Makes the operators known to torch.
 import torch
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
 from executorch.extension.llm.export.config.llm_config import LlmConfig, ModelType
 from transformers import LlamaForCausalLM
 
@@ -161,14 +161,27 @@ class Pictures(torch.nn.Module):
         return self.layer(picture)
 
 
+class Bigrams(torch.nn.Module):
+    """A table with the logits that follow each token: as little as can be called a language model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Embedding(320, 320, _weight=torch.arange(320.0 * 320).reshape(320, 320))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.table(tokens)
+
+
 def export_module(
     path: Path,
     module: torch.nn.Module | dict[str, torch.nn.Module],
     inputs: tuple[torch.Tensor, ...],
     dynamic: Any = None,
     constants: Mapping[str, Any] | None = None,
+    weights_apart: bool = False,
 ) -> None:
-    """A module, or several as methods by their names, lowered for XNNPACK."""
+    """A module, or several as methods by their names, lowered for XNNPACK; its weights may be in a file of their
+    own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     methods = module if isinstance(module, dict) else {"forward": module}
     with torch.no_grad():
@@ -182,8 +195,11 @@ def export_module(
         constant_methods=dict(constants or {}),
         compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
     )
+    program = lowered.to_executorch(ExecutorchBackendConfig(external_constants=weights_apart))
     with path.open("wb") as file:
-        lowered.to_executorch().write_to_file(file)
+        program.write_to_file(file)
+    if weights_apart:
+        program.write_tensor_data_to_file(str(path.parent))
 
 
 LENGTH = torch.export.Dim("length", min=2, max=BOUND)
@@ -202,6 +218,7 @@ PROGRAMS: dict[str, Callable[[Path], None]] = {
     "positions": lambda path: export_module(path, Cached(), (TOKENS, POSITIONS), ({1: LENGTH}, {0: LENGTH}), CONSTANTS),
     "eight": lambda path: export_module(path, Cached(), (TOKENS, POSITIONS), None, CONSTANTS),
     "whole-text": lambda path: export_module(path, WholeText(), (TOKENS,), ({1: LENGTH},), {"get_eos_id": 256}),
+    "weights-apart": lambda path: export_module(path, Bigrams(), (TOKENS,), ({1: LENGTH},), weights_apart=True),
     "callers-cache": lambda path: export_module(
         path, CallersCache(), (TOKENS, POSITIONS[:1], torch.zeros(1, 8, 16)), None, CONSTANTS
     ),

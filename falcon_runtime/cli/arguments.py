@@ -93,8 +93,7 @@ def _add_serving(command: Command) -> None:
 
 def _add_models(command: Command) -> None:
     command("models", "List the catalogue and the models that are here.")
-    words = "Say what a model is, and whether all of it is there; of somebody else's .pte, whether it can run."
-    added = command("inspect", words)
+    added = command("inspect", "Say what a model is, and whether all of it is there, or can run.")
     added.add_argument("model", nargs="?", help=ModelSettings.model_fields["model"].description)
     added = command("convert", "Convert a checkpoint into a model folder.")
     added.add_argument(

@@ -80,7 +80,7 @@ class CachedText:
         """The text goes on with `new` from `start` on. Gives those of `rows`, numbers of new tokens, with their
         logits."""
         _check_room(new, start, self._contract)
-        self._tokens[start:] = new
+        _write(self._tokens, new, start)
         begin, count = 0, len(new)
         for end in _ends(count, self._contract, rows):
             # A program of a fixed length takes more than there is: what follows will be written over, or, where the
@@ -121,8 +121,7 @@ class WholeText:
     def feed(self, new: Sequence[int], start: int, rows: Sequence[int]) -> Iterator[tuple[int, Logits]]:
         """As of `CachedText`."""
         _check_room(new, start, self._contract)
-        self._tokens += [0] * (start - len(self._tokens))  # Only where somebody measures how long a text takes.
-        self._tokens[start:] = new
+        _write(self._tokens, new, start)
         if rows and self._contract.all_rows:
             logits = self._call(self._tokens)
             yield from ((row, logits[start + row].copy()) for row in rows)
@@ -161,6 +160,12 @@ def _ends(count: int, contract: Contract, rows: Sequence[int]) -> list[int]:
         ends += [*range(begin + contract.step, cut, contract.step), cut]
         begin = cut
     return ends
+
+
+def _write(text: list[int], new: Sequence[int], start: int) -> None:
+    """A text that is too short is filled up: so it is where somebody measures how long a call takes."""
+    text += [0] * (start - len(text))
+    text[start:] = new
 
 
 def _check_room(new: Sequence[int], start: int, contract: Contract) -> None:

@@ -37,9 +37,7 @@ class ModelSettings(BaseSettings):
     elsewhere: ClassVar[Mapping[str, str]] = {}
     """Settings that others have variables for."""
 
-    model: str | None = Field(
-        None, description="catalogue name, or folder of a model, be it converted or somebody else's .pte"
-    )
+    model: str | None = Field(None, description="catalogue name, or folder of a converted model or of any other .pte")
     draft: str = Field(
         "auto",
         description="converted model that drafts tokens for the others, which verify them: name, folder, `none`, or "

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TokenizerError
 from ..models import tokenizer_files
-from ..models.manifest import Manifest
 from ..models.reading import AnyManifest, tokenizer_folder
+from ..models.stock.manifest import StockManifest
 from ..models.tokenizer_files import BYTE_LETTERS
 from ..system.panics import no_panics
 
@@ -26,14 +26,15 @@ def load_tokenizer(folder: Path, manifest: AnyManifest) -> "PreTrainedTokenizerB
     from transformers import PreTrainedTokenizerFast
 
     again = f"Put the files of the model's own tokenizer into {folder}"
-    again += ", or convert the model again." if isinstance(manifest, Manifest) else "."
+    again += "." if isinstance(manifest, StockManifest) else ", or convert the model again."
     another = f"The tokenizer in {folder} belongs to another model, or was changed"
-    if isinstance(manifest, Manifest):
-        _check_converted(folder, again)
+    own = None if isinstance(manifest, StockManifest) else manifest
+    if own:
+        _check_there(folder, again)
     try:
         files = tokenizer_folder(folder, manifest)
         tokenizer_files.check(files)
-        if isinstance(manifest, Manifest) and manifest.tokenizer_sha256 not in (None, tokenizer_files.sha256(folder)):
+        if own and own.tokenizer_sha256 not in (None, tokenizer_files.sha256(folder)):
             raise TokenizerError(f"{another}: its SHA-256 is not the manifest's. {again}")
         with no_panics():
             load: Any = PreTrainedTokenizerFast.from_pretrained
@@ -44,15 +45,15 @@ def load_tokenizer(folder: Path, manifest: AnyManifest) -> "PreTrainedTokenizerB
         raise
     except Exception as error:  # transformers and tokenizers raise many kinds, bare Exception among them
         raise TokenizerError(f"The tokenizer in {folder} cannot be read ({error!s:.300}). {again}") from error
-    if isinstance(manifest, Manifest) and len(tokenizer) != manifest.tokenizer_size:
-        sizes = f"it has {len(tokenizer):,} tokens, the model's has {manifest.tokenizer_size:,}"
+    if own and len(tokenizer) != own.tokenizer_size:
+        sizes = f"it has {len(tokenizer):,} tokens, the model's has {own.tokenizer_size:,}"
         raise TokenizerError(f"{another}: {sizes}. {again}")
     if highest >= manifest.vocabulary:
         raise TokenizerError(f"{another}: it has a token {highest:,}, the model {manifest.vocabulary:,}. {again}")
     return tokenizer
 
 
-def _check_converted(folder: Path, again: str) -> None:
+def _check_there(folder: Path, again: str) -> None:
     """That a conversion's files are there."""
     if not (folder / "tokenizer_config.json").is_file() or not (folder / "tokenizer.json").is_file():
         raise TokenizerError(f"{folder} has no tokenizer (tokenizer.json and tokenizer_config.json). {again}")

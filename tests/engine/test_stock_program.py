@@ -41,6 +41,8 @@ def close(found: np.ndarray, expected: np.ndarray) -> bool:
 @pytest.mark.parametrize("name", EXACT)
 def test_logits_are_those_of_transformers(name: str, expected: np.ndarray) -> None:
     program = loaded(stock_program(name))
+    # Anywhere, as the engine does that measures how long calls take.
+    assert program.forward([[1, 2, 3]], [40], range(3 - min(3, program.max_rows), 3)).shape[1] == 320
     # A prompt in pieces, whose rows are asked for anywhere or not at all; then token by token.
     assert close(program.forward([TEXT[:40]], [0], [3, 17, 39]), expected[[3, 17, 39]])
     assert program.forward([TEXT[40:50]], [40], []).shape[0] == 0
@@ -70,6 +72,15 @@ def test_the_context_can_be_filled_and_no_more(name: str) -> None:
     for tokens, start in ([[1], len(text)], [[1, 2], len(text) - 1], [[1], -1]):
         with pytest.raises(ValueError, match="context"):
             program.forward([tokens], [start], [0])
+
+
+def test_weights_may_be_in_a_file_of_their_own(tmp_path: Path) -> None:
+    folder = copied("weights-apart", tmp_path / "model")
+    logits = loaded(folder).forward([[5, 319]], [0], [0, 1])
+    assert np.array_equal(logits, np.arange(320.0 * 320).reshape(320, 320)[[5, 319]])
+    next(folder.glob("*.ptd")).unlink()
+    with pytest.raises(ModelDamaged, match=r"its \.ptd file is missing"):
+        loaded(folder)
 
 
 def test_slots_are_programs_of_their_own(tmp_path: Path, expected: np.ndarray) -> None:

@@ -1,6 +1,7 @@
 """What is told of somebody else's program before anything of it runs."""
 
 import base64
+import io
 import os
 import shutil
 from contextlib import suppress
@@ -8,6 +9,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 import pytest
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import Tokenizer
 
 from falcon_runtime.errors import FalconError, ModelDamaged, TokenizerError, UnknownModel, UnsupportedProgram
@@ -174,3 +176,31 @@ def test_llama_3s_tiktoken_file_is_a_tokenizer(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "tokenizer.model").write_text("\n".join(lines[1:]))
     with pytest.raises(TokenizerError, match="its tokens are not all there"):
         tokenizer_folder(tmp_path)
+
+
+def test_a_sentencepiece_model_is_a_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = copied("exporter", tmp_path / "model")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    file = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(["hello there", "hello you", "there you are"] * 3),
+        model_writer=file,
+        vocab_size=290,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        model_type="bpe",
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    (folder / "tokenizer.model").write_bytes(file.getvalue())
+    model = read_stock(folder)
+    tokenizer, expected = load_tokenizer(folder, model), SentencePieceProcessor(model_proto=file.getvalue())
+    for text in ("hello there", "you é\n"):
+        assert tokenizer.encode(text) == [expected.bos_id(), *expected.encode(text)]
+        assert tokenizer.decode(tokenizer.encode(text), skip_special_tokens=True) == text
+    (folder / "tokenizer.model").write_bytes(b"\x0a\xff")
+    with pytest.raises(TokenizerError, match=r"tokenizer\.model is not a SentencePiece model, or damaged"):
+        load_tokenizer(folder, read_stock(folder))
