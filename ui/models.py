@@ -12,6 +12,7 @@ from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.models.choosing import Offer
 from falcon_runtime.models.library import Choice
+from falcon_runtime.models.manifest import Manifest
 from falcon_runtime.system.instruction_sets import chosen
 from falcon_runtime.system.machine import cpu_name
 
@@ -170,7 +171,7 @@ def details_of(choice: Choice) -> str:
         f"{size}, {choice.recipe}, {choice.context:,} tokens of context",
         f"{gigabytes(choice.memory_bytes)} of memory for {at_once}",
         *(escape(remark[0].upper() + remark[1:]) for remark in choice.remarks),
-        f"Runs on {escape(cpu_name())} with {chosen().title}",
+        f"Runs on {escape(cpu_name())}" + f" with {chosen().title}" * (choice.recipe != "stock"),
     ]
     if not choice.converted:
         facts.append(
@@ -190,7 +191,7 @@ def machine_of(runtime: FalconRuntime, best: Ceilings) -> str:
         f"This machine reads {best.read_bytes_per_second / 1e9:.0f} GB of memory a second at best, and computes "
         f"{best.products_per_second / 1e9:.0f} billion products of bytes."
     )
-    if runtime.manifest and runtime.forwards:
+    if isinstance(runtime.manifest, Manifest) and runtime.forwards:
         share = ceilings.reached(runtime.manifest, runtime.forwards, best)
         multiplied = f", and {share.prefill:.0%} of those products where it reads a prompt" if share.prefill else ""
         words += f" {runtime.title} reaches {share.decode:.0%} of that speed of reading for each token{multiplied}."
