@@ -171,7 +171,7 @@ def details_of(choice: Choice) -> str:
         f"{size}, {choice.recipe}, {choice.context:,} tokens of context",
         f"{gigabytes(choice.memory_bytes)} of memory for {at_once}",
         *(escape(remark[0].upper() + remark[1:]) for remark in choice.remarks),
-        f"Runs on {escape(cpu_name())} with {chosen().title}",
+        f"Runs on {escape(cpu_name())}" + f" with {chosen().title}" * (choice.recipe != "stock"),
     ]
     if not choice.converted:
         facts.append(
@@ -191,9 +191,8 @@ def machine_of(runtime: FalconRuntime, best: Ceilings) -> str:
         f"This machine reads {best.read_bytes_per_second / 1e9:.0f} GB of memory a second at best, and computes "
         f"{best.products_per_second / 1e9:.0f} billion products of bytes."
     )
-    manifest = runtime.manifest
-    if isinstance(manifest, Manifest) and runtime.forwards:
-        share = ceilings.reached(manifest, runtime.forwards, best)
+    if isinstance(runtime.manifest, Manifest) and runtime.forwards:
+        share = ceilings.reached(runtime.manifest, runtime.forwards, best)
         multiplied = f", and {share.prefill:.0%} of those products where it reads a prompt" if share.prefill else ""
         words += f" {runtime.title} reaches {share.decode:.0%} of that speed of reading for each token{multiplied}."
     return f"<p>{escape(words)}</p>"
