@@ -32,7 +32,7 @@ from .text.tokenizer import Decoder, load_tokenizer
 from .text.tools import Tools
 from .text.transcripts import Record, Transcripts
 from .text.turns import Message
-from .text.well_known import template_of
+from .text.well_known import BorrowedTemplate
 
 RESTARTING = "The engine has ended and starts again"
 COMPILING = "Compiling the engine for this processor, once"
@@ -76,6 +76,8 @@ class FalconRuntime:
         self._loading = threading.Lock()
         self._manifest: AnyManifest | None = None
         self._encoder: Encoder | None = None
+        self.borrowed_template: BorrowedTemplate | None = None
+        """The choice of a chat template, where the loaded model has none of its own."""
         self._decoder: Decoder | None = None
         self._transcripts: Transcripts | None = None
         self._provisioning: Provisioning | None = None
@@ -236,6 +238,8 @@ class FalconRuntime:
         manifest, encoder = self._ready()
         assert self._transcripts
         params = self._over_defaults(params)
+        if self.borrowed_template:
+            params = params.model_copy(update={"stop": (*params.stop, *self.borrowed_template.stops)})
         # A seed promises the same text again: nothing may depend on how an earlier answer was spelled.
         transcripts = self._transcripts if params.seed is None else None
         prompt = encode_chat(
@@ -370,8 +374,9 @@ class FalconRuntime:
             started = starter.submit(self._engine.start, lambda: report(Status("loading", COMPILING)))
             if not self._encoder or manifest != self._manifest:
                 tokenizer = load_tokenizer(self._model.folder, manifest)
-                if self._chat_template and not tokenizer.chat_template:
-                    tokenizer.chat_template = template_of(self._chat_template, tokenizer)
+                self.borrowed_template = None if tokenizer.chat_template else BorrowedTemplate(tokenizer)
+                if self.borrowed_template and self._chat_template:
+                    self.borrowed_template.choose(self._chat_template)
                 self._encoder = Encoder(tokenizer)
                 self._decoder, self._transcripts = Decoder(self._encoder.tokenizer), Transcripts(self._encoder)
             if self._encoder.chat_template:

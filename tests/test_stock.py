@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from tokenizers import Tokenizer
 
 from falcon_runtime import FalconRuntime, SamplingParams
 from falcon_runtime.errors import InvalidRequest, TokenizerError, UnsupportedProgram
@@ -51,9 +52,22 @@ def test_without_a_chat_template_one_can_be_named(tmp_path: Path) -> None:
         assert text_of(runtime.generate("Hello", GREEDY))
         with pytest.raises(InvalidRequest, match=r"no chat template.*--chat-template.*phi3 would fit its"):
             runtime.chat(question, GREEDY)
+        assert runtime.borrowed_template
+        assert "phi3" in runtime.borrowed_template.fitting
+        runtime.borrowed_template.choose("phi3")
+        chosen = text_of(runtime.chat(question, GREEDY))
+        assert runtime.borrowed_template.stops == ("<|end|>",)
     with FalconRuntime(str(folder), chat_template="phi3") as runtime:
-        *_, last = runtime.chat(question, GREEDY)
-        assert last.stats.prompt_tokens == len("?\nHello?\n?\n")
+        chunks = list(runtime.chat(question, GREEDY))
+        assert chunks[-1].stats.prompt_tokens == len("?\nHello?\n?\n")
+        assert "".join(chunk.text for chunk in chunks) == chosen
+        # The end of a turn ends the answer, though the program does not know it as an end.
+        end = Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id("<|end|>")
+        forced = GREEDY.model_copy(update={"logit_bias": {end: 100.0}})
+        *_, last = runtime.chat(question, forced)
+        assert (last.finish_reason, last.stats.generated_tokens) == ("stop", 0)
+        *_, last = runtime.generate("Hello", forced)
+        assert last.finish_reason == "length"
     with FalconRuntime(str(folder), chat_template="chatml") as runtime, pytest.raises(TokenizerError, match="phi3"):
         runtime.load()
 

@@ -60,6 +60,13 @@ class ModelMenu:
             self.models = gr.Radio(label="Model", show_label=False, elem_id="model-menu")
             self.details = gr.HTML("", elem_id="model-details")
             self.machine = gr.HTML("", elem_id="machine")
+            self.template = gr.Radio(
+                [],
+                label="Chat template",
+                info="This model came without one, and cannot chat before it has that of its family.",
+                visible=False,
+                elem_id="chat-template",
+            )
             with gr.Row(elem_classes="actions"):
                 self.use = gr.Button("Use this model", variant="primary", interactive=False, elem_id="use-model")
                 self.dismiss = gr.Button("Dismiss", visible=False, elem_id="dismiss-failure")
@@ -72,6 +79,8 @@ class ModelMenu:
         shown = [self.notice, self.dismiss, self.begun, self.watching, *menu]
         self.accordion.expand(self._refresh, [self.models, self.begun], menu, **INSTANT)
         self.accordion.expand(self._measure, None, self.machine, **INSTANT)
+        self.accordion.expand(self._templates, None, self.template, **INSTANT)
+        self.template.input(self._choose_template, self.template, self.template, **INSTANT)
         self.models.input(self._describe, [self.models, self.begun], [self.details, self.use], **INSTANT)
         self.use.click(self._switch, [self.models], shown, **INSTANT)
         self.watching.tick(self._watch, [self.models, self.begun], shown, **INSTANT)
@@ -110,6 +119,18 @@ class ModelMenu:
             return machine_of(runtime, ceilings.known(self._fleet.threads))
         except EOFError:
             return gr.skip()
+
+    def _templates(self) -> gr.Radio:
+        """The chat templates that the model might have, if it came without one."""
+        borrowed = self._fleet.current.borrowed_template
+        fitting = borrowed.fitting if borrowed else []
+        return gr.Radio(fitting, value=borrowed.name if borrowed else None, visible=bool(fitting))
+
+    def _choose_template(self, name: str) -> gr.Radio:
+        borrowed = self._fleet.current.borrowed_template
+        if borrowed and name in borrowed.fitting:
+            borrowed.choose(name)
+        return self._templates()
 
     def _switch(self, chosen: str) -> Shown:
         """Begins to make the model the one that answers; the header tells everybody how far it is."""

@@ -167,9 +167,9 @@ def _no_template(encoder: Encoder) -> str:
     fitting = fitting_templates(encoder.tokenizer)
     known = f"; {' and '.join(fitting)} would fit its tokens" if fitting else ""
     return (
-        "This model has no chat template: it can only continue text. Use generate. Or name a template with "
-        f"--chat-template (a file or one of {', '.join(WELL_KNOWN)}{known}), or put the model's own into its folder as "
-        "chat_template.jinja, and start again."
+        "This model has no chat template: it can only continue text. Use generate. Or choose a template, on the page "
+        f"under Models, or with --chat-template (a file or one of {', '.join(WELL_KNOWN)}{known}), or put the model's "
+        "own into its folder as chat_template.jinja, and start again."
     )
 
 
@@ -177,7 +177,7 @@ def _check_length(tokens: Sequence[int], context: int) -> None:
     if len(tokens) >= context:
         raise PromptTooLong(  # Clients know it by these words: "This model's maximum context length is".
             f"This model's maximum context length is {context:,} tokens, prompt and answer together, and the prompt "
-            f"has {len(tokens):,}. Shorten it, or convert the model with a larger --context."
+            f"has {len(tokens):,}. Shorten it, or use a model with a longer context."
         )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class WellKnown:
     tokens: tuple[str, ...]
-    """That it is written with, and that the model must have."""
+    """That it is written with, and that the model must have; the last one ends a turn."""
     turn: str
     """What a turn is, with its `role` and `text`."""
     answer: str
@@ -83,6 +83,31 @@ WELL_KNOWN = {
     ),
 }
 """In the order in which they are offered: those that few tokenizers fit by chance come first."""
+
+
+class BorrowedTemplate:
+    """The chat template of a model that came without one, as soon as somebody chooses it."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase"):
+        self._tokenizer = tokenizer
+        self.name: str | None = None
+        """The chosen one's."""
+
+    @property
+    def fitting(self) -> list[str]:
+        """Names of those that may be the model's, as far as its tokens tell."""
+        return fitting_templates(self._tokenizer)
+
+    def choose(self, name: str) -> None:
+        """By the name of a well-known one, or a file. Errors: those of `template_of`."""
+        self._tokenizer.chat_template = template_of(name, self._tokenizer)
+        self.name = name
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """What ends an answer, beside the end tokens of the model: the end of a turn."""
+        known = WELL_KNOWN.get(self.name or "")
+        return (known.tokens[-1],) if known else ()
 
 
 def template_of(name: str, tokenizer: "PreTrainedTokenizerBase") -> str:

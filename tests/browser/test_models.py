@@ -11,7 +11,8 @@ from falcon_runtime.system.machine import cpu_name
 
 from .. import hub
 from ..served_app import serve
-from .actions import OVER, open_tab, reload, sampling, send, set_sampling, state
+from ..stock_programs import copied
+from .actions import OVER, open_tab, press, reload, sampling, send, set_sampling, state
 from .conftest import OpenPage
 
 FALCON = CATALOG["falcon3-1b-instruct"]
@@ -80,6 +81,25 @@ def test_model_menu(open_page: OpenPage, starter_int8: Path, tmp_path: Path) -> 
         answer(page)
         page.close()
         other.close()
+
+
+def test_a_program_without_a_chat_template_gets_one(open_page: OpenPage, tmp_path: Path) -> None:
+    folder = copied("exporter", tmp_path / "models" / "theirs")
+    for name in ("tokenizer_config.json", "chat_template.jinja"):
+        (folder / name).unlink(missing_ok=True)
+    with serve(folder.parent, tmp_path / "log", "--model", "theirs") as app:
+        page = open_page(app.url)
+        expect(page.locator("#header")).to_contain_text("stock · 128 tokens of context")
+        open_tab(page, "Chat")
+        set_sampling(page, "Max new tokens", 8)
+        send(page, "Hello")
+        expect(state(page)).to_contain_text("no chat template")
+        open_menu(page)
+        page.locator("#chat-template").get_by_label("phi3").check()
+        expect(page.locator("#model-details")).to_contain_text("one answer at a time")
+        press(page, "Send")
+        expect(state(page)).to_have_text(OVER)
+        page.close()
 
 
 def test_falcon_takes_over_from_the_starter(
