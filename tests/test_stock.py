@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from falcon_runtime.fleet import Fleet
 from falcon_runtime.generation import Generation
 from falcon_runtime.server import create_app
 from falcon_runtime.server.settings import ServerSettings
+from falcon_runtime.text.well_known import WELL_KNOWN
 
 from .command_line import Call
 from .stock_programs import copied, patched, stock_program
@@ -61,15 +63,23 @@ def test_without_a_chat_template_one_can_be_named(tmp_path: Path) -> None:
         chunks = list(runtime.chat(question, GREEDY))
         assert chunks[-1].stats.prompt_tokens == len("?\nHello?\n?\n")
         assert "".join(chunk.text for chunk in chunks) == chosen
-        # The end of a turn ends the answer, though the program does not know it as an end.
-        end = Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id("<|end|>")
-        forced = GREEDY.model_copy(update={"logit_bias": {end: 100.0}})
-        *_, last = runtime.chat(question, forced)
-        assert (last.finish_reason, last.stats.generated_tokens) == ("stop", 0)
-        *_, last = runtime.generate("Hello", forced)
-        assert last.finish_reason == "length"
     with FalconRuntime(str(folder), chat_template="chatml") as runtime, pytest.raises(TokenizerError, match="phi3"):
         runtime.load()
+
+
+def test_the_end_of_a_turn_ends_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a template that was chosen, also where the program does not know that token as an end."""
+    folder = copied("exporter", tmp_path / "model")
+    (folder / "tokenizer_config.json").unlink()
+    (folder / "chat_template.jinja").unlink()
+    monkeypatch.setitem(WELL_KNOWN, "phi3", replace(WELL_KNOWN["phi3"], tokens=("<|end|>", "<|user|>")))
+    turn = Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id("<|user|>")
+    forced = GREEDY.model_copy(update={"logit_bias": {turn: 100.0}})
+    with FalconRuntime(str(folder), chat_template="phi3") as runtime:
+        *_, last = runtime.chat([{"role": "user", "content": "Hello"}], forced)
+        assert (last.finish_reason, last.stats.generated_tokens) == ("stop", 0)
+        *_, last = runtime.generate("Hello", forced)
+        assert last.finish_reason != "stop"
 
 
 def test_what_cannot_run_is_a_sentence_and_not_the_end_of_the_engine(tmp_path: Path) -> None:
