@@ -17,8 +17,8 @@ TEXT = """\
 writes the app: the chat template (`chat_template.jinja`, if the model has one) says how messages become a prompt, and
 `{generation}` which tokens end an answer and how to sample.
 
-The three below are ExecuTorch {version}'s own runners. The conversion tried the last one, on Linux; the others are the same C++
-code in an app.
+The three below are ExecuTorch {version}'s own runners. The conversion tried the last one, on Linux; the others
+are the same C++ code in an app.
 
 ## Android
 
