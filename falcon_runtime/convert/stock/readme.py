@@ -19,8 +19,8 @@ writes the app: the chat template (`chat_template.jinja`, if the model has one) 
 `{generation}` which tokens end an answer and how to sample.
 """
 STOCK = """
-The three below are ExecuTorch {version}'s own runners. The conversion tried the last one; the others are the same C++
-code in an app.
+The three below are ExecuTorch {version}'s own runners. The conversion tried the last one, on Linux; the others
+are the same C++ code in an app.
 
 ## Android
 
@@ -39,7 +39,7 @@ let runner = TextRunner(modelPath: "\\(folder)/model.pte", tokenizerPath: "\\(fo
 try runner.generate(prompt, Config {{ $0.temperature = 0 }}) {{ print($0, terminator: "") }}
 ```
 
-## Linux, macOS, Windows
+## Linux and other desktops
 
 ```python
 import executorch.extension.llm.custom_ops.custom_ops, executorch.kernels.quantized  # pip install executorch=={version}
