@@ -231,4 +231,6 @@ PROGRAMS: dict[str, Callable[[Path], None]] = {
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    PROGRAMS[sys.argv[1]](Path(sys.argv[2]))
+    folder, file = sys.argv[1:]
+    for name, make in PROGRAMS.items():
+        make(Path(folder, name, file))

@@ -15,21 +15,20 @@ NAME = "small_llama.pte"
 
 
 def stock_program(name: str) -> Path:
-    """The folder of a program of `stock_models.PROGRAMS`."""
+    """The folder of a program of `stock_models.PROGRAMS`. All of them are made when the first is wanted."""
+    return made_once(cache_of(*SOURCES) / "programs", _make) / name
 
-    def make(folder: Path) -> None:
-        from .small_models import small_tokenizer
 
-        folder.mkdir()
-        # In a process of its own, where nobody keeps what exporters log: that takes longer than to export.
-        module = f"{__package__}.stock_models"
-        command = [sys.executable, "-W", "ignore", "-m", module, name, str(folder / NAME)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        if name in RUNNING:
-            small_tokenizer().save_pretrained(folder)
+def _make(folder: Path) -> None:
+    from .small_models import small_tokenizer
 
-    return made_once(cache_of(*SOURCES) / name, make)
+    # In one process, since imports take longer than what is exported, and one of its own, where nobody keeps what
+    # exporters log: that takes longer still.
+    command = [sys.executable, "-W", "ignore", "-m", f"{__package__}.stock_models", str(folder), NAME]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in RUNNING:
+        small_tokenizer().save_pretrained(folder / name)
 
 
 def copied(name: str, folder: Path) -> Path:

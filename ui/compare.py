@@ -86,7 +86,7 @@ class CompareTab:
             self.stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run")
             self.clearing = Clearing()
             self.share = gr.Button("Link")
-            self.resume = gr.Button("Continue", visible="hidden", elem_classes="continue")
+            self.resume = gr.Button("Continue", visible="hidden", elem_id="compare-resume", elem_classes="continue")
         self.linked = gr.HTML("")
         self.line = gr.HTML(stats.IDLE, visible="hidden")  # Each side has a line of its own.
         self.difference = gr.HTML("", elem_id="difference")

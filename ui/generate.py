@@ -134,7 +134,7 @@ class GenerateTab:
         with gr.Row(elem_classes="actions"):
             self.start = gr.Button("Generate", variant="primary", elem_id="generate-start", elem_classes="continue")
             self.stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run")
-            self.retry = gr.Button("Retry")
+            self.retry = gr.Button("Retry", elem_id="generate-retry")
             self.undo = gr.Button("Undo")
             self.clearing = Clearing()
             self.share = gr.Button("Link")

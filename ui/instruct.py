@@ -85,7 +85,7 @@ class InstructTab:
             self.stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run")
             self.clearing = Clearing()
             self.share = gr.Button("Link")
-            self.resume = gr.Button("Continue", visible="hidden", elem_classes="continue")
+            self.resume = gr.Button("Continue", visible="hidden", elem_id="instruct-resume", elem_classes="continue")
         self.linked = gr.HTML("")
         self.line = gr.HTML(stats.IDLE)
         self.result = answers.block("Answer", elem_id="instruct-answer")

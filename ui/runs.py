@@ -19,13 +19,19 @@ NOT_BEGUN = stats.line(Update(error=stats.BROKEN))
 
 
 class Start(NamedTuple):
-    """One way to start a run: what triggers it, events of components that start nothing else, and the function that
-    prepares the page for it, which may take the event."""
+    """One way to start a run: what triggers it, events of components that have an `elem_id` and start nothing else, and
+    the function that prepares the page for it, which may take the event."""
 
     triggers: Sequence[Any]
     prepare: Callable[..., Any]
     inputs: Sequence[Component]
     outputs: Sequence[Component]
+
+    def is_triggered_by(self, event: gr.EventData) -> bool:
+        # By the id in the page: what an event has changed is, for its visitor, an object with another number.
+        return event.target is not None and event.target.elem_id in [
+            trigger.__self__.elem_id for trigger in self.triggers
+        ]
 
     def prepared(
         self, event: gr.EventData, before: Sequence[Component], values: Sequence[Any], outputs: Sequence[Component]
@@ -77,7 +83,7 @@ class Runs:
 
         # One event for all starts: each event costs time in every browser that opens the page.
         def begin(event: gr.EventData, *values: Any) -> tuple[Any, ...]:
-            (start,) = (start for start in starts if event.target in [trigger.__self__ for trigger in start.triggers])
+            (start,) = (start for start in starts if start.is_triggered_by(event))
             return *start.prepared(event, before, values, prepared), Update(), False, *self._begun()
 
         begun = gr.on(triggers, begin, before, [*prepared, self._last, self._stopping, *self._shown()], **INSTANT)
