@@ -59,14 +59,16 @@ def serve(fleet: Fleet, models: Plan, settings: Settings) -> NoReturn:
     serve_alike()
     import ui  # Gradio's import takes seconds, for which no error in the settings should wait.
     from falcon_runtime.server import Clients, create_app
+    from ui.phone import PhoneFiles
 
     host, port = settings.host, settings.port
-    demo = ui.build(
-        fleet, settings.queue_length, settings.offered, models.recommended.name if models.recommended else None
-    )
+    recommended = models.recommended.name if models.recommended else None
+    phone_files = PhoneFiles(fleet.models_dir) if settings.phone_files else None
+    demo = ui.build(fleet, settings.queue_length, settings.offered, recommended, phone_files)
     bypass_proxies("127.0.0.1", "localhost", host)
     clients = Clients(settings)
-    options = ui.launch_options(fleet, settings, clients, create_app(fleet, settings, clients), settings.mcp)
+    api = create_app(fleet, settings, clients)
+    options = ui.launch_options(fleet, settings, clients, api, settings.mcp, phone_files)
     try:
         demo.launch(server_name=host, server_port=port, share=settings.share, prevent_thread_lock=True, **options)
     except OSError as error:

@@ -47,6 +47,10 @@ class Settings(ServerSettings):
         False, description="download nothing from the model hub, and offer nothing that is there"
     )
 
+    phone_files: CliImplicitFlag[bool] = Field(
+        False, description="let visitors download the models that `convert --for stock` made for phones"
+    )
+
     @property
     def private(self) -> bool:
         """Whether only this machine sees the page."""

@@ -70,6 +70,11 @@ class Fleet:
         return self._current
 
     @property
+    def models_dir(self) -> Path:
+        """Where its models are kept."""
+        return self._models_dir
+
+    @property
     def threads(self) -> int:
         """How many the engines use."""
         return self._threads or default_threads()

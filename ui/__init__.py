@@ -20,6 +20,7 @@ from . import api, chat, compare, footer, generate, header, instruct, link, mode
 from .controls import Sampling
 from .door import Beside, Door, refuse_form
 from .link import Opening
+from .phone import Downloads, PhoneFiles
 from .tools import Tools
 from .visitors import Visitors
 
@@ -28,17 +29,23 @@ KEPT_S = 600
 """How long a file stays that was uploaded and not used: one that is used goes at once."""
 
 
-def build(fleet: Fleet, queue_length: int, offer: Offer = "all", recommended: str | None = None) -> gr.Blocks:
+def build(
+    fleet: Fleet,
+    queue_length: int,
+    offer: Offer = "all",
+    recommended: str | None = None,
+    phone_files: PhoneFiles | None = None,
+) -> gr.Blocks:
     """The page and its API endpoints, to be launched with `launch_options()`.
 
-    Visitors may switch to the models of `offer`. `recommended` is the name of the catalogue model that suits the
-    machine best.
+    Visitors may switch to the models of `offer`, and download `phone_files`. `recommended` is the name of the catalogue
+    model that suits the machine best.
     """
     demo = api.Blocks(title=header.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(60, KEPT_S))
     with demo:
         opening = Opening(demo)
         answering = header.build(opening, fleet, recommended)
-        models.build(fleet, offer, recommended)
+        models.build(fleet, offer, recommended, phone_files)
         with gr.Row(elem_id="body"):
             with gr.Column(scale=5, min_width=320), gr.Tabs(elem_id="tabs") as tabs:
                 places = [gr.Tab(name.capitalize(), id=name) for name in link.TABS]
@@ -60,16 +67,22 @@ def build(fleet: Fleet, queue_length: int, offer: Offer = "all", recommended: st
 
 
 def launch_options(
-    fleet: Fleet, settings: ServerSettings, clients: Clients, api: ASGIApp, mcp: bool = True
+    fleet: Fleet,
+    settings: ServerSettings,
+    clients: Clients,
+    api: ASGIApp,
+    mcp: bool = True,
+    phone_files: PhoneFiles | None = None,
 ) -> dict[str, Any]:
-    """The arguments of `launch()` that belong to the page's looks and behaviour, and to the HTTP API beside it. With
-    `mcp`, the endpoints are tools, too."""
+    """The arguments of `launch()` that belong to the page's looks and behaviour, and to the HTTP API and the
+    `phone_files` beside it. With `mcp`, the endpoints are tools, too."""
     scripts = [path.read_text() for path in sorted(HERE.glob("script/*.js"))]
     most = settings.upload_megabytes * 1_000_000
     return {
         "app_kwargs": {
             "middleware": [
                 Middleware(Beside, api=api),
+                *([Middleware(Downloads, files=phone_files)] if phone_files else []),
                 Middleware(Door, scripts=scripts, most=most),
                 Middleware(Visitors, allowed=settings, clients=clients),
                 Middleware(Tools, fleet=fleet, settings=settings, clients=clients),

@@ -16,6 +16,7 @@ from falcon_runtime.models.manifest import Manifest
 from falcon_runtime.system.instruction_sets import chosen
 from falcon_runtime.system.machine import cpu_name
 
+from .phone import PhoneFiles
 from .runs import INSTANT
 
 WATCH_S = 1
@@ -45,17 +46,17 @@ class Shown(NamedTuple):
     use: Any = gr.skip()
 
 
-def build(fleet: Fleet, offer: Offer, recommended: str | None) -> None:
+def build(fleet: Fleet, offer: Offer, recommended: str | None, phone_files: PhoneFiles | None) -> None:
     """Lays the menu out and connects its events, unless there is nothing to choose."""
     if offer != "none":
-        ModelMenu(fleet, offer, recommended).connect()
+        ModelMenu(fleet, offer, recommended, phone_files).connect()
 
 
 class ModelMenu:
     """The components of the menu, and the functions that their events call."""
 
-    def __init__(self, fleet: Fleet, offer: Offer, recommended: str | None) -> None:
-        self._fleet, self._offer, self._recommended = fleet, offer, recommended
+    def __init__(self, fleet: Fleet, offer: Offer, recommended: str | None, phone_files: PhoneFiles | None) -> None:
+        self._fleet, self._offer, self._recommended, self._phone_files = fleet, offer, recommended, phone_files
         with gr.Accordion("Models", open=False, elem_id="models") as self.accordion:
             self.models = gr.Radio(label="Model", show_label=False, elem_id="model-menu")
             self.details = gr.HTML("", elem_id="model-details")
@@ -108,7 +109,8 @@ class ModelMenu:
             words = "In use"
         elif self._fleet.preparing and choice.name == self._fleet.preparing.name:
             words = "Being prepared"
-        return details_of(choice), gr.Button(words, interactive=words not in ("In use", "Being prepared"))
+        links = self._phone_files.links(choice.name) if self._phone_files else ""
+        return details_of(choice, links), gr.Button(words, interactive=words not in ("In use", "Being prepared"))
 
     def _measure(self) -> Any:
         """What this machine can do, and how much of it the model that answers makes use of."""
@@ -184,8 +186,8 @@ def failed(words: str) -> str:
     return f'<p class="warning" role="alert">{escape(words)}</p>'
 
 
-def details_of(choice: Choice) -> str:
-    """What a person should know before choosing a model, as HTML."""
+def details_of(choice: Choice, links: str = "") -> str:
+    """What a person should know before choosing a model, as HTML, with `links` to its files."""
     size = f"{choice.parameters / 1e9:.2f} billion parameters" if choice.parameters else "Somebody else's program"
     at_once = f"{choice.slots} answers at once" if choice.slots > 1 else "one answer at a time"
     facts = [
@@ -203,6 +205,8 @@ def details_of(choice: Choice) -> str:
             f'<a href="{escape(choice.licence_url)}" target="_blank" rel="noopener">{escape(choice.licence)}</a>. '
             f"{escape(choice.licence_summary)}"
         )
+    if links:
+        facts.append(links)
     return f"<ul>{''.join(f'<li>{fact}</li>' for fact in facts)}</ul>"
 
 
