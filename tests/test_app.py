@@ -24,6 +24,8 @@ from .served_app import ROOT, ServedApp, begin_app, connect, free_port, is_idle,
 
 QUESTION = "What is the capital of France?"
 COUNTING = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,"
+EXAMPLE_ENDS_WITHIN_S = 300
+"""Time enough on a loaded machine; an example that goes on for ever is no example of a question."""
 """A text that the model goes on with for as long as it may."""
 
 
@@ -223,7 +225,9 @@ def test_examples_of_the_readme(app: ServedApp) -> None:
     for language, example in examples:
         command = [sys.executable, "-c"] if language == "python" else ["bash", "-c"]
         code = example.replace("http://127.0.0.1:7860", app.url)
-        done = subprocess.run([*command, code], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [*command, code], capture_output=True, text=True, check=True, timeout=EXAMPLE_ENDS_WITHIN_S
+        )
         assert "Paris" in done.stdout, done
 
 

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -43,33 +43,46 @@ CONTEXT, BOUND = 280, 256
 TOKENS = [i * i % 90 for i in range(CONTEXT)]
 PRINTABLE = 94
 """The first tokens of the small tokenizer are what ASCII prints."""
+SLOW = pytest.mark.slow
 KEPT = cache_of(*CONVERTER, *SMALL_MODELS, Path(__file__))
-KINDS: dict[str, tuple[RecipeName, bool]] = {
-    "fp32": ("fp32", False),
-    "int8": ("int8", True),
-    "int4": ("int4", False),
+
+
+class Kind(NamedTuple):
+    recipe: RecipeName
+    tied: bool
+    """Whether the output layer is the embedding."""
+    layers: int
+
+
+KINDS = {
+    "fp32": Kind("fp32", False, 4),  # A layer more than are traced.
+    "int8": Kind("int8", True, 1),
+    "int4": Kind("int4", False, 1),
+    "int8 of four layers": Kind("int8", True, 4),
+    "int4 of four layers": Kind("int4", False, 4),
 }
-"""Recipes, and whether the output layer is the embedding."""
+"""What is converted. Quantized layers take a minute and more to lower, and are repeated as others are."""
 
 
-def llama(tied: bool) -> LlamaForCausalLM:
-    """One that answers in whole characters, and has a layer more than are traced."""
-    model = random_llama(num_hidden_layers=4, tie_word_embeddings=tied, max_position_embeddings=512)
+def llama(kind: Kind) -> LlamaForCausalLM:
+    """One that answers in whole characters."""
+    model = random_llama(num_hidden_layers=kind.layers, tie_word_embeddings=kind.tied, max_position_embeddings=512)
     model.lm_head.weight.data[PRINTABLE:] = 0
     return model
 
 
-def source(tied: bool) -> Path:
-    return made_once(KEPT / f"checkpoint{'-tied' * tied}", lambda folder: save_checkpoint(llama(tied), folder))
+def source(kind: Kind) -> Path:
+    name = f"checkpoint-{kind.layers}{'-tied' * kind.tied}"
+    return made_once(KEPT / name, lambda folder: save_checkpoint(llama(kind), folder))
 
 
-def converted(kind: str) -> Path:
-    recipe, tied = KINDS[kind]
+def converted(name: str) -> Path:
+    kind = KINDS[name]
 
     def make(folder: Path) -> None:
-        convert(str(source(tied)), folder.parent, recipe, context=CONTEXT, output=folder, target="stock")
+        convert(str(source(kind)), folder.parent, kind.recipe, context=CONTEXT, output=folder, target="stock")
 
-    return made_once(KEPT / kind, make)
+    return made_once(KEPT / name, make)
 
 
 class Program:
@@ -97,7 +110,7 @@ def logits_of(model: LlamaForCausalLM, tokens: Sequence[int]) -> np.ndarray:
 
 
 def test_logits_are_those_of_transformers() -> None:
-    program, reference = Program(converted("fp32")), llama(tied=False)
+    program, reference = Program(converted("fp32")), llama(KINDS["fp32"])
     position = 0
     for count in (1, 20, 1, 7, BOUND - 5):  # Up to the last position of the context.
         found = program(TOKENS[position : position + count], position)
@@ -107,11 +120,12 @@ def test_logits_are_those_of_transformers() -> None:
     np.testing.assert_allclose(found, logits_of(reference, [*TOKENS[:10], 1, 2, 3]), atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["int8", "int4"])
+@pytest.mark.parametrize(
+    "kind", [*("int8", "int4"), *(pytest.param(f"{recipe} of four layers", marks=SLOW) for recipe in ("int8", "int4"))]
+)
 def test_a_quantized_file_computes_its_recipe(kind: str) -> None:
-    recipe, tied = KINDS[kind]
-    program, checkpoint = Program(converted(kind)), open_checkpoint(source(tied))
-    eager = filled(checkpoint, stock_schemes(recipe, checkpoint.architecture), CONTEXT)
+    program, checkpoint = Program(converted(kind)), open_checkpoint(source(KINDS[kind]))
+    eager = filled(checkpoint, stock_schemes(KINDS[kind].recipe, checkpoint.architecture), CONTEXT)
     lengths = range(1, 20)
     with torch.no_grad():
         expected = np.stack([eager(torch.tensor([TOKENS[:n]]), torch.tensor([0]))[0].numpy() for n in lengths])
@@ -150,7 +164,7 @@ def test_what_a_file_says_of_itself_is_what_it_takes(kind: str) -> None:
     program = Program(converted(kind))
     said = {name: program.constant(name) for name in ("get_max_seq_len", "get_max_context_len", "get_eos_ids")}
     assert said == {"get_max_seq_len": BOUND, "get_max_context_len": CONTEXT, "get_eos_ids": [256]}
-    assert (program.constant("get_n_layers"), program.constant("get_vocab_size")) == (4, 320)
+    assert (program.constant("get_n_layers"), program.constant("get_vocab_size")) == (KINDS[kind].layers, 320)
     for name in ("use_kv_cache", "use_sdpa_with_kv_cache", "enable_dynamic_shape"):
         assert program.constant(name) is True
     whole = program(TOKENS[:BOUND], 0)
@@ -180,7 +194,7 @@ def test_the_folder_is_what_an_app_needs() -> None:
 
 def test_a_file_has_no_more_than_its_weights() -> None:
     """The tied output layer is stored once."""
-    shape = open_checkpoint(source(tied=True)).architecture
+    shape = open_checkpoint(source(KINDS["int8"])).architecture
     weights = stock_schemes("int8", shape).bytes(shape)
     assert 0 < (converted("int8") / "model.pte").stat().st_size - weights < 200_000
 
@@ -201,7 +215,7 @@ def test_the_phones_tokenizer_reads_the_starters(starter_models_dir: Path) -> No
 
 
 def test_a_tokenizer_that_a_phone_reads_otherwise_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(source(False), tmp_path / "checkpoint"))
+    folder = Path(shutil.copytree(source(KINDS["fp32"]), tmp_path / "checkpoint"))
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     digits, to_bytes = pre_tokenizers.Split(Regex(r"\p{N}"), "isolated"), tokenizer.pre_tokenizer
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, to_bytes])
@@ -231,5 +245,5 @@ def test_names_and_flags(tmp_path: Path) -> None:
 def test_a_folder_of_another_source_is_not_replaced(tmp_path: Path) -> None:
     output = Path(shutil.copytree(converted("fp32"), tmp_path / "model"))
     with pytest.raises(ConversionFailed, match="holds a model that was converted from"):
-        convert(str(source(True)), tmp_path, "fp32", output=output, target="stock")
+        convert(str(source(KINDS["int8"])), tmp_path, "fp32", output=output, target="stock")
     assert parse_exported(output).recipe == "fp32"
