@@ -188,10 +188,11 @@ def failed(words: str) -> str:
 
 def details_of(choice: Choice, links: str = "") -> str:
     """What a person should know before choosing a model, as HTML, with `links` to its files."""
-    size = f"{choice.parameters / 1e9:.2f} billion parameters" if choice.parameters else "Somebody else's program"
+    known = f"{choice.parameters / 1e9:.2f} billion parameters, {choice.recipe}"
+    size = known if choice.parameters else "A stock program, as exporters make it"
     at_once = f"{choice.slots} answers at once" if choice.slots > 1 else "one answer at a time"
     facts = [
-        f"{size}, {choice.recipe}, {choice.context:,} tokens of context",
+        f"{size}, {choice.context:,} tokens of context",
         f"{gigabytes(choice.memory_bytes)} of memory for {at_once}",
         *(escape(remark[0].upper() + remark[1:]) for remark in choice.remarks),
         f"Runs on {escape(cpu_name())}" + f" with {chosen().title}" * (choice.recipe != "stock"),

@@ -48,7 +48,7 @@ class PhoneFiles:
             f'<a href="{PREFIX}{quote(model, safe="")}/{file}" download>{file}</a> ({_size(path)})'
             for file, path in found.items()
         )
-        licence = f" Licence: {escape(facts.licence)}." if facts.licence else ""
+        licence = f" Licence: {escape(facts.licence.rstrip('.'))}." if facts.licence else ""
         return f"Take it to your phone: {links}. README.md has the lines of code.{licence}"
 
 
