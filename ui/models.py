@@ -219,8 +219,9 @@ def machine_of(runtime: FalconRuntime, best: Ceilings) -> str:
     )
     if isinstance(runtime.manifest, Manifest) and runtime.forwards:
         share = ceilings.reached(runtime.manifest, runtime.forwards, best)
-        multiplied = f", and {share.prefill:.0%} of those products where it reads a prompt" if share.prefill else ""
-        words += f" {runtime.title} reaches {share.decode:.0%} of that speed of reading for each token{multiplied}."
+        rows = max(runtime.forwards)
+        multiplied = f", and {share.prefill:.0%} of those products for {rows} at a time" if share.prefill else ""
+        words += f" {runtime.title} reaches {share.decode:.0%} of that speed of reading for one token{multiplied}."
     return f"<p>{escape(words)}</p>"
 
 

@@ -100,13 +100,13 @@ def _unspelled(tokenizer: str) -> str:
     """
     content = json.loads(tokenizer)
     secret = secrets.randbits(64)
-    control = {token["content"] for token in content["added_tokens"] if token["special"]}
+    control = {token["content"]: token["id"] for token in content["added_tokens"] if token["special"]}
 
     def too_long(piece: str) -> bool:
         return len(piece.encode()) > MAX_TOKEN_BYTES
 
     def name(piece: str, id: int) -> str:
-        return f"\ue000{secret}.{id}" if piece in control or too_long(piece) else piece
+        return f"\ue000{secret}.{control.get(piece, id)}" if piece in control or too_long(piece) else piece
 
     for token in content["added_tokens"]:
         token["content"] = name(token["content"], token["id"])

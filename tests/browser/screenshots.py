@@ -91,6 +91,7 @@ def film(page: Page, path: Path) -> None:
     expect(page.get_by_role("button", name="Send")).to_be_visible()
     page.wait_for_timeout(500)
     devtools.send("Page.stopScreencast")
+    shots.sort(key=lambda shot: shot[0])  # A busy browser does not tell them in order.
     # The first ones may be of the window's earlier size.
     size = Image.open(io.BytesIO(shots[-1][1])).size
     shots = [shot for shot in shots if Image.open(io.BytesIO(shot[1])).size == size]

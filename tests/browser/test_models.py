@@ -33,7 +33,9 @@ def test_model_menu(open_page: OpenPage, starter_int8: Path, tmp_path: Path) -> 
         menu, use, dismiss = (page.locator(name) for name in ("#model-menu", "#use-model", "#dismiss-failure"))
         expect(menu.get_by_label(re.compile(f"{STARTER.title} . in use"))).to_be_checked()
         expect(use).to_be_disabled()
-        machine = re.compile(rf"reads \d+ GB of memory a second.*{STARTER.title} reaches \d+%.*, and \d+% of those")
+        machine = re.compile(
+            rf"reads \d+ GB of memory a second.*{STARTER.title} reaches \d+%.*, and \d+% of those .* 32 at a time"
+        )
         expect(page.locator("#machine")).to_have_text(machine)
 
         # What it would take is told before anything happens.
