@@ -53,6 +53,9 @@ LOOKERS = 4
 """Requests that a replica takes beside those that slots are for: such as ask how it is."""
 SEEKING_S = 0.05
 """The longest time after which Ray looks again for a free slot: else half a second, in which slots would be idle."""
+PATIENT = 10
+"""Has Ray wait for the length of a queue as long as it ever does, a second: a busy machine takes more than its first
+tenth."""
 LONGEST_S = 24 * 3600
 """Seconds that an answer may take where there is no limit."""
 LOGS = "/tmp/ray/session_latest/logs/serve"
@@ -108,11 +111,18 @@ class SlotRouter(ConsistentHashRouter):
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
+        # Ray forgets lengths that have not changed for ten seconds, and would count from nothing again.
+        unknown = [replica for replica in candidate_replicas if self._queue_length(replica) is None]
+        await self._probe_queue_lens(unknown, PATIENT)
         ranks = await super().choose_replicas(candidate_replicas, pending_request)
         return [rank for rank in ranks if any(map(self._has_slot, rank))]
 
     def _has_slot(self, replica: RunningReplica) -> bool:
-        return (self.replica_queue_len_cache.get(replica.replica_id) or 0) < replica.max_ongoing_requests - LOOKERS
+        length = self._queue_length(replica)
+        return length is not None and length < replica.max_ongoing_requests - LOOKERS
+
+    def _queue_length(self, replica: RunningReplica) -> int | None:
+        return self.replica_queue_len_cache.get(replica.replica_id)
 
 
 @serve.ingress()
