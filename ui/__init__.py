@@ -16,7 +16,7 @@ from falcon_runtime.fleet import Fleet
 from falcon_runtime.models.choosing import Offer
 from falcon_runtime.server import Clients, ServerSettings
 
-from . import api, chat, compare, footer, generate, header, instruct, link, models, theme
+from . import about, api, chat, compare, footer, generate, header, instruct, keys, link, models, theme
 from .controls import Sampling
 from .door import Beside, Door, refuse_form
 from .link import Opening
@@ -46,18 +46,20 @@ def build(
         opening = Opening(demo)
         answering = header.build(opening, fleet, recommended)
         models.build(fleet, offer, recommended, phone_files)
+        about.build(fleet)
+        keys.build()
         with gr.Row(elem_id="body"):
-            with gr.Column(scale=5, min_width=320), gr.Tabs(elem_id="tabs") as tabs:
-                places = [gr.Tab(name.capitalize(), id=name) for name in link.TABS]
-            with gr.Column(scale=2, min_width=280):
+            with gr.Column(min_width=0), gr.Tabs(elem_id="tabs") as tabs:
+                places = {name: gr.Tab(name.capitalize(), id=name) for name in link.TABS}
+            with gr.Column(elem_id="settings", min_width=0) as settings:
                 sampling = Sampling(fleet)
-        with places[0]:
+        with places["chat"]:
+            chat.build(fleet, sampling, opening, settings, offer)
+        with places["generate"]:
             generate.build(fleet, sampling, opening)
-        with places[1]:
-            chat.build(fleet, sampling, opening)
-        with places[2]:
+        with places["instruct"]:
             instruct.build(fleet, sampling, opening)
-        with places[3]:
+        with places["compare"]:
             compare.build(fleet, sampling, opening, offer)
         footer.build(opening, fleet, answering)
         opening.restore(tabs, sampling)

@@ -10,16 +10,18 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from falcon_runtime import FalconRuntime
-from falcon_runtime.errors import InvalidRequest
+from falcon_runtime.errors import FalconError, InvalidRequest
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.generation import Generation
+from falcon_runtime.models.choosing import Offer
 from falcon_runtime.sampling import SamplingParams
 
-from . import answers, controls, link, messages, stats, streaming
+from . import answers, compare, controls, documents, link, messages, stats, streaming
 from .controls import Sampling
-from .conversations import Conversation, dump, from_json, load, to_json, to_markdown
+from .conversations import Attachment, Conversation, dump, from_json, load, to_json, to_markdown
+from .icons import icon
 from .link import Opening
-from .runs import INSTANT, Keep, Runs, Start, submit_with
+from .runs import INSTANT, Keep, Runs, Start
 from .update import Update
 
 PERSONAS = {
@@ -35,13 +37,15 @@ DRAWN_PER_S = 40_000
 lag behind, and nothing could be pressed."""
 
 
-def build(fleet: Fleet, sampling: Sampling, opening: Opening) -> None:
-    """Lays the tab out and connects its events."""
-    tab = ChatTab(fleet, opening)
+def build(fleet: Fleet, sampling: Sampling, opening: Opening, settings: gr.Column, offer: Offer) -> None:
+    """Lays the tab out, and what belongs to it among the `settings`, and connects its events."""
+    tab = ChatTab(fleet, opening, settings)
     tab.connect_runs(sampling)
     tab.connect_conversations(opening)
     tab.connect_system_prompt()
     tab.connect_files()
+    tab.connect_composer()
+    opening.then(lambda: [compare.choices(fleet, offer)], [], [tab.choices])
     link.wire(tab.share, tab.linked, "chat", {"text": tab.box}, sampling)
     opening.fill("chat", {"text": tab.box})
 
@@ -67,30 +71,45 @@ class Begun(NamedTuple):
 class ChatTab:
     """The components of the tab, and the functions that their events call."""
 
-    def __init__(self, fleet: Fleet, opening: Opening) -> None:
+    def __init__(self, fleet: Fleet, opening: Opening, settings: gr.Column) -> None:
         self._fleet = fleet
         self.conversation = opening.conversation
-        hint = "Talk with the model. Enter sends, Shift + Enter breaks the line, Escape stops."
-        gr.Markdown(hint, elem_classes="hint")
-        self._lay_out_conversations()
-        self._lay_out_talk()
-        self._lay_out_composer()
-        self._lay_out_settings()
+        with gr.Row(elem_id="chat"):
+            with gr.Column(elem_id="panel", min_width=0):
+                self._lay_out_panel()
+            with gr.Column(elem_id="talking", min_width=0):
+                self._lay_out_talk()
+                self._lay_out_composer()
+        with settings:
+            self._lay_out_settings()
+
+    def _lay_out_panel(self) -> None:
+        gr.HTML(
+            "",
+            elem_id="conversations",
+            apply_default_css=False,
+            padding=False,
+            js_on_load="falcon.list.attach(element)",
+        )
         with gr.Accordion("Keep this conversation", open=False), gr.Row(elem_classes="actions"):
+            self.share = gr.Button("Link", size="sm")
+            self.send_on = gr.Button("Link to the conversation", size="sm")
             self.export = gr.Button("Export as JSON", size="sm")
             self.download = gr.Button("Download as Markdown", size="sm")
             self.upload = gr.UploadButton("Import JSON", size="sm", file_types=[".json"], elem_id="import")
+            self.clear = gr.Button("Clear", size="sm")
+            self.linked = gr.HTML("")
         self.file = gr.Textbox(visible="hidden")
 
-    def _lay_out_conversations(self) -> None:
-        with gr.Row(elem_classes="conversations"):
-            self.menu = gr.Dropdown(
-                [], label="Conversation", show_label=False, scale=5, min_width=160, elem_id="conversation-menu"
-            )
-            self.new = gr.Button("New", size="sm", scale=0, min_width=80)
-            self.delete = gr.Button("Delete", size="sm", scale=0, min_width=80)
-
     def _lay_out_talk(self) -> None:
+        head = (
+            f'<button type="button" class="icon" data-do="panel" aria-controls="panel" aria-expanded="false" '
+            f'aria-label="Conversations" title="Conversations">{icon("menu")}</button><span class="title" dir="auto">'
+            f'</span><button type="button" class="icon" data-do="new" aria-label="New conversation" '
+            f'title="New conversation">{icon("new")}</button>'
+        )
+        bare: dict[str, Any] = {"apply_default_css": False, "padding": False}
+        gr.HTML(head, elem_id="talk-head", js_on_load="falcon.list.attachHead(element)", **bare)
         with gr.Column(elem_id="talk"):
             self.talk = gr.HTML(
                 "",
@@ -103,48 +122,54 @@ class ChatTab:
             self.live = gr.HTML("", elem_id="live", apply_default_css=False)
             jump = '<button type="button" hidden>Go to the end ↓</button>'
             gr.HTML(jump, elem_id="jump", js_on_load="falcon.follow(element)")
-        self.written = gr.HTML(
-            {}, html_template="", visible="hidden", js_on_load="falcon.chat.watchAnswer(props, watch)"
-        )
-        gr.HTML("", elem_id="chat-notice", js_on_load="falcon.chat.notice = element")
-        self.line = gr.HTML(stats.IDLE)
+        unseen: dict[str, Any] = {"html_template": "", "visible": "hidden"}
+        self.written = gr.HTML({}, js_on_load="falcon.chat.watchAnswer(props, watch)", **unseen)
+        self.choices = gr.HTML([], js_on_load="falcon.chat.models = () => props.value", **unseen)
+        """Models that another answer can be had from: titles and names."""
+        self.taken = gr.HTML({}, js_on_load="falcon.composer.watchFiles(props, watch)", **unseen)
+        """The files that were attached last, as text."""
 
     def _lay_out_composer(self) -> None:
-        with gr.Row(elem_classes="ask"):
-            self.box = gr.Textbox(
-                "",
-                label="Message",
-                show_label=False,
-                placeholder="Message the model",
-                lines=1,
-                max_lines=6,
-                scale=5,
-                elem_id="chat-message",
-                html_attributes=gr.InputHTMLAttributes(enterkeyhint="send"),
-            )
-            wide: dict[str, Any] = {"scale": 1, "min_width": 96}
-            self.send = gr.Button("Send", variant="primary", elem_id="chat-send", **wide)
-            self.stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run", **wide)
-        with gr.Row(elem_classes="actions"):
-            self.retry = gr.Button("Retry", size="sm")
-            self.resume = gr.Button("Continue", size="sm", elem_classes="continue")
-            self.undo = gr.Button("Undo", size="sm")
-            self.clear = gr.Button("Clear", size="sm")
-            self.share = gr.Button("Link", size="sm")
-        self.linked = gr.HTML("")
+        with gr.Column(elem_id="composer"):
+            gr.HTML("", elem_id="chat-notice", js_on_load="falcon.chat.notice = element")
+            gr.HTML("", elem_id="attached", padding=False, js_on_load="falcon.composer.attach(element)")
+            with gr.Row(elem_classes="ask"):
+                self.attach = gr.UploadButton("Attach", file_count="multiple", elem_id="attach", min_width=0, scale=0)
+                self.box = gr.Textbox(
+                    "",
+                    label="Message",
+                    show_label=False,
+                    placeholder="Message the model",
+                    lines=1,
+                    max_lines=6,
+                    scale=5,
+                    elem_id="chat-message",
+                    html_attributes=gr.InputHTMLAttributes(enterkeyhint="send"),
+                )
+                narrow: dict[str, Any] = {"scale": 0, "min_width": 88}
+                self.send = gr.Button("Send", variant="primary", elem_id="chat-send", **narrow)
+                self.stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run", **narrow)
+            with gr.Row(elem_classes="below"):
+                self.line = gr.HTML(stats.IDLE)
+                self.size = gr.HTML("", elem_id="message-size", js_on_load="falcon.composer.measure = trigger")
 
     def _lay_out_settings(self) -> None:
-        with gr.Accordion("Who answers, and how", open=False, elem_id="who-answers"):
-            self.persona = gr.Dropdown(list(PERSONAS), label="Persona", info="Fills the system prompt.")
+        with gr.Column(elem_id="who-answers"):
+            gr.HTML("<h2>Who answers, and how</h2>", apply_default_css=False, padding=False)
+            self.persona = gr.Dropdown(
+                list(PERSONAS), label="Persona", info="Fills the system prompt.", elem_id="persona"
+            )
             self.system = gr.Textbox(
                 "",
                 label="System prompt",
-                placeholder="None: the model answers as it was trained to.",
                 lines=2,
-                interactive=True,
+                max_lines=8,
                 elem_id="system-prompt",
             )
-            self.own = gr.Button("Use the model's own", size="sm", visible=False, elem_classes="own-system")
+            with gr.Row(elem_classes="actions"):
+                self.own = gr.Button("Use the model's own", size="sm", visible=False)
+                self.save_prompt = gr.Button("Save this prompt", size="sm")
+                self.forget_prompt = gr.Button("Forget this prompt", size="sm", visible=False)
             self.beginning = gr.Textbox(
                 "",
                 label="Start the reply with",
@@ -152,7 +177,6 @@ class ChatTab:
             )
 
     def connect_runs(self, sampling: Sampling) -> None:
-        locked = [self.retry, self.resume, self.undo, self.clear, self.new, self.delete, self.menu, self.upload]
         # One event for all ways to ask, so that one cannot begin while another does.
         start = Start(
             [self.talk.submit],
@@ -166,13 +190,16 @@ class ChatTab:
             [self.talk, self.live],
             js="(last, written) => (falcon.chat.over(written), [last, written, falcon.conversations.text()])",
         )
-        Runs(self.send, self.stop, self.line, locked=locked).wire(
-            self._answer, [self.conversation, *sampling.components], [self.live, self.written], [start], keep
+        Runs(self.send, self.stop, self.line, locked=[self.clear, self.upload]).wire(
+            self._answer,
+            [self.conversation, self.written, *sampling.components],
+            [self.live, self.written],
+            [start],
+            keep,
         )
-        submit_with(self.box, self.send)
-        for name in ("send", "retry", "resume", "undo", "clear"):
-            button: gr.Button = getattr(self, name)
-            button.click(None, js=f"() => falcon.chat.{name}()", **INSTANT)
+        for event in (self.send.click, self.box.submit):
+            event(None, js="() => falcon.chat.send()", **INSTANT)
+        self.clear.click(None, js="() => falcon.chat.clear()", **INSTANT)
         self.clear.click(lambda: stats.IDLE, None, self.line, **INSTANT)
         self.stop.click(None, js="() => falcon.chat.stopping()", **INSTANT)
 
@@ -183,19 +210,18 @@ class ChatTab:
         drawn = [self.talk, self.system, self.own]
         self.conversation.input(self._show, self.conversation, drawn, **INSTANT)
         opening.then(self._show, [self.conversation], drawn)
-        for event in (self.conversation.change, self.conversation.select, opening.opened.then):
-            event(None, None, self.menu, js="() => falcon.conversations.menu()", **INSTANT)
-        self.new.click(None, js="() => falcon.conversations.begin()", **INSTANT)
-        self.delete.click(None, js="() => falcon.chat.delete()", **INSTANT)
-        self.menu.input(None, self.menu, js="id => falcon.conversations.select(id)", **INSTANT)
+        self.conversation.select(lambda: stats.IDLE, None, self.line, **INSTANT)  # Another one is open.
 
     def connect_system_prompt(self) -> None:
         self.system.change(None, None, self.own, js="() => falcon.conversations.wayToOwn()", **INSTANT)
         self.own.click(None, js="() => falcon.conversations.change({system: null})", **INSTANT)
-        prompts = json.dumps(PERSONAS)
-        self.persona.input(
-            None, self.persona, js=f"name => falcon.conversations.change({{system: {prompts}[name]}})", **INSTANT
-        )
+        chosen = f"name => falcon.prompts.use(name, {json.dumps(PERSONAS)})"
+        self.persona.input(None, self.persona, js=chosen, **INSTANT)
+        names = json.dumps(list(PERSONAS))
+        shown = [self.persona, self.forget_prompt]
+        self.save_prompt.click(None, None, shown, js=f"() => falcon.prompts.save({names})", **INSTANT)
+        self.forget_prompt.click(None, None, shown, js=f"() => falcon.prompts.forget({names})", **INSTANT)
+        self.system.change(None, None, shown, js=f"() => falcon.prompts.shown({names})", **INSTANT)
 
     def connect_files(self) -> None:
         files = ((self.export, "conversation.json", to_json), (self.download, "conversation.md", to_markdown))
@@ -204,6 +230,11 @@ class ChatTab:
                 None, self.file, js=f"text => falcon.save('{name}', text)", **INSTANT
             )
         self.upload.upload(take_in, self.upload, [self.conversation, self.line], **INSTANT)
+        self.send_on.click(None, None, self.linked, js="() => falcon.conversations.share()", **INSTANT)
+
+    def connect_composer(self) -> None:
+        self.attach.upload(self._take_files, self.attach, [self.taken, self.line], **INSTANT)
+        self.size.input(self._measure, self.conversation, self.size, trigger_mode="always_last", **INSTANT)
 
     def _draw(self, conversation: Conversation, but_last: bool = False) -> str:
         path, examples = conversation.path, self._fleet.current.defaults.examples.chat
@@ -219,15 +250,46 @@ class ChatTab:
     def _begin(self, kept: str, beginning: str, event: gr.EventData) -> Begun:
         """Prepares the conversation for the answer that is asked for: its last message, so far as it is there."""
         conversation = asked(load(kept), event, beginning)
-        return Begun(dump(conversation), self._draw(conversation, but_last=True), answer_so_far(conversation))
+        so_far = answer_so_far(conversation) | {"model": event.model, "temperature": event.temperature}
+        return Begun(dump(conversation), self._draw(conversation, but_last=True), so_far)
 
     def _change(self, kept: str, event: gr.EventData) -> tuple[str, str]:
         conversation = changed(load(kept), event)
         return dump(conversation), self._draw(conversation)
 
-    def _answer(self, kept: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+    def _take_files(self, paths: list[str]) -> tuple[Any, Any]:
+        """The text of the files that were chosen, for the browser to keep until the message is sent."""
+        files, problem = [], gr.skip()
+        for path in paths:
+            try:
+                text = documents.read_document(path)
+                files.append(Attachment(name=Path(path).name[:200], text=text, tokens=self._count(text)).model_dump())
+            except FalconError as error:
+                problem = stats.line(Update(error=str(error)))
+            finally:
+                Path(path).unlink(missing_ok=True)
+        return {"files": files, "of": paths}, problem
+
+    def _measure(self, kept: str, event: gr.EventData) -> str:
+        """How much of the context the message would take, with what stands before it."""
+        context = self._fleet.current.context
+        if not context or self._fleet.current.status.state != "ready":
+            return ""
         conversation = load(kept)
-        so_far = answer_so_far(conversation)
+        message = self._count(event.text) + event.attached
+        before = sum(self._count(told) for told in [conversation.system or "", *(m.told for m in conversation.path)])
+        kind = "warning" if message + before >= context else ""
+        return f'<p class="{kind}">{message:,} + {before:,} of {context:,} tokens</p>'
+
+    def _count(self, text: str) -> int:
+        """Tokens of a text; 0 while that cannot be told."""
+        runtime = self._fleet.current
+        return len(runtime.tokenize(text)) if text and runtime.status.state == "ready" else 0
+
+    def _answer(self, kept: str, asked: dict[str, Any], *values: Any) -> Iterator[tuple[Any, ...]]:
+        conversation = load(kept)
+        sampling = controls.values(*values) | other_settings(asked)
+        so_far = answer_so_far(conversation) | {"greedy": not sampling["temperature"]}
 
         def call(runtime: FalconRuntime, params: SamplingParams) -> Generation:
             return runtime.chat(turns(conversation, runtime.defaults.system), params)
@@ -243,7 +305,7 @@ class ChatTab:
             due = now + len(text) / DRAWN_PER_S
             return answers.render(text, live=True), so_far | {"text": text, "ended": bool(update.finish_reason)}
 
-        with closing(streaming.to_page(self._fleet, call, controls.values(*values), show)) as updates:
+        with closing(streaming.to_page(self._fleet, call, sampling, show, asked.get("model"))) as updates:
             yield from (update for update in updates if update[0] is not None)
 
 
@@ -252,15 +314,18 @@ def asked(conversation: Conversation, event: gr.EventData, opening: str) -> Conv
     question = conversation.last_question
     match event.do:
         case "ask":
-            conversation = conversation.add("user", event.text)
+            conversation = conversation.add("user", event.text, attachments=event.attachments)
         case "edit":
             conversation = conversation.revise(event.message, event.text)
+        case "retry" if event.message is not None:
+            message = conversation.message(event.message)
+            conversation = conversation.back_to(message.parent if message.role == "assistant" else message.id)
         case "retry" if question:
             conversation = conversation.back_to(question.id)
         case "continue":
             opening = ""
     if conversation.path and conversation.path[-1].role == "user":
-        conversation = conversation.add("assistant", opening if opening.strip() else "")
+        conversation = conversation.add("assistant", opening if opening.strip() else "", by=event.by)
     return conversation
 
 
@@ -278,8 +343,13 @@ def turns(conversation: Conversation, default_system: str) -> list[dict[str, str
     *path, answer = conversation.path
     system = default_system if conversation.system is None else conversation.system
     turns = [{"role": "system", "content": system}] if system.strip() else []
-    turns += [{"role": message.role, "content": message.content} for message in path]
+    turns += [{"role": message.role, "content": message.told} for message in path]
     return [*turns, {"role": "assistant", "content": answer.content}] if answer.content else turns
+
+
+def other_settings(asked: dict[str, Any]) -> dict[str, Any]:
+    """The settings that this one answer is asked with in place of the page's."""
+    return {} if asked.get("temperature") is None else {"temperature": float(asked["temperature"])}
 
 
 def changed(conversation: Conversation, event: gr.EventData) -> Conversation:

@@ -47,6 +47,14 @@ class Checked(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Attachment(Checked):
+    """A file that came with a message, as text."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(whole)]
+    text: Text
+    tokens: Annotated[int, Field(ge=0)] = 0
+
+
 class Message(Checked):
     """One message and the one that it follows."""
 
@@ -55,6 +63,17 @@ class Message(Checked):
     role: Role
     content: Text
     feedback: Feedback | None = None
+    attachments: tuple[Attachment, ...] = ()
+    by: Annotated[str, Field(max_length=200), AfterValidator(whole)] = ""
+    """What wrote an answer where that was not the page's own model and settings."""
+    cut: bool = False
+    """Whether the page was closed while the answer was written."""
+
+    @property
+    def told(self) -> str:
+        """What the model sees: what is attached, each with its name, and then the message."""
+        files = [f"{file.name}:\n\n{file.text}" for file in self.attachments]
+        return "\n\n".join([*files, self.content] if self.content else files)
 
 
 class Conversation(Checked):
@@ -64,6 +83,8 @@ class Conversation(Checked):
     id: Id = Field(default_factory=_new_id)
     system: Text | None = None
     """The system prompt; None for the model's own, empty for none at all."""
+    name: Annotated[str, Field(max_length=200), AfterValidator(whole)] = ""
+    """The title that the visitor gave it."""
     messages: tuple[Message, ...] = ()
     current: int | None = None
     """The last message of the path that is shown."""
@@ -80,7 +101,9 @@ class Conversation(Checked):
 
     @property
     def title(self) -> str:
-        """The first words of the first question that is shown."""
+        """The visitor's own, or the first words of the first question that is shown."""
+        if self.name:
+            return self.name
         questions = (message.content for message in self.path if message.role == "user")
         return shortened(next(questions, "")) or UNTITLED
 
@@ -96,14 +119,14 @@ class Conversation(Checked):
                 return message
         raise InvalidRequest("This message is no longer in the conversation. Reload the page.")
 
-    def add(self, role: Role, content: str) -> Conversation:
+    def add(self, role: Role, content: str, **fields: Any) -> Conversation:
         """With a message after the current one, which becomes current."""
-        return self._with_new(self.current, role, content)
+        return self._with_new(self.current, role, content, **fields)
 
     def revise(self, id: int, content: str) -> Conversation:
         """With another version of a message beside it, which becomes current."""
         message = self.message(id)
-        return self._with_new(message.parent, message.role, content)
+        return self._with_new(message.parent, message.role, content, attachments=message.attachments)
 
     def rate(self, id: int, feedback: Feedback | None) -> Conversation:
         """With a rating of a message, or without the one that it had."""
@@ -142,10 +165,10 @@ class Conversation(Checked):
             id = by_id[id].parent
         return path[::-1]
 
-    def _with_new(self, parent: int | None, role: Role, content: str) -> Conversation:
+    def _with_new(self, parent: int | None, role: Role, content: str, **fields: Any) -> Conversation:
         # Random, since another tab of the browser may be adding to the same conversation.
         id = randbelow(MAX_ID)
-        message = Message(id=id, parent=parent, role=role, content=content)
+        message = Message(id=id, parent=parent, role=role, content=content, **fields)
         return self.model_copy(update={"messages": (*self.messages, message), "current": id})
 
 
@@ -204,6 +227,7 @@ def to_markdown(conversation: Conversation) -> str:
         rating = f" ({RATINGS[message.feedback]})" if message.feedback else ""
         content = _fenced(message.content) if message.role == "user" else message.content
         parts += [f"**{SPEAKERS[message.role]}**{rating}", content]
+        parts += [f"Attached, {_escaped(file.name)}:\n\n{_fenced(file.text)}" for file in message.attachments]
     return "\n\n".join(parts) + "\n"
 
 

@@ -15,7 +15,8 @@ from . import controls
 from .controls import Sampling
 from .runs import INSTANT
 
-TABS = ("generate", "chat", "instruct", "compare")
+TABS = ("chat", "generate", "instruct", "compare")
+"""In their order: a new visitor sees the first one."""
 
 
 class Part(NamedTuple):

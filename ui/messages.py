@@ -1,20 +1,15 @@
 """The conversation as HTML: what people wrote as they wrote it, answers as Markdown, and buttons below each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from . import answers
-from .conversations import Conversation, Message
+from .conversations import Attachment, Conversation, Message
+from .icons import icon
 
 GREETING = (
     '<div class="greeting"><h3>Ask anything</h3><p>Your conversations stay in this browser, on no server.</p></div>'
 )
-ICONS = {
-    "Copy": "M9 9h11v11H9zM15 9V4H4v11h5",
-    "Edit": "M4 20l1-4L16 5l3 3L8 19zM14 7l3 3",
-    "Like": "M8 11l4-7c1.6 0 2.4 1.2 2 2.8L13.2 10H18.5c1.2 0 2 1 1.8 2l-1.3 6.3c-.2 1-1 1.7-2 1.7H8zM4 11h4v9H4z",
-    "Dislike": "M8 13l4 7c1.6 0 2.4-1.2 2-2.8L13.2 14H18.5c1.2 0 2-1 1.8-2L19 5.7C18.8 4.7 18 4 17 4H8zM4 4h4v9H4z",
-}
 
 
 def render(path: Sequence[Message], conversation: Conversation, examples: Sequence[str]) -> str:
@@ -28,21 +23,46 @@ def render(path: Sequence[Message], conversation: Conversation, examples: Sequen
 
 def _row(place: int, message: Message, conversation: Conversation) -> str:
     if message.role == "user":
-        kind, words = "user-row", f'<div class="bubble written" dir="auto">{escape(message.content)}</div>'
-        tools = _tool("Copy") + _tool("Edit")
+        kind, words = "user-row", "".join(map(_attachment, message.attachments))
+        words += f'<div class="bubble written" dir="auto">{escape(message.content)}</div>' if message.content else ""
     else:
         kind, words = "bot-row", f'<div class="bubble">{answers.render(message.content)}</div>'
-        ratings = "".join(_tool(rating, str(message.feedback == rating).lower()) for rating in ("Like", "Dislike"))
-        tools = _tool("Copy") + ratings
-    tools += _versions(place, message, conversation)
-    return f'<article class="{kind}" data-message="{message.id}">{words}<div class="tools">{tools}</div></article>'
+    tools = "".join(_tools(message, conversation)) + _versions(place, message, conversation)
+    by = f'<span class="by">{escape(message.by)}</span>' if message.by else ""
+    return f'<article class="{kind}" data-message="{message.id}">{words}<div class="tools">{tools}{by}</div></article>'
 
 
-def _tool(name: str, pressed: str = "") -> str:
-    """A small button; `pressed` says whether it is, where it can be."""
-    state = f' aria-pressed="{pressed}"' if pressed else ""
-    icon = f'<svg viewBox="0 0 24 24" aria-hidden="true"><path d="{ICONS[name]}"/></svg>'
-    return f'<button type="button" data-do="{name.lower()}" aria-label="{name}" title="{name}"{state}>{icon}</button>'
+def _attachment(file: Attachment) -> str:
+    size = f" · {file.tokens:,} tokens" if file.tokens else ""
+    return (
+        f'<details class="attachment"><summary>{icon("file")}{escape(file.name)}{size}</summary>'
+        f'<pre dir="auto">{escape(file.text)}</pre></details>'
+    )
+
+
+def _tools(message: Message, conversation: Conversation) -> Iterator[str]:
+    """What can be done with a message."""
+    yield _tool("copy", "Copy")
+    is_last = message.id == conversation.current
+    if message.role == "user":
+        yield _tool("edit", "Edit")
+        if message == conversation.last_question:
+            yield _tool("undo", "Undo")
+        if is_last:
+            yield _tool("again", "Regenerate")
+        return
+    yield _tool("again", "Regenerate")
+    yield _tool("choose", "Regenerate with…", 'aria-haspopup="menu"')
+    if is_last:
+        yield _tool("continue", "Continue")
+    yield _tool("fork", "Fork")
+    yield _tool("speak", "Read aloud", 'aria-pressed="false"')
+    for rating in ("Like", "Dislike"):
+        yield _tool(rating.lower(), rating, f'aria-pressed="{str(message.feedback == rating).lower()}"')
+
+
+def _tool(name: str, words: str, state: str = "") -> str:
+    return f'<button type="button" data-do="{name}" aria-label="{words}" title="{words}" {state}>{icon(name)}</button>'
 
 
 def _versions(place: int, message: Message, conversation: Conversation) -> str:

@@ -16,6 +16,7 @@ from falcon_runtime.models.manifest import Manifest
 from falcon_runtime.system.instruction_sets import chosen
 from falcon_runtime.system.machine import cpu_name
 
+from . import views
 from .phone import PhoneFiles
 from .runs import INSTANT
 
@@ -57,7 +58,7 @@ class ModelMenu:
 
     def __init__(self, fleet: Fleet, offer: Offer, recommended: str | None, phone_files: PhoneFiles | None) -> None:
         self._fleet, self._offer, self._recommended, self._phone_files = fleet, offer, recommended, phone_files
-        with gr.Accordion("Models", open=False, elem_id="models") as self.accordion:
+        with views.view("models", "Models") as self.opened:
             self.models = gr.Radio(label="Model", show_label=False, elem_id="model-menu")
             self.details = gr.HTML("", elem_id="model-details")
             self.machine = gr.HTML("", elem_id="machine")
@@ -78,9 +79,9 @@ class ModelMenu:
     def connect(self) -> None:
         menu = [self.models, self.details, self.use]
         shown = [self.notice, self.dismiss, self.begun, self.watching, *menu]
-        self.accordion.expand(self._refresh, [self.models, self.begun], menu, **INSTANT)
-        self.accordion.expand(self._measure, None, self.machine, **INSTANT)
-        self.accordion.expand(self._templates, None, self.template, **INSTANT)
+        self.opened.click(self._refresh, [self.models, self.begun], menu, **INSTANT)
+        self.opened.click(self._measure, None, self.machine, **INSTANT)
+        self.opened.click(self._templates, None, self.template, **INSTANT)
         self.template.input(self._choose_template, self.template, self.template, **INSTANT)
         self.models.input(self._describe, [self.models, self.begun], [self.details, self.use], **INSTANT)
         self.use.click(self._switch, [self.models], shown, **INSTANT)

@@ -86,13 +86,15 @@ def to_page(
     call: Call,
     sampling: Mapping[str, Any],
     show: Callable[[Update], tuple[Any, ...]],
+    model: str | None = None,
 ) -> Generator[tuple[Any, ...], None, None]:
-    """Updates as a tab's outputs: what `show` makes of each, the statistics line, and the update itself.
+    """Updates of `model` (None: the current one) as a tab's outputs: what `show` makes of each, the statistics line,
+    and the update itself.
 
     An error becomes the last update's sentence; the text that had come stays.
     """
     lines = Lines()
-    with closing(told(updates(fleet, call, sampling))) as source:
+    with closing(told(updates(fleet, call, sampling, model))) as source:
         for update in source:
             yield *show(update), lines.show(update), update
 

@@ -1,4 +1,4 @@
-// The Chat tab: asking, editing in place, what happens to a question that fails, and the way back.
+// The Chat tab: asking, what can be done with each message, what happens to a question that fails, and the way back.
 
 ;(() => {
   const box = () => document.querySelector('#chat-message textarea')
@@ -10,6 +10,9 @@
     area.dispatchEvent(new Event('input', { bubbles: true }))
   }
 
+  // Of an action that asks for an answer, what most do not tell.
+  const ASKED = { text: '', message: null, attachments: [], model: null, temperature: null, by: '' }
+  const TEMPERATURES = [0, 0.4, 0.8, 1.2]
   const shortened = text => (text.length > 60 ? `${text.slice(0, 60).toWellFormed()}…` : text)
 
   const chat = {
@@ -18,6 +21,7 @@
     talk: null,
     notice: null,
     editing: null,
+    models: () => [], // Titles and names of those that can answer.
 
     // Connects the conversation that is drawn, whose buttons tell what they do.
     attach(element, trigger, watch) {
@@ -34,10 +38,18 @@
         if (!this.run || !open.messages.some(({ id, content }) => id === message && content !== text)) return
         falcon.conversations.open = {
           ...open,
-          messages: open.messages.map(old => (old.id === message ? { ...old, content: text } : old)),
+          messages: open.messages.map(old => (old.id === message ? { ...old, content: text, cut: true } : old)),
         }
         falcon.conversations.saveSoon()
       })
+    },
+
+    // The page is there again: an answer that was being written when it was closed can go on.
+    opened() {
+      const { current } = falcon.conversations.open
+      if (this.message(current)?.cut) {
+        this.say('The page was closed while this answer was written.', 'Continue', () => this.resume())
+      }
     },
 
     message(id) {
@@ -65,15 +77,81 @@
           return
         case 'edit':
           return this.edit(id)
+        case 'undo':
+          return this.undo()
+        case 'again':
+          return void this.start({ do: 'retry', message: id })
+        case 'choose':
+          return this.choose(id, button)
+        case 'continue':
+          return this.resume()
+        case 'fork':
+          return this.fork(id)
+        case 'speak':
+          return this.speak(button)
         case 'show':
           falcon.returnFocus(this.talk.element, label)
           return this.change({ do: 'show', message: +button.dataset.version })
         case 'like':
         case 'dislike': {
-          const feedback = button.getAttribute('aria-pressed') === 'true' ? null : label
-          return this.change({ do: 'rate', message: id, feedback })
+          const feedback = button.getAttribute('aria-pressed') === 'true' ? null : button.dataset.do
+          return this.change({ do: 'rate', message: id, feedback: feedback && feedback[0].toUpperCase() + feedback.slice(1) })
         }
       }
+    },
+
+    // A menu below `button`: the same question to another model, or at another temperature.
+    choose(id, button) {
+      document.querySelector('#choices')?.remove()
+      const menu = Object.assign(document.createElement('div'), { id: 'choices', popover: 'auto' })
+      menu.setAttribute('role', 'menu')
+      const offer = (words, action) => {
+        const item = Object.assign(document.createElement('button'), { type: 'button', textContent: words })
+        item.setAttribute('role', 'menuitem')
+        item.onclick = () => {
+          menu.remove()
+          this.start({ do: 'retry', message: id, by: words, ...action })
+        }
+        menu.append(item)
+      }
+      for (const temperature of TEMPERATURES) offer(`Temperature ${temperature}`, { temperature })
+      for (const [title, model] of this.models()) offer(title, { model })
+      document.body.append(menu)
+      menu.addEventListener('toggle', ({ newState }) => newState === 'closed' && menu.remove())
+      menu.addEventListener('keydown', event => {
+        const step = { ArrowDown: 1, ArrowUp: -1 }[event.key]
+        if (!step) return
+        event.preventDefault()
+        const items = [...menu.children]
+        items.at((items.indexOf(document.activeElement) + step) % items.length).focus()
+      })
+      menu.showPopover()
+      const at = button.getBoundingClientRect()
+      menu.style.left = `${Math.max(8, Math.min(at.left, innerWidth - menu.offsetWidth - 8))}px`
+      menu.style.top = `${Math.max(8, Math.min(at.bottom + 4, innerHeight - menu.offsetHeight - 8))}px`
+      menu.firstChild.focus()
+    },
+
+    // Another conversation that has this one's messages up to here.
+    fork(id) {
+      const { open } = falcon.conversations
+      this.quiet()
+      falcon.conversations.fork(id)
+      falcon.toast('This is a copy up to that answer.', 'Back to the other', () => falcon.conversations.select(open.id))
+    },
+
+    // The browser reads an answer aloud, or stops to.
+    speak(button) {
+      const was = button.getAttribute('aria-pressed') === 'true'
+      speechSynthesis.cancel()
+      if (was) return
+      const answer = button.closest('article').querySelector('.bubble')
+      const words = new SpeechSynthesisUtterance(answer.innerText)
+      if (/[\u0600-\u06ff]/.test(answer.innerText)) words.lang = 'ar'
+      const pressed = is => button.setAttribute('aria-pressed', is)
+      words.onend = words.onerror = () => pressed(false)
+      pressed(true)
+      speechSynthesis.speak(words)
     },
 
     // Asking
@@ -82,6 +160,7 @@
     start(action) {
       if (this.working) return false
       this.quiet()
+      action = { ...ASKED, ...action }
       this.run = { action, before: falcon.conversations.open, begun: false, stopped: false }
       this.working = true
       document.getElementById('talk').dispatchEvent(new Event('toend'))
@@ -89,15 +168,15 @@
       return true
     },
 
+    // What stands in the box, and what is attached; while an answer is being written, it waits for its turn.
     send() {
       const text = box().value
-      if (!text.trim()) return this.say('There is no message to answer: write one first.')
-      if (this.start({ do: 'ask', text })) fill('')
-    },
-
-    retry() {
-      if (!this.lastQuestion()) return this.say('There is no message to answer: write one first.')
-      this.start({ do: 'retry' })
+      const attachments = falcon.composer.files
+      if (!text.trim() && !attachments.length) return this.say('There is no message to answer: write one first.')
+      if (this.working ? falcon.composer.wait(text) : this.start({ do: 'ask', text, attachments })) {
+        fill('')
+        falcon.composer.setFiles([])
+      }
     },
 
     resume() {
@@ -107,6 +186,7 @@
 
     stopping() {
       if (this.run) this.run.stopped = true
+      falcon.composer.hold()
     },
 
     // The server has the question, and so has the conversation.
@@ -127,21 +207,27 @@
       const { message, beginning, text, ended } = written
       if (text === beginning && !ended && !run.stopped) {
         falcon.conversations.put({ ...run.before, system: open.system })
+        falcon.composer.hold()
         this.giveBack(run.action)
       } else {
         const nothing = text === beginning && !run.before.messages.some(old => old.id === message)
         const parent = this.message(message)?.parent
         const messages = nothing
           ? open.messages.filter(old => old.id !== message)
-          : open.messages.map(old => (old.id === message ? { ...old, content: text } : old))
+          : open.messages.map(old => (old.id === message ? { ...old, content: text, cut: false } : old))
+        const beside = open.messages.filter(old => old.parent === parent && old.id !== message)
+        if (run.action.do === 'retry' && written.greedy && beside.some(old => old.content === text)) {
+          this.say('The same answer again: at temperature 0 it cannot differ. “Regenerate with…” has others.')
+        }
         falcon.conversations.put({ ...open, messages, current: nothing ? parent : open.current })
       }
     },
 
     // What was asked in vain is not lost.
-    giveBack({ do: kind, text, message }) {
+    giveBack({ do: kind, text, message, attachments }) {
       if (kind === 'edit') this.say('The new wording was not answered.', 'Edit it again', () => this.edit(message, text))
       if (kind !== 'ask') return
+      falcon.composer.setFiles([...attachments, ...falcon.composer.files])
       if (!box() || box().value) {
         const again = () => fill(box().value ? `${text}\n\n${box().value}` : text)
         this.say(`“${shortened(text)}” was not answered.`, 'Put it into the box', again)
@@ -153,6 +239,7 @@
       const { run } = this
       this.run = null
       this.working = false
+      falcon.composer.hold()
       if (run) this.giveBack(run.action)
     },
 
@@ -184,14 +271,6 @@
       this.quiet()
       if (!anything || !this.change(action)) return
       this.say(sentence, 'Bring back', () => falcon.conversations.set(before))
-    },
-
-    delete() {
-      const { open } = falcon.conversations
-      this.quiet()
-      falcon.conversations.delete()
-      if (!open.messages.length && open.system === null) return
-      this.say('Conversation deleted.', 'Bring back', () => falcon.conversations.set(open))
     },
 
     // A sentence above the box, with one thing that can be done about it until something else is.
@@ -295,5 +374,6 @@
     for (const part of talk.children) grown.observe(part)
   }
 
-  Object.assign((window.falcon ??= {}), { chat, follow })
+  Object.assign((window.falcon ??= {}), { chat, follow, fill })
+  if (!('speechSynthesis' in window)) document.documentElement.classList.add('speechless')
 })()

@@ -7,12 +7,44 @@
   const MOST = 100 // A longer menu helps nobody.
   const SAVE_MS = 500
 
+  const LONGEST_LINK = 8000 // More than some programs pass on.
+  const MOST_UNPACKED = 500_000
+
   const fresh = (system = null) => ({
     id: crypto.getRandomValues(new Uint32Array(4)).join('-'), // randomUUID is there over https alone.
     system,
     messages: [],
     current: null,
+    name: '',
   })
+
+  // As a text that a link can hold: compressed, in base64url.
+  const through = (bytes, stream) => new Response(new Blob([bytes]).stream().pipeThrough(stream))
+  const pack = async value => {
+    const bytes = await through(JSON.stringify(value), new CompressionStream('deflate-raw')).bytes()
+    return btoa(bytes.reduce((text, byte) => text + String.fromCharCode(byte), ''))
+      .replaceAll('+', '-')
+      .replaceAll('/', '_')
+      .replaceAll('=', '')
+  }
+
+  // What such a text holds; nothing where it is damaged, or would become so large that it is no conversation.
+  const unpack = async text => {
+    try {
+      const bytes = Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), letter => letter.charCodeAt())
+      const reader = through(bytes, new DecompressionStream('deflate-raw')).body.getReader()
+      const decoder = new TextDecoder()
+      let json = ''
+      for (let part = await reader.read(); !part.done; part = await reader.read()) {
+        json += decoder.decode(part.value, { stream: true })
+        if (json.length > MOST_UNPACKED) return {}
+      }
+      const { system = null, name = '', title, messages, current } = JSON.parse(json)
+      return Array.isArray(messages) ? { system, name, title, messages, current } : {}
+    } catch {
+      return {}
+    }
+  }
 
   // All that another tab or a visitor's hand may have left there is possible.
   const read = id => {
@@ -31,13 +63,13 @@
       keys = Object.keys(localStorage).filter(key => key.startsWith(PREFIX))
     } catch {} // The visitor allows no storage.
     const kept = keys.map(key => read(key.slice(PREFIX.length))).filter(Boolean)
-    return kept.sort((a, b) => b.changed - a.changed).map(entry => entry.conversation)
+    return kept.sort((a, b) => b.changed - a.changed)
   }
 
   // How much there is room for, only the browser knows: where one finds none, the oldest others leave.
   const write = conversation => {
     const text = JSON.stringify({ changed: Date.now(), conversation })
-    const others = list().filter(other => other.id !== conversation.id)
+    const others = list().map(entry => entry.conversation).filter(other => other.id !== conversation.id)
     const gone = others.splice(MOST - 1)
     try {
       gone.forEach(other => localStorage.removeItem(PREFIX + other.id))
@@ -95,7 +127,8 @@
     const goesOn = mine.current === base.current && back(merged, theirs.current).some(m => m.id === mine.current)
     const wanted = goesOn ? theirs.current : mine.current
     const current = [wanted, ...back(all, wanted).map(message => message.id)].find(id => merged.has(id)) ?? null
-    return { ...mine, system: pick(base.system, mine.system, theirs.system), messages: [...merged.values()], current }
+    const [system, name] = ['system', 'name'].map(field => pick(base[field], mine[field], theirs[field]))
+    return { ...mine, system, name: name ?? '', messages: [...merged.values()], current }
   }
 
   // As it is kept: without an answer of which nothing has come yet.
@@ -119,11 +152,12 @@
     },
 
     // What the tab shows at first: what a link asks for, what it showed before, or the newest one.
-    restore(fragment) {
+    async restore(fragment) {
       const link = new URLSearchParams(fragment.replace(/^#/, ''))
       const id = sessionStorage.getItem(OPEN)
-      if (link.get('tab') === 'chat') this.open = fresh(link.get('system')?.toWellFormed() ?? null)
-      else this.open = (id ? read(id)?.conversation : list()[0]) ?? fresh()
+      if (link.get('conversation')) this.open = { ...fresh(), ...(await unpack(link.get('conversation'))) }
+      else if (link.get('tab') === 'chat') this.open = fresh(link.get('system')?.toWellFormed() ?? null)
+      else this.open = (id ? read(id)?.conversation : list()[0]?.conversation) ?? fresh()
       this.base = read(this.open.id)?.conversation ?? null
       sessionStorage.setItem(OPEN, this.open.id)
       return this.text()
@@ -136,6 +170,7 @@
 
     hold() {
       this.component.props.value = this.text()
+      falcon.list.draw()
     },
 
     // What the server has made of the open conversation, or one that it has read from a file. The system prompt is
@@ -160,8 +195,10 @@
 
     // The same, and has the server draw it.
     set(conversation) {
+      const another = conversation.id !== this.open.id
       this.put(conversation)
       this.component.trigger('input')
+      if (another) this.component.trigger('select')
     },
 
     change(fields) {
@@ -174,21 +211,74 @@
     },
 
     select(id) {
+      if (falcon.chat.working || id === this.open.id) return
       falcon.chat.quiet()
       const kept = read(id)
       if (kept) this.set(kept.conversation)
-      else this.component.trigger('select')
+      else falcon.list.draw()
     },
 
-    // Without the open one; the newest of the others takes its place. Gives what was deleted.
-    delete() {
+    // The one that was changed before the open one, or after it.
+    step(by) {
+      const all = this.all().map(({ conversation }) => conversation.id)
+      const next = all[all.indexOf(this.open.id) + by]
+      if (next) this.select(next)
+    },
+
+    // All that are kept, and the open one even before there is anything to keep.
+    all() {
+      const all = list()
+      const at = all.findIndex(({ conversation }) => conversation.id === this.open.id)
+      if (at < 0) all.unshift({ changed: Date.now(), conversation: this.open })
+      return all
+    },
+
+    // Without one; the newest of the others takes the place of the open one. Gives what brings it back.
+    delete(id) {
+      const kept = read(id)
+      if (id !== this.open.id) {
+        remove(id)
+        falcon.list.draw()
+        return () => {
+          if (kept) localStorage.setItem(PREFIX + id, JSON.stringify(kept))
+          falcon.list.draw()
+        }
+      }
       const deleted = this.open
       clearTimeout(this.timer)
-      remove(deleted.id)
-      this.open = this.base = list()[0] ?? null
-      this.open ??= fresh()
-      this.set(this.open)
-      return deleted
+      this.timer = null
+      remove(id)
+      const next = list()[0]?.conversation ?? null
+      this.base = next
+      this.set(next ?? fresh())
+      return () => this.set(deleted)
+    },
+
+    rename(id, name) {
+      if (id === this.open.id) return this.change({ name })
+      const kept = read(id)
+      if (kept) localStorage.setItem(PREFIX + id, JSON.stringify({ ...kept, conversation: { ...kept.conversation, name } }))
+      falcon.list.draw()
+    },
+
+    // Another one with the messages up to one of this one.
+    fork(id) {
+      const { open } = this
+      const messages = back(byId(open), id).reverse()
+      this.set({ ...fresh(open.system), name: open.name, title: open.title, messages, current: id })
+    },
+
+    // A link that holds the messages that are shown, or a sentence where it would be too long.
+    async share() {
+      const { system, name, current, messages, title } = this.open
+      const shown = back(byId({ messages }), current).reverse()
+      const packed = await pack({ system, name, title, messages: shown, current })
+      const link = `${location.origin}${location.pathname}#tab=chat&conversation=${packed}`
+      if (link.length > LONGEST_LINK) {
+        const [long, most] = [link.length, LONGEST_LINK].map(count => count.toLocaleString('en'))
+        return `<p class="linked" role="status">The link would have ${long} characters, and ${most} are safe to send. Export the conversation as a file.</p>`
+      }
+      return falcon.offerLink(link)
     },
 
     // While the visitor types.
@@ -215,19 +305,11 @@
       this.open = merged
       if (others) this.hold()
       const kept = settled(merged)
-      if (!kept.messages.length && kept.system === null) {
+      if (!kept.messages.length && kept.system === null && !kept.name) {
         remove(kept.id)
         this.base = null
       } else if (write(kept)) this.base = kept
       else falcon.chat.say('The browser has no room for this conversation: it will be gone when the page is closed.')
-    },
-
-    // What the menu shows: the open conversation even before there is anything to keep.
-    menu() {
-      const all = list()
-      if (!all.some(item => item.id === this.open.id)) all.unshift(this.open)
-      const choices = all.map(item => [item.title || 'New conversation', item.id])
-      return { __type__: 'update', choices, value: this.open.id }
     },
 
     // Another tab has kept or deleted something.
@@ -243,7 +325,7 @@
           this.component.trigger('input')
         }
       }
-      this.component.trigger('select')
+      falcon.list.draw()
     },
   }
 

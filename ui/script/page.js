@@ -4,15 +4,16 @@ const DRAFTS = ['generate-text', 'chat-message', 'instruction', 'context', 'comp
 
 Object.assign((window.falcon ??= {}), {
   // What the page opens with: the link, and how this tab of the browser was left.
-  opening() {
+  async opening() {
     const drafts = Object.fromEntries(DRAFTS.map(id => [id, sessionStorage.getItem(`falcon-draft:${id}`) ?? '']))
     const kept = { fragment: location.hash, tab: sessionStorage.getItem('falcon-tab'), drafts }
-    return [kept, falcon.conversations.restore(location.hash)]
+    return [kept, await falcon.conversations.restore(location.hash)]
   },
 
   // The page is as it was left, or as the link says.
   opened() {
     document.documentElement.dataset.opened = ''
+    falcon.chat.opened()
   },
 
   // A run has begun. What a link brought is taken once: from here, the page goes on from where it is.
@@ -35,13 +36,17 @@ Object.assign((window.falcon ??= {}), {
     sessionStorage.setItem(`falcon-draft:${id}`, area.value || sent || '')
   },
 
-  // Copies a link that reopens `tab` with these values; gives what is shown in the page.
+  // A link that reopens `tab` with these values.
   async share(tab, names, values) {
     const parts = new URLSearchParams({ tab })
     names.forEach((name, i) => values[i] !== '' && values[i] != null && parts.set(name, values[i]))
     const { system } = falcon.conversations.open
     if (tab === 'chat' && system !== null) parts.set('system', system) // Also an empty one: it stands for none.
-    const link = `${location.origin}${location.pathname}#${parts}`
+    return falcon.offerLink(`${location.origin}${location.pathname}#${parts}`)
+  },
+
+  // Copies a link; gives what is shown in the page.
+  async offerLink(link) {
     let said = 'Copied'
     try {
       await navigator.clipboard.writeText(link)
@@ -65,6 +70,7 @@ Object.assign((window.falcon ??= {}), {
 
   // After a run the button that had the focus may be gone: the next thing to use gets it, unless something else has it.
   focusAgain(start) {
+    if (start === 'chat-send') falcon.composer.next()
     if (document.activeElement && document.activeElement !== document.body) return
     const box = { 'chat-send': '#chat-message textarea' }[start]
     document.querySelector(box ?? `#${start}`)?.focus({ preventScroll: true })
@@ -84,12 +90,13 @@ Object.assign((window.falcon ??= {}), {
 const openTab = () => [...document.querySelectorAll('[role=tabpanel]')].find(panel => panel.offsetParent)
 
 // Escape stops a run, but first it closes what is open: an input method's window, a list, a dialog, an edited message.
-const CLOSES = '[aria-expanded=true]:is(input, [role=combobox], [role=listbox]), .edit, dialog, [role=dialog]'
+const CLOSES = '[aria-expanded=true]:is(input, [role=combobox], [role=listbox]), .edit, .rename, dialog, :popover-open'
 document.addEventListener(
   'keydown',
   event => {
     if (event.key !== 'Escape' || event.isComposing || event.keyCode === 229 || event.target.closest(CLOSES)) return
-    if (!document.querySelector('dialog[open], [role=dialog]')) openTab()?.querySelector('.stop-run')?.click()
+    if (document.querySelector('dialog[open], :popover-open') || falcon.panels.closeOver()) return
+    openTab()?.querySelector('.stop-run')?.click()
   },
   { capture: true }, // Before what is open closes and looks as if it had not been.
 )

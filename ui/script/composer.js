@@ -1,0 +1,104 @@
+// What is on its way to the model: files beside the message, messages that wait for their turn, and how large it all is.
+
+;(() => {
+  const MEASURE_MS = 400
+  const box = () => document.querySelector('#chat-message textarea')
+
+  const composer = {
+    element: null,
+    files: [], // Attached, as text.
+    waiting: [], // Messages that follow when the answer that is being written is over.
+    held: false, // They do not, since that one failed or was stopped.
+    measure: null,
+    timer: null,
+
+    attach(element) {
+      this.element = element
+      element.addEventListener('click', ({ target }) => {
+        const { kind, place } = target.closest('button')?.dataset ?? {}
+        if (kind === 'file') this.setFiles(this.files.filter((_, i) => i !== +place))
+        if (kind === 'message') this.takeBack(+place)
+      })
+      this.draw()
+    },
+
+    // The server has read files.
+    watchFiles(props, watch) {
+      watch('value', () => props.value?.files && this.setFiles([...this.files, ...props.value.files]))
+    },
+
+    setFiles(files) {
+      this.files = files
+      this.draw()
+    },
+
+    // Has a message wait; gives whether it does.
+    wait(text) {
+      if (!falcon.chat.run) return false
+      this.held = false
+      this.waiting.push({ text, attachments: this.files })
+      this.draw()
+      return true
+    },
+
+    hold() {
+      this.held = true
+    },
+
+    // An answer is over: the turn of whoever waits.
+    next() {
+      if (falcon.chat.working || !this.waiting.length) return
+      if (this.held) return
+      const [first, ...others] = this.waiting
+      if (!falcon.chat.start({ do: 'ask', ...first })) return
+      this.waiting = others
+      this.draw()
+    },
+
+    takeBack(place) {
+      const [{ text, attachments }] = this.waiting.splice(place, 1)
+      falcon.fill([text, box().value].filter(Boolean).join('\n\n'))
+      this.setFiles([...attachments, ...this.files])
+    },
+
+    draw() {
+      const chip = (kind, place, words, label) => {
+        const chip = Object.assign(document.createElement('span'), { className: `chip ${kind}` })
+        const text = Object.assign(document.createElement('span'), { textContent: words, dir: 'auto' })
+        const button = Object.assign(document.createElement('button'), { type: 'button', textContent: '×' })
+        button.setAttribute('aria-label', label)
+        Object.assign(button.dataset, { kind, place })
+        chip.append(text, button)
+        return chip
+      }
+      const size = ({ tokens }) => (tokens ? ` · ${tokens.toLocaleString('en')} tokens` : '')
+      this.element?.replaceChildren(
+        ...this.waiting.map(({ text }, i) => chip('message', i, `Next: ${text}`, 'Take back')),
+        ...this.files.map((file, i) => chip('file', i, `${file.name}${size(file)}`, `Remove ${file.name}`)),
+      )
+      this.changed()
+    },
+
+    // Something about the message is another than before.
+    changed() {
+      const empty = !box()?.value.trim() && !this.files.length
+      const send = document.getElementById('chat-send')
+      if (send && send.disabled !== empty) send.disabled = empty
+      clearTimeout(this.timer)
+      this.timer = setTimeout(() => {
+        const attached = this.files.reduce((sum, { tokens }) => sum + tokens, 0)
+        this.measure?.('input', { text: box()?.value ?? '', attached })
+      }, MEASURE_MS)
+    },
+  }
+
+  document.addEventListener('input', ({ target }) => target.closest?.('#chat-message') && composer.changed())
+  // Gradio draws the button anew after each run, and fills the box by itself when the page opens.
+  new MutationObserver(() => {
+    const send = document.getElementById('chat-send')
+    const empty = !box()?.value.trim() && !composer.files.length
+    if (send && send.disabled !== empty) send.disabled = empty
+  }).observe(document, { childList: true, subtree: true, attributes: true, attributeFilter: ['data-opened', 'disabled'] })
+
+  Object.assign((window.falcon ??= {}), { composer })
+})()

@@ -1,0 +1,145 @@
+// The panel of conversations: search, names, and the way to each of them.
+
+;(() => {
+  const UNTITLED = 'New conversation'
+  const DAY_MS = 86_400_000
+  const titleOf = ({ name, title }) => name || title || UNTITLED
+  const icon = name => document.querySelector(`#icons [data-icon=${name}]`)?.innerHTML ?? ''
+
+  // When something was changed, as people say it.
+  const midnight = new Date().setHours(0, 0, 0, 0)
+  const group = changed => {
+    if (changed >= midnight) return 'Today'
+    if (changed >= midnight - DAY_MS) return 'Yesterday'
+    if (changed >= midnight - 7 * DAY_MS) return 'Previous 7 days'
+    if (changed >= midnight - 30 * DAY_MS) return 'Previous 30 days'
+    return new Date(changed).toLocaleDateString('en', { month: 'long', year: 'numeric' })
+  }
+
+  const button = (kind, label) => {
+    const button = Object.assign(document.createElement('button'), { type: 'button', className: 'icon', title: label })
+    button.dataset.do = kind
+    button.setAttribute('aria-label', label)
+    button.innerHTML = icon(kind)
+    return button
+  }
+
+  const list = {
+    element: null,
+    head: null,
+    sought: '',
+
+    attach(element) {
+      this.element = element
+      const begin = Object.assign(document.createElement('button'), { type: 'button', className: 'new' })
+      begin.innerHTML = icon('new')
+      begin.append('New')
+      begin.onclick = () => this.begin()
+      const search = Object.assign(document.createElement('input'), { type: 'search', placeholder: 'Search' })
+      search.setAttribute('aria-label', 'Search conversations')
+      search.oninput = () => {
+        this.sought = search.value.trim().toLowerCase()
+        this.draw()
+      }
+      const nav = document.createElement('nav')
+      nav.setAttribute('aria-label', 'Conversations')
+      nav.onclick = event => this.clicked(event)
+      element.replaceChildren(begin, search, nav)
+      this.draw()
+    },
+
+    // What stands above the conversation where the panel is closed.
+    attachHead(element) {
+      this.head = element
+      element.querySelector('[data-do=new]').onclick = () => this.begin()
+      this.draw()
+    },
+
+    begin() {
+      if (falcon.chat.working) return
+      falcon.conversations.begin()
+      falcon.panels.closeOver()
+      document.querySelector('#chat-message textarea')?.focus()
+    },
+
+    clicked({ target }) {
+      const row = target.closest('li')
+      const pressed = target.closest('button')
+      if (!row || !pressed) return
+      if (pressed.dataset.do === 'edit') return this.rename(row)
+      if (pressed.dataset.do === 'delete') return this.delete(row.dataset.id)
+      falcon.conversations.select(row.dataset.id)
+      falcon.panels.closeOver()
+    },
+
+    delete(id) {
+      if (falcon.chat.working) return
+      falcon.chat.quiet()
+      const { conversation } = falcon.conversations.all().find(entry => entry.conversation.id === id) ?? {}
+      const bringBack = falcon.conversations.delete(id)
+      if (conversation?.messages.length || conversation?.system) falcon.toast('Conversation deleted.', 'Bring back', bringBack)
+    },
+
+    // A field in the place of the title, until Enter or Escape.
+    rename(row) {
+      const title = row.querySelector('.title')
+      const field = Object.assign(document.createElement('input'), { type: 'text', className: 'rename', maxLength: 200 })
+      field.value = title.textContent
+      field.setAttribute('aria-label', 'New title')
+      let over = false
+      const end = keep => {
+        if (over) return
+        over = true
+        if (keep) falcon.conversations.rename(row.dataset.id, field.value.trim())
+        this.draw()
+      }
+      field.onkeydown = event => {
+        if (event.isComposing) return
+        if (event.key === 'Enter' || event.key === 'Escape') end(event.key === 'Enter')
+      }
+      field.onblur = () => end(true)
+      row.replaceChildren(field)
+      field.select()
+      field.focus()
+    },
+
+    matches({ conversation }) {
+      const { sought } = this
+      if (!sought) return true
+      const texts = [titleOf(conversation), ...conversation.messages.map(({ content }) => content)]
+      return texts.some(text => String(text).toLowerCase().includes(sought))
+    },
+
+    draw() {
+      const { open } = falcon.conversations
+      if (this.head) this.head.querySelector('.title').textContent = titleOf(open)
+      const nav = this.element?.querySelector('nav')
+      if (!nav || nav.querySelector('.rename')) return
+      const parts = []
+      let [last, rows] = [null, null]
+      for (const entry of falcon.conversations.all().filter(entry => this.matches(entry))) {
+        const when = group(entry.changed)
+        if (when !== last) {
+          rows = document.createElement('ul')
+          parts.push(Object.assign(document.createElement('h3'), { textContent: when }), rows)
+          last = when
+        }
+        rows.append(this.row(entry.conversation, entry.conversation.id === open.id))
+      }
+      if (!parts.length) parts.push(Object.assign(document.createElement('p'), { textContent: 'Nothing found.' }))
+      nav.replaceChildren(...parts)
+    },
+
+    row(conversation, isOpen) {
+      const row = document.createElement('li')
+      row.dataset.id = conversation.id
+      const title = Object.assign(document.createElement('button'), { type: 'button', className: 'title', dir: 'auto' })
+      title.textContent = title.title = titleOf(conversation)
+      if (isOpen) title.setAttribute('aria-current', 'true')
+      row.append(title, button('edit', 'Rename'), button('delete', 'Delete'))
+      return row
+    },
+  }
+
+  Object.assign((window.falcon ??= {}), { list })
+})()

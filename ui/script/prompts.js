@@ -1,0 +1,54 @@
+// System prompts of the visitor's own, beside those that the page brings: the browser keeps them.
+
+;(() => {
+  const KEY = 'falcon-prompts'
+  const TITLE_LENGTH = 40
+  const MOST = 50
+
+  // All that a hand may have left there is possible.
+  const own = () => {
+    try {
+      const kept = JSON.parse(localStorage.getItem(KEY))
+      return Array.isArray(kept) ? kept.filter(prompt => typeof prompt === 'string' && prompt.trim()) : []
+    } catch {
+      return []
+    }
+  }
+  const keep = prompts => {
+    try {
+      localStorage.setItem(KEY, JSON.stringify(prompts.slice(0, MOST)))
+    } catch {
+      falcon.toast('The browser has no room for another prompt.')
+    }
+  }
+  const titled = prompt => {
+    const line = prompt.trim().replace(/\s+/g, ' ')
+    return `★ ${line.length > TITLE_LENGTH ? `${line.slice(0, TITLE_LENGTH).toWellFormed()}…` : line}`
+  }
+  const current = () => falcon.conversations.open.system ?? ''
+  const update = fields => ({ __type__: 'update', ...fields })
+
+  Object.assign((window.falcon ??= {}), {
+    prompts: {
+      // What the list offers, and whether the prompt in the box can be forgotten.
+      shown(names) {
+        const choices = [...names, ...own().map(titled)].map(name => [name, name])
+        return [update({ choices }), update({ visible: own().includes(current()) })]
+      },
+      use(name, personas) {
+        const system = name in personas ? personas[name] : own().find(prompt => titled(prompt) === name)
+        if (system !== undefined) falcon.conversations.change({ system })
+      },
+      save(names) {
+        const prompt = current()
+        if (prompt.trim()) keep([prompt, ...own().filter(other => other !== prompt)])
+        else falcon.toast('There is no prompt of your own to save: write one first.')
+        return this.shown(names)
+      },
+      forget(names) {
+        keep(own().filter(prompt => prompt !== current()))
+        return this.shown(names)
+      },
+    },
+  })
+})()

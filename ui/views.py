@@ -1,0 +1,21 @@
+"""What lies over the page when it is asked for: the browser opens and closes it by itself (the popover API)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import gradio as gr
+
+
+@contextmanager
+def view(name: str, title: str) -> Iterator[gr.HTML]:
+    """A view with `title` as its heading and what is laid out within. Any button opens it whose `popovertarget` is its
+    `name`. Gives a component that is clicked when the view opens."""
+    with gr.Column(elem_id=name, elem_classes="view"):
+        close = f'<button type="button" popovertarget="{name}" popovertargetaction="hide" aria-label="Close">×</button>'
+        yield gr.HTML(
+            f"<h2>{title}</h2>{close}",
+            elem_classes="view-head",
+            apply_default_css=False,
+            padding=False,
+            js_on_load=f"falcon.view(element.closest('#{name}'), trigger)",
+        )
