@@ -16,9 +16,10 @@ from falcon_runtime.fleet import Fleet
 from falcon_runtime.models.choosing import Offer
 from falcon_runtime.server import Clients, ServerSettings
 
-from . import about, api, chat, compare, footer, generate, header, instruct, keys, link, models, theme
+from . import about, api, chat, compare, footer, generate, header, instruct, keys, link, models, theme, words
 from .controls import Sampling
 from .door import Beside, Door, refuse_form
+from .language import Languages
 from .link import Opening
 from .phone import Downloads, PhoneFiles
 from .tools import Tools
@@ -42,7 +43,7 @@ def build(
     model that suits the machine best.
     """
     demo = api.Blocks(title=header.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(60, KEPT_S))
-    with demo:
+    with demo, words.speaking(words.NOBODYS):
         opening = Opening(demo)
         answering = header.build(opening, fleet, recommended)
         models.build(fleet, offer, recommended, phone_files)
@@ -50,7 +51,7 @@ def build(
         keys.build()
         with gr.Row(elem_id="body"):
             with gr.Column(min_width=0), gr.Tabs(elem_id="tabs") as tabs:
-                places = {name: gr.Tab(name.capitalize(), id=name) for name in link.TABS}
+                places = {name: gr.Tab(words.say(f"tabs.{name}"), id=name) for name in link.TABS}
             with gr.Column(elem_id="settings", min_width=0) as settings:
                 sampling = Sampling(fleet)
         with places["chat"]:
@@ -88,6 +89,7 @@ def launch_options(
                 Middleware(Door, scripts=scripts, most=most),
                 Middleware(Visitors, allowed=settings, clients=clients),
                 Middleware(Tools, fleet=fleet, settings=settings, clients=clients),
+                Middleware(Languages, scripts=scripts),
             ],
             "exception_handlers": {RequestValidationError: refuse_form},
         },

@@ -18,7 +18,8 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
-from . import formulas
+from . import formulas, words
+from .words import say
 
 MAX_CHARACTERS = 200_000
 """Longer texts are shown as they are, without Markdown."""
@@ -60,8 +61,8 @@ def block(label: str, **options: Any) -> gr.HTML:
         container=True,
         min_height=140,
         html_template=f'<div class="answer-head"><span>{label}</span>'
-        '<button type="button" class="copy-answer">Copy</button></div>'
-        '<div class="shown" data-placeholder="The answer appears here.">${value}</div>',
+        f'<button type="button" class="copy-answer">{say("answers.copy")}</button></div>'
+        f'<div class="shown" data-placeholder="{say("answers.placeholder")}">${{value}}</div>',
         js_on_load="",
         **options,
     )
@@ -92,7 +93,7 @@ def _parts(text: str, live: bool) -> Iterator[str]:
 def _thoughts(text: str, live: bool) -> str:
     if not text.strip() and not live:
         return ""
-    summary = "Thinking…" if live else "Thoughts"
+    summary = say("answers.thinking" if live else "answers.thoughts")
     return f'<details class="thoughts{" busy" * live}"><summary>{summary}</summary>{_markdown(text, live)}</details>'
 
 
@@ -168,10 +169,10 @@ def _image(state: StateInline, silent: bool) -> bool:
     if not silent:
         image = state.tokens.pop()
         address = str(image.attrs["src"])
-        words = f"{image.content or 'Image'} ({urlsplit(address).netloc or address})"
+        told = f"{image.content or say('answers.image')} ({urlsplit(address).netloc or address})"
         if not state.linkLevel:
             state.push("link_open", "a", 1).attrs = {"href": address}
-        state.push("text", "", 0).content = words
+        state.push("text", "", 0).content = told
         if not state.linkLevel:
             state.push("link_close", "a", -1)
     return True
@@ -219,7 +220,11 @@ class _Blocks(RendererHTML):
         last = max((i for i, token in enumerate(tokens) if token.type == "inline"), default=-1)
         for i, token in enumerate(tokens):
             if token.type == "inline":
-                parts.append(_inline(token.content) if i != last or not env.get("live") else _growing(token.content))
+                parts.append(
+                    _inline(token.content, words.language())
+                    if i != last or not env.get("live")
+                    else _growing(token.content)
+                )
             elif token.type in self.rules:
                 parts.append(self.rules[token.type](tokens, i, options, env))
             else:
@@ -238,7 +243,8 @@ def _markdown(text: str, live: bool) -> str:
 
 
 @lru_cache(2048)
-def _inline(text: str) -> str:
+def _inline(text: str, _language: str) -> str:
+    """What does not grow any more; it may have words of the page."""
     return _growing(text, live=False)
 
 
@@ -251,8 +257,8 @@ def _growing(text: str, live: bool = True) -> str:
 def code(text: str, language: str = "") -> str:
     """A block of code as HTML, with its language and a Copy button above it."""
     return (
-        f'<div class="code" dir="ltr"><div class="code-head"><span>{escape(language) or "text"}</span>'
-        '<button type="button" class="copy-code">Copy</button></div>'
+        f'<div class="code" dir="ltr"><div class="code-head"><span>{escape(language) or say("answers.text")}</span>'
+        f'<button type="button" class="copy-code">{say("answers.copy")}</button></div>'
         f"<pre><code>{_coloured(text, language.lower())}</code></pre></div>"
     )
 

@@ -16,7 +16,9 @@ from gradio_client.utils import json_schema_to_python_type
 from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
 
+from . import words
 from .endpoints import ENDPOINTS, EXAMPLES, Endpoint
+from .language import language_of
 from .runs import CONCURRENT_RUNS
 from .streaming import updates
 
@@ -28,7 +30,20 @@ WRONG_VALUES = "These are not the values that this event of the page takes. Relo
 
 class Blocks(gr.Blocks):
     """Blocks whose API endpoints get what was sent as it came, with None for each value that was not. What a visitor
-    types beyond the scale of a slider is the scale's end, as the slider shows it a moment later."""
+    types beyond the scale of a slider is the scale's end, as the slider shows it a moment later. Page and events are in
+    the language of the visitor who asks."""
+
+    @property
+    def config(self) -> Any:
+        """The page as Gradio describes it to the browser that asks for it now."""
+        code = words.language()
+        if code not in self._configs:
+            self._configs[code] = words.translate(self._configs[words.NOBODYS], code)
+        return self._configs[code]
+
+    @config.setter
+    def config(self, laid_out: Any) -> None:
+        self._configs = {words.NOBODYS: laid_out}
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *options: Any, **more: Any) -> list[Any]:
         parameters = block_fn.inputs
@@ -56,9 +71,13 @@ class Blocks(gr.Blocks):
         return info
 
     async def process_api(self, *arguments: Any, **more: Any) -> dict[str, Any]:
+        # What a page asked for runs when it is its turn, and not in the context of the request.
+        request = getattr(more.get("request"), "request", None)
+        code = language_of(request.url.query, request.headers) if request else words.DEFAULT
         try:
-            answer: dict[str, Any] = await super().process_api(*arguments, **more)
-            return answer
+            with words.speaking(code):
+                answer: dict[str, Any] = await super().process_api(*arguments, **more)
+                return answer
         except gr.Error as error:
             error.print_exception = False
             raise

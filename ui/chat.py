@@ -150,7 +150,7 @@ class ChatTab:
                 self.send = gr.Button("Send", variant="primary", elem_id="chat-send", **narrow)
                 self.stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run", **narrow)
             with gr.Row(elem_classes="below"):
-                self.line = gr.HTML(stats.IDLE)
+                self.line = gr.HTML(stats.idle())
                 self.size = gr.HTML("", elem_id="message-size", js_on_load="falcon.composer.measure = trigger")
 
     def _lay_out_settings(self) -> None:
@@ -200,7 +200,7 @@ class ChatTab:
         for event in (self.send.click, self.box.submit):
             event(None, js="() => falcon.chat.send()", **INSTANT)
         self.clear.click(None, js="() => falcon.chat.clear()", **INSTANT)
-        self.clear.click(lambda: stats.IDLE, None, self.line, **INSTANT)
+        self.clear.click(lambda: stats.idle(), None, self.line, **INSTANT)
         self.stop.click(None, js="() => falcon.chat.stopping()", **INSTANT)
 
     def connect_conversations(self, opening: Opening) -> None:
@@ -210,7 +210,7 @@ class ChatTab:
         drawn = [self.talk, self.system, self.own]
         self.conversation.input(self._show, self.conversation, drawn, **INSTANT)
         opening.then(self._show, [self.conversation], drawn)
-        self.conversation.select(lambda: stats.IDLE, None, self.line, **INSTANT)  # Another one is open.
+        self.conversation.select(lambda: stats.idle(), None, self.line, **INSTANT)  # Another one is open.
 
     def connect_system_prompt(self) -> None:
         self.system.change(None, None, self.own, js="() => falcon.conversations.wayToOwn()", **INSTANT)
@@ -370,7 +370,7 @@ def changed(conversation: Conversation, event: gr.EventData) -> Conversation:
 def take_in(path: str) -> tuple[Any, str]:
     """A conversation from a file, or why it is none."""
     try:
-        return dump(from_json(Path(path).read_bytes())), stats.IDLE
+        return dump(from_json(Path(path).read_bytes())), stats.idle()
     except InvalidRequest as error:
         return gr.skip(), stats.line(Update(error=str(error)))
     finally:

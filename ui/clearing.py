@@ -1,12 +1,13 @@
 """Clear, with a way back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
 from .runs import INSTANT
+from .words import say
 
 HIDE = "() => ({__type__: 'update', visible: false})"
 HIDE_IF_WRITTEN = "(...texts) => ({__type__: 'update', ...(texts.some(Boolean) ? {visible: false} : {})})"
@@ -17,21 +18,26 @@ class Clearing:
     """The button Clear of a tab, and Bring back, which is there until something new is begun."""
 
     def __init__(self) -> None:
-        self._clear = gr.Button("Clear")
-        self._back = gr.Button("Bring back", visible=False)
+        self._clear = gr.Button(say("clearing.clear"))
+        self._back = gr.Button(say("clearing.bring_back"), visible=False)
         self._taken = gr.State(None)
         self.buttons = [self._clear, self._back]
 
     def wire(
-        self, page: Sequence[Component], empty: Sequence[Any], boxes: Sequence[gr.Textbox], begins: Sequence[Any]
+        self,
+        page: Sequence[Component],
+        empty: Callable[[], Sequence[Any]],
+        boxes: Sequence[gr.Textbox],
+        begins: Sequence[Any],
     ) -> None:
-        """Clear gives the components of `page` the values of `empty`. Writing in one of `boxes`, or one of the events
+        """Clear gives the components of `page` the values of `empty()`. Writing in one of `boxes`, or one of the events
         `begins`, begins something new."""
 
         def take(*values: Any) -> list[Any]:
-            if list(values) == list(empty):  # There is nothing to clear, and what was is still to be brought back.
+            cleared = list(empty())
+            if list(values) == cleared:  # There is nothing to clear, and what was is still to be brought back.
                 return [gr.skip()] * (len(page) + 2)
-            return [*empty, list(values), gr.Button(visible=True)]
+            return [*cleared, list(values), gr.Button(visible=True)]
 
         def bring_back(taken: list[Any]) -> list[Any]:
             return [*taken, gr.Button(visible=False)]

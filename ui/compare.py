@@ -19,7 +19,7 @@ from falcon_runtime.models.manifest import RecipeName
 from falcon_runtime.models.reading import Recipe
 from falcon_runtime.sampling import SamplingParams
 
-from . import answers, controls, link, stats
+from . import answers, controls, link, stats, words
 from .chips import Chips
 from .clearing import Clearing
 from .controls import Sampling
@@ -27,8 +27,9 @@ from .link import Opening
 from .runs import Keep, Runs, Start, submit_with
 from .streaming import Lines, Updates, together, updates
 from .update import Update
+from .words import say
 
-SIDES = ("Left", "Right")
+SIDES = ("left", "right")
 ALIKE = 0.6
 """Texts that have less in common are not shown as one with differences: nobody could read it."""
 
@@ -56,9 +57,7 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening, offer: Offer) -> N
     def opened(kept: dict[str, Any]) -> list[Any]:
         told = link.given("compare", texts, kept)
         offered = choices(fleet, offer)
-        models = [
-            gr.update(choices=offered) | ({"value": told[side]} if side in told else {}) for side in ("left", "right")
-        ]
+        models = [gr.update(choices=offered) | ({"value": told[side]} if side in told else {}) for side in SIDES]
         return [told.get("text", gr.skip()), *models]
 
     opening.then(opened, [opening.kept], list(texts.values()))
@@ -69,26 +68,29 @@ class CompareTab:
 
     def __init__(self, fleet: Fleet, opening: Opening, offer: Offer) -> None:
         self._fleet = fleet
-        gr.Markdown(
-            "Ask two models, two recipes of one, or one at two temperatures, and see what differs. The other settings "
-            "are shared.",
-            elem_classes="hint",
-        )
+        gr.Markdown(say("compare.hint"), elem_classes="hint")
         self.examples = Chips(
             lambda: {example: example for example in fleet.current.defaults.examples.compare}, opening
         )
         self.prompt = gr.Textbox(
-            "", label="Prompt", placeholder="What should both answer?", lines=1, max_lines=6, elem_id="compare-prompt"
+            "",
+            label=say("compare.prompt"),
+            placeholder=say("compare.what"),
+            lines=1,
+            max_lines=6,
+            elem_id="compare-prompt",
         )
         self._lay_out_sides(choices(fleet, offer))
         with gr.Row(elem_classes="actions"):
-            self.start = gr.Button("Compare", variant="primary", elem_id="compare-start")
-            self.stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run")
+            self.start = gr.Button(say("compare.compare"), variant="primary", elem_id="compare-start")
+            self.stop = gr.Button(say("runs.stop"), variant="stop", visible=False, elem_classes="stop-run")
             self.clearing = Clearing()
-            self.share = gr.Button("Link")
-            self.resume = gr.Button("Continue", visible="hidden", elem_id="compare-resume", elem_classes="continue")
+            self.share = gr.Button(say("link.link"))
+            self.resume = gr.Button(
+                say("stats.continue"), visible="hidden", elem_id="compare-resume", elem_classes="continue"
+            )
         self.linked = gr.HTML("")
-        self.line = gr.HTML(stats.IDLE, visible="hidden")  # Each side has a line of its own.
+        self.line = gr.HTML(stats.idle(), visible="hidden")  # Each side has a line of its own.
         self.difference = gr.HTML("", elem_id="difference")
         self.sides, self.latest, self.ended = gr.State([]), gr.State([]), gr.State([])
 
@@ -101,13 +103,25 @@ class CompareTab:
             for i, side in enumerate(SIDES):
                 with gr.Column(min_width=260):
                     self.models.append(
-                        gr.Dropdown(offered, value=self._fleet.current.name, label=f"{side} model", interactive=True)
+                        gr.Dropdown(
+                            offered,
+                            value=self._fleet.current.name,
+                            label=say(f"compare.{side}.model"),
+                            interactive=True,
+                        )
                     )
                     self.temperatures.append(
-                        gr.Slider(0, 2, value=0.8 * i, step=0.05, label=f"{side} temperature", interactive=True)
+                        gr.Slider(
+                            0,
+                            2,
+                            value=0.8 * i,
+                            step=0.05,
+                            label=say(f"compare.{side}.temperature"),
+                            interactive=True,
+                        )
                     )
-                    self.lines.append(gr.HTML(stats.IDLE))
-                    self.shown.append(answers.block(f"{side} answer", elem_classes="compare-answer"))
+                    self.lines.append(gr.HTML(stats.idle()))
+                    self.shown.append(answers.block(say(f"compare.{side}.answer"), elem_classes="compare-answer"))
 
     def connect_runs(self, sampling: Sampling) -> None:
         prepared = [*self.shown, self.difference, self.sides, self.latest]
@@ -129,7 +143,7 @@ class CompareTab:
         states = [self.sides, self.latest, self.ended]
         self.clearing.wire(
             [self.prompt, *self.shown, *self.lines, self.line, self.difference, *states],
-            ["", "", "", stats.IDLE, stats.IDLE, stats.IDLE, "", [], [], []],
+            lambda: ["", "", "", *[stats.idle()] * 3, "", [], [], []],
             [self.prompt],
             [self.start.click, self.examples.row.click],
         )
@@ -190,7 +204,7 @@ def choices(fleet: Fleet, offer: Offer) -> list[tuple[str, str]]:
     if offer == "all":
         for recipe in get_args(RecipeName):
             name = STARTER.name if recipe == STARTER.recipe else f"{STARTER.name}:{recipe}"
-            models.setdefault(name, f"{titled(STARTER.title, recipe)}, made at first use")
+            models.setdefault(name, say("compare.made", title=titled(STARTER.title, recipe)))
     return [(title, name) for name, title in models.items()]
 
 
@@ -212,24 +226,28 @@ def compare(sides: Sequence[Update]) -> str:
     if not all(figures):
         return ""
     rows = (
-        ("Tokens written", [f"{stats.generated_tokens:,}" for stats in figures if stats]),
-        ("Tokens per second", [f"{stats.decode_tokens_per_second or 0:,.0f}" for stats in figures if stats]),
-        ("First token after", [f"{stats.time_to_first_token_s or 0:.2f} s" for stats in figures if stats]),
+        (say("compare.written"), [words.number(stats.generated_tokens) for stats in figures if stats]),
+        (say("compare.rate"), [words.number(stats.decode_tokens_per_second or 0) for stats in figures if stats]),
+        (say("compare.first"), [seconds(stats.time_to_first_token_s or 0) for stats in figures if stats]),
     )
     body = "".join(f"<tr><th scope=row>{name}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
                    for name, cells in rows)  # fmt: skip
-    head = "".join(f"<th scope=col>{side}</th>" for side in SIDES)
+    head = "".join(f"<th scope=col>{say(f'compare.{side}')}</th>" for side in SIDES)
     return f"<table><tr><td></td>{head}</tr>{body}</table>{differing(*(side.text for side in sides))}"
+
+
+def seconds(time: float) -> str:
+    return say("compare.seconds", seconds=words.number(time, 2))
 
 
 def differing(left: str, right: str) -> str:
     """The words that two texts share and those that only one has, as HTML."""
     if left == right:
-        return "<p>Both wrote the same text.</p>"
+        return f"<p>{say('compare.same')}</p>"
     a, b = (re.findall(r"\s+|\w+|[^\w\s]", text) for text in (left, right))
     matcher = SequenceMatcher(None, a, b, autojunk=False)
     if (shared := matcher.ratio()) < ALIKE:
-        return f'<p class="words">The answers share {shared:.0%} of their words.</p>'
+        return f'<p class="words">{say("compare.shared", share=words.percent(shared))}</p>'
     parts = []
     for kind, i, j, k, n in matcher.get_opcodes():
         if kind == "equal":
@@ -239,4 +257,5 @@ def differing(left: str, right: str) -> str:
             parts.append(f"<del>{escape(''.join(a[i:j]))}</del>")
         if n > k:
             parts.append(f"<ins>{escape(''.join(b[k:n]))}</ins>")
-    return f'<p class="words">{"".join(parts)}</p><p class="hint"><del>only left</del> <ins>only right</ins></p>'
+    only = f"<del>{say('compare.left.only')}</del> <ins>{say('compare.right.only')}</ins>"
+    return f'<p class="words">{"".join(parts)}</p><p class="hint">{only}</p>'

@@ -11,6 +11,7 @@ from falcon_runtime.fleet import Fleet
 from falcon_runtime.sampling import SamplingParams
 
 from .runs import INSTANT
+from .words import say
 
 Values = dict[str, Any]
 """Of the controls, by the names of their parameters."""
@@ -48,18 +49,22 @@ class Sampling:
         first, title = defaults(fleet.current.defaults.sampling), fleet.current.title
         self._defaults, self._title = gr.State(first), gr.Textbox(title, visible="hidden")
         """Of the model that answered when the page was opened, or Reset was pressed."""
-        with gr.Accordion("Sampling", elem_id="sampling"):
-            presets = [*PRESETS, CUSTOM]
+        with gr.Accordion(say("sampling.sampling"), elem_id="sampling"):
+            presets = [(say(f"sampling.preset.{name.lower()}"), name) for name in (*PRESETS, CUSTOM)]
             self._preset = gr.Radio(
-                presets, value=preset_of(first, first), label="Preset", show_label=False, elem_id="preset"
+                presets,
+                value=preset_of(first, first),
+                label=say("sampling.preset"),
+                show_label=False,
+                elem_id="preset",
             )
             controls: dict[str, Component] = {name: slider(name, first) for name in FIRST}
-            with gr.Accordion("More", open=False):
+            with gr.Accordion(say("sampling.more"), open=False):
                 controls |= {name: slider(name, first) for name in MORE}
                 # Not a number field: Gradio's takes an empty one for zero.
-                controls["seed"] = gr.Textbox(**words("seed"), value="", placeholder="random")
+                controls["seed"] = gr.Textbox("", **described("seed"), placeholder=say("sampling.random"))
             self._note = gr.HTML(note(title, {}), elem_id="sampling-note", elem_classes="hint")
-            reset = gr.Button("Reset", size="sm", elem_id="reset-sampling")
+            reset = gr.Button(say("sampling.reset"), size="sm", elem_id="reset-sampling")
         self._first = [first, title, *first.values()]
         self.components = [controls[name] for name in NAMES]
         self.opened = [self._defaults, self._title, *self.components]
@@ -118,7 +123,7 @@ def remember(defaults: Values, title: str, *controls: Any) -> tuple[str, str, Va
 
 def note(title: str, changed: Values) -> str:
     """Whose the values are, as HTML."""
-    return f"<p>{'Changed from the defaults' if changed else 'Defaults'} of {escape(title)}</p>"
+    return f"<p>{say('sampling.changed' if changed else 'sampling.defaults', title=escape(title))}</p>"
 
 
 def restored(defaults: Values, *sources: Values) -> list[Any]:
@@ -136,18 +141,14 @@ def values(*controls: Any) -> dict[str, Any]:
     return sampling
 
 
-def words(name: str, note: str = "", **options: Any) -> dict[str, Any]:
-    """A field's label and explanation as options of a component."""
-    return {
-        "label": name.replace("_", " ").capitalize(),
-        "info": f"{SamplingParams.model_fields[name].description}{note}",
-        **options,
-    }
+def described(name: str) -> dict[str, Any]:
+    """The label of a field of `SamplingParams` and its explanation, as options of a component."""
+    return {"label": say(f"sampling.{name}"), "info": say(f"sampling.{name}.info")}
 
 
 def slider(name: str, defaults: Values) -> gr.Slider:
     least, greatest, step = SLIDERS[name]
-    return gr.Slider(least, greatest, step=step, value=defaults[name], **words(name))
+    return gr.Slider(least, greatest, step=step, value=defaults[name], **described(name))
 
 
 def on_scale(name: str, value: float) -> float:

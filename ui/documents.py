@@ -12,6 +12,7 @@ from falcon_runtime.errors import InvalidRequest
 from falcon_runtime.system.unicode import whole
 
 from . import encodings
+from .words import say
 
 MAX_BYTES = 10_000_000
 MAX_PAGES = 200
@@ -33,20 +34,16 @@ def read_document(path: str | Path) -> str:
     path = Path(path)
     kind = path.suffix.lower()
     if kind not in KINDS:
-        raise InvalidRequest(f"{path.name} cannot be read: only files that end in {', '.join(KINDS)} can.")
+        raise InvalidRequest(say("documents.kind", name=path.name, kinds=say("list.comma").join(KINDS)))
     if (size := path.stat().st_size) > MAX_BYTES:
-        raise InvalidRequest(
-            f"{path.name} has {size:,} bytes; a file may have {MAX_BYTES:,}. Choose a smaller one, or a part of it."
-        )
+        raise InvalidRequest(say("documents.bytes", name=path.name, count=size, most=MAX_BYTES))
     content = path.read_bytes()
     text = _tidy(_read_pdf(content, path.name) if kind == ".pdf" else _decode(content, path.name))
     if text:
         return text
     if kind == ".pdf" and content:
-        raise InvalidRequest(
-            f"{path.name} holds no text, only pictures of it, as scans do. Run text recognition on it first."
-        )
-    raise InvalidRequest(f"{path.name} is empty. Choose a file with text.")
+        raise InvalidRequest(say("documents.scan", name=path.name))
+    raise InvalidRequest(say("documents.empty", name=path.name))
 
 
 def _decode(content: bytes, name: str) -> str:
@@ -62,9 +59,9 @@ def _decode(content: bytes, name: str) -> str:
         if encoding == "utf-8-sig" or _is_text(text):
             return text
     if marked or CONTROL.search(content.decode("latin-1")):
-        raise InvalidRequest(f"{name} is not a text file, whatever its name says. Save it as UTF-8 text, or as PDF.")
+        raise InvalidRequest(say("documents.no_text", name=name))
     if (text := encodings.guess(content)) is None:
-        raise InvalidRequest(f"The encoding of {name} cannot be determined. Save it as UTF-8 text first.")
+        raise InvalidRequest(say("documents.encoding", name=name))
     return text
 
 
@@ -91,18 +88,18 @@ def _read_pdf(content: bytes, name: str) -> str:
         if reader.is_encrypted and not reader.decrypt(""):  # Many forbid only printing, with an empty password.
             raise _encrypted(name)
         if (pages := len(reader.pages)) > MAX_PAGES:
-            raise InvalidRequest(f"{name} has {pages:,} pages; a PDF may have {MAX_PAGES}. Choose a part of it.")
+            raise InvalidRequest(say("documents.pages", name=name, count=pages, most=MAX_PAGES))
         return "\n\n".join(page.extract_text().strip() for page in reader.pages)
     except InvalidRequest:
         raise
     except DependencyError as error:  # An encryption for which pypdf would want another library.
         raise _encrypted(name) from error
     except Exception as error:  # On a damaged file, pypdf raises whatever its code stumbles over.
-        raise InvalidRequest(f"{name} is damaged, or not a PDF. Open it in a viewer and save it again.") from error
+        raise InvalidRequest(say("documents.damaged", name=name)) from error
 
 
 def _encrypted(name: str) -> InvalidRequest:
-    return InvalidRequest(f"{name} is encrypted. Save it without a password first.")
+    return InvalidRequest(say("documents.encrypted", name=name))
 
 
 def _tidy(text: str) -> str:

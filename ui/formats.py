@@ -17,6 +17,8 @@ from referencing import Registry
 
 from falcon_runtime.errors import InvalidRequest
 
+from .words import say
+
 MAX_CHARACTERS = 20_000
 MAX_PARTS = 2_000
 """Of a schema whose references are followed: each may be looked at for each part of an answer."""
@@ -108,6 +110,11 @@ class Answer:
     """What is wrong with it, as a sentence; empty if nothing is."""
 
 
+def examples() -> dict[str, str]:
+    """The examples by what the page calls them."""
+    return {say(f"formats.example.{name.lower()}"): schema for name, schema in EXAMPLES.items()}
+
+
 def check_schema(text: str) -> Schema:
     """The schema that a visitor wrote, with what each reference refers to in its place.
 
@@ -115,23 +122,24 @@ def check_schema(text: str) -> Schema:
     itself, or could take for ever to check.
     """
     if len(text) > MAX_CHARACTERS:
-        raise InvalidRequest(f"The schema has {len(text):,} characters; it may have {MAX_CHARACTERS:,}. Shorten it.")
+        raise InvalidRequest(say("formats.long", count=len(text), most=MAX_CHARACTERS))
     try:
         written = json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise InvalidRequest(f"The schema is not JSON: {error.msg[0].lower()}{error.msg[1:]}, {place}.") from error
+        problem = f"{error.msg[0].lower()}{error.msg[1:]}"
+        told = say("formats.no_json_at", problem=problem, line=error.lineno, column=error.colno)
+        raise InvalidRequest(told) from error
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest("The schema is not JSON: a number or the nesting in it is beyond all bounds.") from error
+        raise InvalidRequest(say("formats.no_json")) from error
     schema = _followed(written, written, count(1))
     if not isinstance(schema, dict):
-        raise InvalidRequest('The schema must be a JSON object, such as {"type": "object", "properties": {...}}.')
+        raise InvalidRequest(say("formats.no_object", example='{"type": "object", "properties": {...}}'))
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
-        raise InvalidRequest(f"This is not a JSON schema: {_sentence(error)}") from error
+        raise InvalidRequest(say("formats.no_schema", problem=_sentence(error))) from error
     if _merged(schema).get("type") != "object":
-        raise InvalidRequest('The schema must be one of an object: give it "type": "object" and "properties".')
+        raise InvalidRequest(say("formats.of_no_object", type='"type": "object"', properties='"properties"'))
     return schema
 
 
@@ -156,7 +164,7 @@ def read_answer(text: str, schema: Schema) -> Answer:
             return answer
     if answers:
         return answers[0]
-    return Answer(None, "The answer breaks off within its JSON." if broken_off else "The answer holds no JSON.")
+    return Answer(None, say("formats.broken_off" if broken_off else "formats.without_json"))
 
 
 def _objects(text: str) -> tuple[list[Schema], bool]:
@@ -183,10 +191,10 @@ def _problem(validator: Draft202012Validator, value: Any) -> str:
     try:
         error = best_match(validator.iter_errors(value))
     except (RecursionError, OverflowError):
-        return "The answer is JSON but not of this form: a number or the nesting in it is beyond all bounds."
+        return say("formats.beyond")
     if error is None:
         return ""
-    return f"The answer is JSON but not of this form: {_sentence(error)}"
+    return say("formats.other_form", problem=_sentence(error))
 
 
 def _sentence(error: ValidationError | SchemaError) -> str:
@@ -202,7 +210,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def _followed(node: Any, root: Any, parts: Iterator[int], depth: int = 0) -> Any:
     """A part of the schema `root`, with what each reference refers to in its place; `parts` counts them."""
     if next(parts) > MAX_PARTS or depth > MAX_DEPTH:
-        raise InvalidRequest("The schema is too large or too deep, or it refers to itself. Make it smaller.")
+        raise InvalidRequest(say("formats.large"))
     if isinstance(node, list):
         return [_followed(item, root, parts, depth + 1) for item in node]
     if not isinstance(node, dict):
@@ -210,7 +218,7 @@ def _followed(node: Any, root: Any, parts: Iterator[int], depth: int = 0) -> Any
     copy = {}
     for key, value in node.items():
         if key in ENDLESS and (isinstance(value, str) or key != "pattern"):  # A field may be called pattern.
-            raise InvalidRequest(f"The schema uses {key}, which could take forever to check. Leave it out.")
+            raise InvalidRequest(say("formats.forever", key=key))
         if key not in IDENTITY or not isinstance(value, str):
             copy[key] = _followed(value, root, parts, depth + 1)
     if isinstance(reference := node.get("$ref"), str):
@@ -222,17 +230,14 @@ def _followed(node: Any, root: Any, parts: Iterator[int], depth: int = 0) -> Any
 def _at(root: Any, reference: str) -> Any:
     """What a reference refers to."""
     if not reference.startswith("#"):
-        raise InvalidRequest(
-            f"The schema refers to {reference:.100}, which is outside. Write that schema into its $defs, and refer to "
-            f"it as #/$defs/..."
-        )
+        raise InvalidRequest(say("formats.outside", reference=reference[:100]))
     node = root
     try:
         for step in unquote(reference[1:]).split("/")[1:]:
             key = step.replace("~1", "/").replace("~0", "~")
             node = node[int(key)] if isinstance(node, list) else node[key]
     except (LookupError, TypeError, ValueError) as error:
-        raise InvalidRequest(f"The schema refers to {reference:.100}, which is not in it. Add it.") from error
+        raise InvalidRequest(say("formats.missing", reference=reference[:100])) from error
     return node
 
 

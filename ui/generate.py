@@ -16,7 +16,7 @@ from falcon_runtime.fleet import Fleet
 from falcon_runtime.generation import Generation
 from falcon_runtime.sampling import SamplingParams
 
-from . import controls, link, stats, tokens
+from . import controls, link, stats, tokens, words
 from .chips import Chips
 from .clearing import Clearing
 from .controls import Sampling
@@ -25,6 +25,7 @@ from .runs import INSTANT, Keep, Runs, Start
 from .streaming import Lines, together, updates
 from .tokens import Completion
 from .update import Update
+from .words import say
 
 MAX_COMPLETIONS = 4
 VIEW_INTERVAL_S = 0.4
@@ -121,30 +122,33 @@ class GenerateTab:
 
     def __init__(self, fleet: Fleet, opening: Opening) -> None:
         self._fleet = fleet
-        gr.Markdown(
-            "Write a beginning; the model goes on from its last word. Edit, and let it continue. Shift + Enter "
-            "generates.",
-            elem_classes="hint",
-        )
+        gr.Markdown(say("generate.hint"), elem_classes="hint")
         self.beginnings = Chips(lambda: fleet.current.defaults.examples.generate, opening)
         self.text = gr.Textbox(
-            "", label="Text", placeholder="Once upon a time…", lines=8, max_lines=24, elem_id="generate-text"
+            "",
+            label=say("generate.text"),
+            placeholder=say("generate.once"),
+            lines=8,
+            max_lines=24,
+            elem_id="generate-text",
         )
-        self.line = gr.HTML(stats.IDLE)
+        self.line = gr.HTML(stats.idle())
         with gr.Row(elem_classes="actions"):
-            self.start = gr.Button("Generate", variant="primary", elem_id="generate-start", elem_classes="continue")
-            self.stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run")
-            self.retry = gr.Button("Retry", elem_id="generate-retry")
-            self.undo = gr.Button("Undo")
+            self.start = gr.Button(
+                say("generate.generate"), variant="primary", elem_id="generate-start", elem_classes="continue"
+            )
+            self.stop = gr.Button(say("runs.stop"), variant="stop", visible=False, elem_classes="stop-run")
+            self.retry = gr.Button(say("generate.retry"), elem_id="generate-retry")
+            self.undo = gr.Button(say("generate.undo"))
             self.clearing = Clearing()
-            self.share = gr.Button("Link")
+            self.share = gr.Button(say("link.link"))
         self.linked = gr.HTML("")
-        with gr.Accordion("For engineers", open=False):
+        with gr.Accordion(say("generate.engineers"), open=False):
             self.engineering = engineers_controls()
         self.others = gr.HTML("", elem_id="completions", js_on_load=CLICKS)
-        with gr.Accordion("Tokens", elem_id="tokens"):
+        with gr.Accordion(say("tokens.tokens"), elem_id="tokens"):
             self.trail = gr.HTML("", elem_id="trail", js_on_load=CLICKS)
-            self.view = gr.HTML(tokens.EMPTY, elem_id="token-view", js_on_load=CLICKS)
+            self.view = gr.HTML(tokens.empty(), elem_id="token-view", js_on_load=CLICKS)
             self.alternatives = gr.HTML("", elem_id="alternatives", js_on_load=CLICKS)
         self.completion, self.earlier, self.candidates = gr.State(Completion()), gr.State([]), gr.State([])
         self.shown = [self.text, self.completion, self.earlier, self.start, self.trail, self.view, self.alternatives]
@@ -155,7 +159,7 @@ class GenerateTab:
         now = [self.text, self.completion, self.earlier]
         prepared = [self.completion, self.earlier, self.others, self.alternatives]
         locked = [self.text, self.retry, self.undo, *self.clearing.buttons, self.beginnings.row]
-        Runs(self.start, self.stop, self.line, locked=locked, again="Continue").wire(
+        Runs(self.start, self.stop, self.line, locked=locked, again="generate.continue").wire(
             self._answer,
             [self.completion, *self.engineering, *sampling.components],
             [self.text, self.view, self.candidates],
@@ -183,7 +187,7 @@ class GenerateTab:
     def connect_clearing(self) -> None:
         self.clearing.wire(
             [*self.shown, self.line, self.candidates],
-            [*show_page("", Completion(), []), stats.IDLE, []],
+            lambda: [*show_page("", Completion(), []), stats.idle(), []],
             [self.text],
             [self.start.click, self.text.submit, self.beginnings.row.click],
         )
@@ -192,7 +196,7 @@ class GenerateTab:
     def _answer(self, begun: Completion, stop: str, bias: str, count: int, *values: Any) -> Iterator[Progress]:
         def call(runtime: FalconRuntime, params: SamplingParams) -> Generation:
             if begun.tokens and begun.model != runtime.name:
-                raise InvalidRequest("These tokens are from the model that was in use before. Generate again first.")
+                raise InvalidRequest(say("generate.other_model"))
             params = SamplingParams(**params.model_dump() | {"logit_bias": read_bias(bias, runtime)})
             return runtime.generate(begun.ids if begun.tokens else begun.beginning, params)
 
@@ -247,17 +251,15 @@ class GenerateTab:
 def engineers_controls() -> list[Component]:
     """Stop texts, biases, and how many completions to write at once."""
     return [
-        gr.Textbox(**controls.words("stop", " One per line; \\n means a line break.", value=""), lines=2),
-        gr.Textbox(
-            **controls.words("logit_bias", " One per line, such as: 2413 = 5, or ' castle' = -100.", value=""), lines=2
-        ),
+        gr.Textbox("", **controls.described("stop"), lines=2),
+        gr.Textbox("", **controls.described("logit_bias"), lines=2),
         gr.Slider(
             1,
             MAX_COMPLETIONS,
             value=1,
             step=1,
-            label="Completions",
-            info="Write this many at once and keep the likeliest one; you can choose the others.",
+            label=say("generate.completions"),
+            info=say("generate.completions.info"),
         ),
     ]
 
@@ -297,7 +299,7 @@ def walk_back(text: str, completion: Completion, earlier: list[Snapshot], event:
 
 def show_page(text: str, completion: Completion, earlier: list[Snapshot]) -> Shown:
     """All of the tab, without alternatives and other completions."""
-    label = "Continue" if earlier else "Generate"
+    label = say("generate.continue" if earlier else "generate.generate")
     return Shown(text, completion, earlier, label, show_trail(earlier), tokens.view(completion))
 
 
@@ -308,18 +310,18 @@ def show_trail(earlier: Sequence[Snapshot]) -> str:
         f'<li><button type="button" data-place="{place}">{escape(tokens.visible(label))}</button></li>'
         for place, label in forks
     )
-    return f"<p>Forks so far; click one to go back to before it:</p><ol>{steps}</ol>" if forks else ""
+    return f"<p>{say('generate.forks')}</p><ol>{steps}</ol>" if forks else ""
 
 
 def show_others(rest: Sequence[Update]) -> str:
     """The other completions as HTML, the likeliest first."""
     items = "".join(
-        f'<li><button type="button" data-place="{i}"><span class="share">{mean_logprob(update):.2f}</span>'
+        f'<li><button type="button" data-place="{i}"><span class="share">{words.number(mean_logprob(update), 2)}</span>'
         f"{escape(update.text.strip()[:300])}</button></li>"
         for i, update in enumerate(rest)
         if update.text
     )
-    return f"<p>Also written, with the mean log-probability of a token:</p><ol>{items}</ol>" if items else ""
+    return f"<p>{say('generate.others')}</p><ol>{items}</ol>" if items else ""
 
 
 def mean_logprob(update: Update) -> float:
@@ -347,14 +349,12 @@ def read_bias(text: str, runtime: FalconRuntime) -> dict[int, float]:
         try:
             value = float(bias)
         except ValueError:
-            raise InvalidRequest(f"logit_bias: {line!r} is not of the form: token = bias.") from None
+            raise InvalidRequest(say("generate.bias_form", line=repr(line))) from None
         if token.isdecimal():
             biases[int(token)] = value
             continue
         ids = runtime.tokenize(token.strip("'\""))
         if len(ids) != 1:
-            raise InvalidRequest(
-                f"logit_bias: {token} is {len(ids)} tokens of this model, not one. Give one token, or token ids."
-            )
+            raise InvalidRequest(say("generate.bias_token", token=token, count=len(ids)))
         biases[ids[0]] = value
     return biases

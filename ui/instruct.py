@@ -21,6 +21,7 @@ from .controls import Sampling
 from .link import Opening
 from .runs import INSTANT, Keep, Runs, Start, submit_with
 from .update import Update
+from .words import say
 
 TEXT, JSON = "Text", "JSON"
 
@@ -71,51 +72,58 @@ class InstructTab:
 
     def __init__(self, fleet: Fleet, opening: Opening) -> None:
         self._fleet = fleet
-        hint = "Give one task, with a text to work on if there is one, and get one answer. Enter runs it."
-        gr.Markdown(hint, elem_classes="hint")
+        gr.Markdown(say("instruct.hint"), elem_classes="hint")
         self.tasks = Chips(lambda: fleet.current.defaults.examples.instruct, opening)
         self.instruction = gr.Textbox(
-            "", label="Instruction", placeholder="What should be done?", lines=1, max_lines=6, elem_id="instruction"
+            "",
+            label=say("instruct.instruction"),
+            placeholder=say("instruct.what"),
+            lines=1,
+            max_lines=6,
+            elem_id="instruction",
         )
         self._lay_out_context()
-        with gr.Accordion("Form of the answer", open=False):
+        with gr.Accordion(say("instruct.form"), open=False):
             self._lay_out_form(opening)
         with gr.Row(elem_classes="actions"):
-            self.start = gr.Button("Run", variant="primary", elem_id="instruct-start")
-            self.stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run")
+            self.start = gr.Button(say("instruct.run"), variant="primary", elem_id="instruct-start")
+            self.stop = gr.Button(say("runs.stop"), variant="stop", visible=False, elem_classes="stop-run")
             self.clearing = Clearing()
-            self.share = gr.Button("Link")
-            self.resume = gr.Button("Continue", visible="hidden", elem_id="instruct-resume", elem_classes="continue")
+            self.share = gr.Button(say("link.link"))
+            self.resume = gr.Button(
+                say("stats.continue"), visible="hidden", elem_id="instruct-resume", elem_classes="continue"
+            )
         self.linked = gr.HTML("")
-        self.line = gr.HTML(stats.IDLE)
-        self.result = answers.block("Answer", elem_id="instruct-answer")
+        self.line = gr.HTML(stats.idle())
+        self.result = answers.block(say("instruct.answer"), elem_id="instruct-answer")
         self.value = gr.HTML("", elem_id="instruct-value")
         self.asked, self.written = gr.State(Asked()), gr.State("")
 
     def _lay_out_context(self) -> None:
         self.context = gr.Textbox(
             "",
-            label="Context (optional)",
-            placeholder="Paste a text to work on, or drop a file below.",
+            label=say("instruct.context"),
+            placeholder=say("instruct.paste"),
             lines=5,
             max_lines=12,
             elem_id="context",
         )
         with gr.Row(elem_classes="context-row"):
             self.size = gr.HTML("", elem_id="context-size")
-            self.shorten = gr.Button("Shorten to what fits", size="sm", visible=False, elem_id="shorten")
+            self.shorten = gr.Button(say("instruct.shorten"), size="sm", visible=False, elem_id="shorten")
         # No `file_types`: what cannot be read is said in place, not in Gradio's own pop-up.
-        self.document = gr.File(label="Drop a text, Markdown or PDF file", height=160, elem_id="document")
+        self.document = gr.File(label=say("instruct.file"), height=160, elem_id="document")
 
     def _lay_out_form(self, opening: Opening) -> None:
-        self.form = gr.Radio([TEXT, JSON], value=TEXT, label="Answer as", elem_id="form")
+        self.form = gr.Radio(
+            [(say("instruct.as_text"), TEXT), JSON], value=TEXT, label=say("instruct.as"), elem_id="form"
+        )
         with gr.Column(visible=False) as self.structured:
-            hint = "The answer is held to this form while it is written, and checked against it when it is over."
-            gr.Markdown(hint, elem_classes="hint")
-            self.examples = Chips(lambda: formats.EXAMPLES, opening)
+            gr.Markdown(say("instruct.form_hint"), elem_classes="hint")
+            self.examples = Chips(formats.examples, opening)
             self.schema = gr.Textbox(
                 next(iter(formats.EXAMPLES.values())),
-                label="JSON schema",
+                label=say("instruct.schema"),
                 lines=8,
                 max_lines=18,
                 elem_id="schema",
@@ -154,7 +162,7 @@ class InstructTab:
         boxes = [self.instruction, self.context]
         self.clearing.wire(
             [*boxes, self.document, self.result, self.value, self.asked, self.written, self.line],
-            ["", "", None, "", "", Asked(), "", stats.IDLE],
+            lambda: ["", "", None, "", "", Asked(), "", stats.idle()],
             boxes,
             [self.start.click, self.document.upload, self.tasks.row.click],
         )
@@ -180,15 +188,12 @@ class InstructTab:
             return "", gr.Button(visible=False)
         limit = room(self._fleet)
         if limit is None:
-            return f"<p>{len(text):,} characters</p>", gr.Button(visible=False)
+            return f"<p>{say('instruct.characters', count=len(text))}</p>", gr.Button(visible=False)
         count = len(self._fleet.current.tokenize(text))
         if count <= limit:
-            return f"<p>{count:,} tokens; {limit:,} fit</p>", gr.Button(visible=False)
-        words = (
-            f'<p class="warning">{count:,} tokens are more than the {limit:,} that fit beside the instruction and an '
-            "answer. Shorten the text, or let its end be cut off.</p>"
-        )
-        return words, gr.Button(f"Keep the first {limit:,} tokens", visible=True)
+            return f"<p>{say('instruct.fits', count=count, limit=limit)}</p>", gr.Button(visible=False)
+        told = f'<p class="warning">{say("instruct.too_long", count=count, limit=limit)}</p>'
+        return told, gr.Button(say("instruct.keep", count=limit), visible=True)
 
     def _truncate(self, text: str) -> str:
         """The beginning of the text that fits."""
@@ -208,7 +213,7 @@ def room(fleet: Fleet) -> int | None:
 def take_in(path: str, context: str) -> tuple[str, str]:
     """The text of the file that was dropped."""
     try:
-        return documents.read_document(path), stats.IDLE
+        return documents.read_document(path), stats.idle()
     except FalconError as error:
         return context, stats.line(Update(error=str(error)))
     finally:
@@ -253,5 +258,5 @@ def table(value: dict[str, Any]) -> str:
 def plain(value: Any) -> str:
     """A field's value as people write it."""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return ", ".join(value)
+        return say("list.comma").join(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -16,9 +16,10 @@ from falcon_runtime.models.manifest import Manifest
 from falcon_runtime.system.instruction_sets import chosen
 from falcon_runtime.system.machine import cpu_name
 
-from . import views
+from . import views, words
 from .phone import PhoneFiles
 from .runs import INSTANT
+from .words import say
 
 WATCH_S = 1
 """Seconds between looks at a switch that a visitor began."""
@@ -58,20 +59,20 @@ class ModelMenu:
 
     def __init__(self, fleet: Fleet, offer: Offer, recommended: str | None, phone_files: PhoneFiles | None) -> None:
         self._fleet, self._offer, self._recommended, self._phone_files = fleet, offer, recommended, phone_files
-        with views.view("models", "Models") as self.opened:
-            self.models = gr.Radio(label="Model", show_label=False, elem_id="model-menu")
+        with views.view("models", say("models.models")) as self.opened:
+            self.models = gr.Radio(label=say("models.model"), show_label=False, elem_id="model-menu")
             self.details = gr.HTML("", elem_id="model-details")
             self.machine = gr.HTML("", elem_id="machine")
             self.template = gr.Radio(
                 [],
-                label="Chat template",
-                info="This model came without one, and cannot chat before it has that of its family.",
+                label=say("models.template"),
+                info=say("models.template.info"),
                 visible=False,
                 elem_id="chat-template",
             )
             with gr.Row(elem_classes="actions"):
-                self.use = gr.Button("Use this model", variant="primary", interactive=False, elem_id="use-model")
-                self.dismiss = gr.Button("Dismiss", visible=False, elem_id="dismiss-failure")
+                self.use = gr.Button(say("models.use"), variant="primary", interactive=False, elem_id="use-model")
+                self.dismiss = gr.Button(say("models.dismiss"), visible=False, elem_id="dismiss-failure")
             self.notice = gr.HTML("", elem_id="model-notice")
             self.begun = gr.State(None)
             self.watching = gr.Timer(WATCH_S, active=False)
@@ -103,15 +104,16 @@ class ModelMenu:
         choice = next((choice for choice in self._fleet.choices() if choice.name == chosen), None)
         if choice is None:
             return "", gr.Button(interactive=False)
-        words = "Use this model" if choice.converted else "Agree to the licence, download and convert"
+        does = "use" if choice.converted else "agree"
         if begun and begun.name == choice.name and begun.status.state == "failed":
-            words = "Try again"
+            does = "again"
         if choice.name == self._fleet.current.name:
-            words = "In use"
+            does = "in_use"
         elif self._fleet.preparing and choice.name == self._fleet.preparing.name:
-            words = "Being prepared"
+            does = "preparing"
         links = self._phone_files.links(choice.name) if self._phone_files else ""
-        return details_of(choice, links), gr.Button(words, interactive=words not in ("In use", "Being prepared"))
+        button = gr.Button(say(f"models.{does}"), interactive=does not in ("in_use", "preparing"))
+        return details_of(choice, links), button
 
     def _measure(self) -> Any:
         """What this machine can do, and how much of it the model that answers makes use of."""
@@ -143,9 +145,14 @@ class ModelMenu:
             coming = self._fleet.switch(chosen)
         except FalconError as error:
             return self._over(failed(str(error)), None, chosen, dismissible=True)
-        words = f"{coming.title} is being prepared: the top of the page shows how far it is. Running answers finish."
         menu = self._refresh(chosen, coming)
-        return Shown(said(words), gr.Button(visible=False), coming, gr.Timer(active=True), *menu)
+        return Shown(
+            said(say("models.coming", title=coming.title)),
+            gr.Button(visible=False),
+            coming,
+            gr.Timer(active=True),
+            *menu,
+        )
 
     def _watch(self, chosen: str, begun: FalconRuntime | None) -> Shown:
         """What became of the switch that this visitor began; nobody else is told if it failed."""
@@ -155,9 +162,9 @@ class ModelMenu:
         if state != "failed" and (begun is self._fleet.preparing or (is_current and state != "ready")):
             return Shown()
         if state == "failed":
-            words = f"{begun.title} could not be prepared: {begun.status.message}"
-            return self._over(failed(words), begun, chosen, dismissible=True)
-        return self._over(said(f"{begun.title} answers now." if is_current else ""), begun, chosen)
+            told = say("models.failed", title=begun.title, reason=begun.status.message)
+            return self._over(failed(told), begun, chosen, dismissible=True)
+        return self._over(said(say("models.answers", title=begun.title) if is_current else ""), begun, chosen)
 
     def _forget(self, chosen: str) -> Shown:
         return self._over("", None, chosen)
@@ -170,38 +177,42 @@ class ModelMenu:
 
 def label(choice: Choice, fleet: Fleet, recommended: str | None) -> str:
     """A model's title, and whether it is at hand."""
-    words = "converted" if choice.converted else gigabytes(choice.download_bytes) + " to download"
+    at_hand = say("models.is_converted")
     if choice.name == fleet.current.name:
-        words = "in use"
+        at_hand = say("models.is_in_use")
     elif fleet.preparing and choice.name == fleet.preparing.name:
-        words = "being prepared"
-    return f"{choice.title} · {words}" + " · recommended for this machine" * (choice.name == recommended)
+        at_hand = say("models.is_preparing")
+    elif not choice.converted:
+        at_hand = say("models.to_download", size=gigabytes(choice.download_bytes))
+    return " · ".join([choice.title, at_hand, *[say("models.recommended")] * (choice.name == recommended)])
 
 
-def said(words: str) -> str:
-    return f'<p role="status">{escape(words)}</p>' if words else ""
+def said(told: str) -> str:
+    return f'<p role="status">{escape(told)}</p>' if told else ""
 
 
-def failed(words: str) -> str:
+def failed(told: str) -> str:
     """Why a model cannot be used."""
-    return f'<p class="warning" role="alert">{escape(words)}</p>'
+    return f'<p class="warning" role="alert">{escape(told)}</p>'
 
 
 def details_of(choice: Choice, links: str = "") -> str:
     """What a person should know before choosing a model, as HTML, with `links` to its files."""
-    known = f"{choice.parameters / 1e9:.2f} billion parameters, {choice.recipe}"
-    size = known if choice.parameters else "A stock program, as exporters make it"
-    at_once = f"{choice.slots} answers at once" if choice.slots > 1 else "one answer at a time"
+    size = say("models.stock")
+    if choice.parameters:
+        size = say("models.size", billions=words.number(choice.parameters / 1e9, 2), recipe=choice.recipe)
+    cpu = escape(cpu_name())
     facts = [
-        f"{size}, {choice.context:,} tokens of context",
-        f"{gigabytes(choice.memory_bytes)} of memory for {at_once}",
+        say("models.context", size=size, count=choice.context),
+        say("models.memory", size=gigabytes(choice.memory_bytes), count=choice.slots),
         *(escape(remark[0].upper() + remark[1:]) for remark in choice.remarks),
-        f"Runs on {escape(cpu_name())}" + f" with {chosen().title}" * (choice.recipe != "stock"),
+        say("models.cpu", cpu=cpu)
+        if choice.recipe == "stock"
+        else say("models.cpu_with", cpu=cpu, instructions=chosen().title),
     ]
     if not choice.converted:
-        facts.append(
-            f"{gigabytes(choice.download_bytes)} to download, {gigabytes(choice.program_bytes)} when converted"
-        )
+        sizes = gigabytes(choice.download_bytes), gigabytes(choice.program_bytes)
+        facts.append(say("models.download", size=sizes[0], converted=sizes[1]))
     if choice.licence:
         facts.append(
             f'<a href="{escape(choice.licence_url)}" target="_blank" rel="noopener">{escape(choice.licence)}</a>. '
@@ -214,17 +225,21 @@ def details_of(choice: Choice, links: str = "") -> str:
 
 def machine_of(runtime: FalconRuntime, best: Ceilings) -> str:
     """What this machine can do at best, and how much of it the model reaches, as HTML."""
-    words = (
-        f"This machine reads {best.read_bytes_per_second / 1e9:.0f} GB of memory a second at best, and computes "
-        f"{best.products_per_second / 1e9:.0f} billion products of bytes."
+    told = say(
+        "machine.best",
+        size=words.number(best.read_bytes_per_second / 1e9),
+        products=words.number(best.products_per_second / 1e9),
     )
     if isinstance(runtime.manifest, Manifest) and runtime.forwards:
         share = ceilings.reached(runtime.manifest, runtime.forwards, best)
         rows = max(runtime.forwards)
-        multiplied = f", and {share.prefill:.0%} of those products for {rows} at a time" if share.prefill else ""
-        words += f" {runtime.title} reaches {share.decode:.0%} of that speed of reading for one token{multiplied}."
-    return f"<p>{escape(words)}</p>"
+        reached = {"title": runtime.title, "decode": words.percent(share.decode)}
+        if share.prefill:
+            told += " " + say("machine.reached", **reached, prefill=words.percent(share.prefill), rows=rows)
+        else:
+            told += " " + say("machine.reached_reading", **reached)
+    return f"<p>{escape(told)}</p>"
 
 
 def gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
+    return say("size.gigabytes", size=words.number(size / 1e9, 1))

@@ -11,6 +11,9 @@ from falcon_runtime.errors import ModelDamaged
 from falcon_runtime.models.exported import is_exported, parse_exported
 from falcon_runtime.models.library import converted_models
 
+from . import words
+from .words import say
+
 PREFIX = "/phone/"
 FILES = (
     "model.pte",
@@ -44,12 +47,12 @@ class PhoneFiles:
             facts = None
         if not facts or facts.target != "stock":
             return ""
-        links = ", ".join(
+        links = say("list.comma").join(
             f'<a href="{PREFIX}{quote(model, safe="")}/{file}" download>{file}</a> ({_size(path)})'
             for file, path in found.items()
         )
-        licence = f" Licence: {escape(facts.licence.rstrip('.'))}." if facts.licence else ""
-        return f"Take it to your phone: {links}. README.md has the lines of code.{licence}"
+        told = say("phone.take", links=links)
+        return f"{told} {say('phone.licence', licence=escape(facts.licence.rstrip('.')))}" if facts.licence else told
 
 
 class Downloads:
@@ -70,4 +73,6 @@ class Downloads:
 
 def _size(path: Path) -> str:
     size = path.stat().st_size
-    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"
+    if size >= 100_000:
+        return say("size.megabytes", size=words.number(size / 1e6, 1))
+    return say("size.kilobytes", size=words.number(size / 1e3, 1))

@@ -10,12 +10,12 @@ from gradio.components import Component
 
 from . import stats
 from .update import Update
+from .words import say
 
 CONCURRENT_RUNS = 8
 """Requests of one kind that reach the engine at a time; it queues them itself and tells each its place."""
 INSTANT: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """Options of the events that only rearrange the page."""
-NOT_BEGUN = stats.line(Update(error=stats.BROKEN))
 
 
 class Start(NamedTuple):
@@ -63,7 +63,7 @@ class Runs:
     def __init__(
         self, start: gr.Button, stop: gr.Button, line: gr.HTML, locked: Sequence[Component], again: str = ""
     ) -> None:
-        """`locked` cannot be used during a run; `again` is the start button's label once there is an answer."""
+        """`locked` cannot be used during a run; `again` is the key of its label when there is an answer."""
         self._start, self._stop, self._line, self._locked, self._again = start, stop, line, locked, again
         self._last = gr.State(Update())
         self._stopping = gr.State(False)
@@ -96,7 +96,8 @@ class Runs:
             api_visibility="private",
         )
         begun.success(None, js="() => falcon.begun()", **INSTANT)
-        begun.failure(None, None, self._line, js=f"() => falcon.notBegun({json.dumps(NOT_BEGUN)})", **INSTANT)
+        broken = json.dumps(stats.line(Update(error=say("stats.broken"))), ensure_ascii=False)
+        begun.failure(None, None, self._line, js=f"() => falcon.notBegun({broken})", **INSTANT)
         # Gradio calls `then` after a run that succeeded, `failure` after one that failed, both after one cancelled.
         for over in (run.then, run.failure):
             if keep:  # First, so that whoever sees the end of a run has what it brought.
@@ -115,7 +116,7 @@ class Runs:
 
     def _settle(self, last: Update, stopping: bool) -> list[Any]:
         """The page after a run, however it ended."""
-        label = {"value": self._again} if self._again and last.text else {}
+        label = {"value": say(self._again)} if self._again and last.text else {}
         line = stats.line(stats.ended(last, stopping))
         return [line, gr.update(visible=True, **label), gr.update(visible=False), *self._locks(False)]
 

@@ -5,32 +5,28 @@ from html import escape
 
 from falcon_runtime.chunk import Stats
 
+from . import words
 from .update import Update
+from .words import say
 
-FINISHED = {
-    "stop": ("done", "Finished"),
-    "length": ("paused", "Stopped at the length limit"),
-    "repetition": ("paused", "Stopped: it was repeating itself"),
-    "time": ("paused", "Stopped at the time limit"),
-    "cancelled": ("done", "Stopped"),
-}
-"""How a run ended: the kind, for the colour, and in words."""
-FULL = ("paused", "Stopped: the model's context is full")
-AGAINST_REPETITION = "Try another wording, or a higher temperature, as in the Creative preset."
-CONTINUE = '<button type="button" class="continue-run">Continue</button>'
-"""Presses the tab's own button of class `continue`."""
-BROKEN = "This request did not get through: too many people are asking at once, or something broke. Please try again."
-IDLE = '<div class="line"><span class="state" role="status">Nothing asked yet</span></div>'
+KINDS = {"stop": "done", "cancelled": "done", "length": "paused", "repetition": "paused", "time": "paused"}
+"""How a run ended, for the colour."""
+
+
+def idle() -> str:
+    """The line where nothing was asked yet."""
+    return f'<div class="line"><span class="state" role="status">{say("stats.idle")}</span></div>'
 
 
 def line(update: Update) -> str:
     """One update as HTML. The state alone is announced to screen readers: the figures change too often."""
-    kind, words = state(update)
+    kind, told = state(update)
     figures = "".join(f'<span class="figure">{figure}</span>' for figure in _figures(update.stats))
-    more = CONTINUE if can_go_on(update) else ""
-    advice = f'<span class="notice">{AGAINST_REPETITION}</span>' if update.finish_reason == "repetition" else ""
+    # Presses the tab's own button of class `continue`.
+    more = f'<button type="button" class="continue-run">{say("stats.continue")}</button>' * can_go_on(update)
+    advice = f'<span class="notice">{say("stats.against_repetition")}</span>' * (update.finish_reason == "repetition")
     return (
-        f'<div class="line {kind}"><span class="state" role="status">{escape(words)}</span>{more}{figures}'
+        f'<div class="line {kind}"><span class="state" role="status">{escape(told)}</span>{more}{figures}'
         f"{_gauge(update.stats)}{advice}{_dropped(update.stats)}</div>"
     )
 
@@ -41,19 +37,19 @@ def state(update: Update) -> tuple[str, str]:
     if update.error:
         return "failed", update.error
     if update.finish_reason == "length" and _is_full(update):
-        return FULL
+        return "paused", say("stats.full")
     if update.finish_reason:
-        return FINISHED[update.finish_reason]
+        return KINDS[update.finish_reason], say(f"stats.finished.{update.finish_reason}")
     if update.waiting_for:
-        return "busy", f"Waiting for the model. {update.waiting_for}"
+        return "busy", say("stats.waiting_for_model", status=words.status(update.waiting_for))
     if stats is None:
-        return "busy", "Waiting for a free place"
+        return "busy", say("stats.waiting_for_place")
     if stats.queue_position:
-        return "busy", f"{stats.queue_position} ahead of you"
+        return "busy", say("stats.queue", count=stats.queue_position)
     if stats.generated_tokens == 0:
         share = stats.prefilled_tokens / stats.prompt_tokens if stats.prompt_tokens else 0
-        return "busy", f"Reading the prompt {share:.0%}{_time_left(stats)}"
-    return "busy", "Writing"
+        return "busy", _reading(words.percent(share), _seconds_left(stats))
+    return "busy", say("stats.writing")
 
 
 def can_go_on(update: Update) -> bool:
@@ -69,7 +65,7 @@ def ended(last: Update, stopped: bool) -> Update:
         return last
     if stopped:
         return replace(last, finish_reason="cancelled", waiting_for=None)
-    return replace(last, error=BROKEN, waiting_for=None)
+    return replace(last, error=say("stats.broken"), waiting_for=None)
 
 
 def _is_full(update: Update) -> bool:
@@ -82,32 +78,44 @@ def _figures(stats: Stats | None) -> list[str]:
     """The figures that there are so far, with the numbers in bold."""
     if stats is None or not stats.prompt_tokens:
         return []
-    cached = f", {_number(stats.cached_tokens)} cached" if stats.cached_tokens else ""
-    so_far = f"{_number(stats.prefilled_tokens)} of " if stats.prefilled_tokens < stats.prompt_tokens else ""
-    figures = [f"Prefill {so_far}{_number(stats.prompt_tokens)} tokens{cached}{_rate(stats.prefill_tokens_per_second)}"]
+    read = _number(stats.prompt_tokens)
+    if stats.prefilled_tokens < stats.prompt_tokens:
+        read = say("stats.part", part=_number(stats.prefilled_tokens), whole=read)
+    prefill = say("stats.prefill", count=stats.prompt_tokens, tokens=read)
+    if stats.cached_tokens:
+        prefill = say("stats.cached", figure=prefill, cached=_number(stats.cached_tokens))
+    figures = [_with_rate(prefill, stats.prefill_tokens_per_second)]
     if stats.generated_tokens:
-        figures.append(f"Decode {_number(stats.generated_tokens)}{_rate(stats.decode_tokens_per_second)}")
+        decode = say("stats.decode", tokens=_number(stats.generated_tokens))
+        figures.append(_with_rate(decode, stats.decode_tokens_per_second))
     figures += _drafts(stats)
     if stats.time_to_first_token_s is not None:
-        figures.append(f"First token {_number(stats.time_to_first_token_s, 2)} s")
+        figures.append(say("stats.first_token", seconds=_number(stats.time_to_first_token_s, 2)))
     return figures
 
 
 def _drafts(stats: Stats) -> list[str]:
     """What was drafted from the text itself, and by the draft model."""
     copied, accepted = stats.drafted_tokens - stats.drafted_by_model, stats.accepted_tokens - stats.accepted_by_model
-    figures = [f"Drafted {_number(copied)}, accepted {_number(accepted)}"] if copied else []
+    figures = [say("stats.drafted", drafted=_number(copied), accepted=_number(accepted))] if copied else []
     if stats.drafted_by_model:
-        words = f"drafted {_number(stats.drafted_by_model)}, accepted {_number(stats.accepted_by_model)}"
-        figures.append(f"{escape(stats.draft_model)} {words}")
+        by_model = _number(stats.drafted_by_model), _number(stats.accepted_by_model)
+        model = escape(stats.draft_model)
+        figures.append(say("stats.drafted_by_model", model=model, drafted=by_model[0], accepted=by_model[1]))
     return figures
 
 
-def _time_left(stats: Stats) -> str:
-    """How long the rest of the prompt takes, where that is worth a word."""
+def _seconds_left(stats: Stats) -> float:
+    """How long the rest of the prompt takes."""
     unread = stats.prompt_tokens - stats.prefilled_tokens
-    seconds = unread / stats.prefill_tokens_per_second if stats.prefill_tokens_per_second else 0
-    return f", about {seconds:.0f} s left" if seconds >= 1 else ""
+    return unread / stats.prefill_tokens_per_second if stats.prefill_tokens_per_second else 0
+
+
+def _reading(share: str, seconds_left: float) -> str:
+    """How much of the prompt is read, with the time that the rest takes where that is worth a word."""
+    if seconds_left < 1:
+        return say("stats.reading", share=share)
+    return say("stats.reading_left", share=share, seconds=words.number(seconds_left))
 
 
 def _gauge(stats: Stats | None) -> str:
@@ -120,13 +128,14 @@ def _gauge(stats: Stats | None) -> str:
         "written": stats.generated_tokens,
     }
     used = stats.prompt_tokens + stats.generated_tokens
-    words = ", ".join(f"{count:,} {kind}" for kind, count in parts.items() if count)
+    shares = say("list.comma").join(say(f"stats.context.{kind}", count=n) for kind, n in parts.items() if n)
     bars = "".join(
         f'<i class="{kind}" style="width:{count / stats.context:.2%}"></i>' for kind, count in parts.items() if count
     )
     return (
-        f'<span class="figure">Context {_number(used)} of {stats.context:,}'
-        f'<span class="gauge" role="img" aria-label="Of the context: {words}" title="{words}">{bars}</span></span>'
+        f'<span class="figure">{say("stats.context", used=_number(used), context=stats.context)}'
+        f'<span class="gauge" role="img" aria-label="{say("stats.of_context", shares=shares)}" title="{shares}">{bars}'
+        "</span></span>"
     )
 
 
@@ -134,18 +143,14 @@ def _dropped(stats: Stats | None) -> str:
     """What no longer fits the context, said so that it is not overlooked."""
     if stats is None or not stats.dropped_messages:
         return ""
-    count = stats.dropped_messages
-    return (
-        f'<span class="notice">The conversation is longer than the model\'s context: the {count:,} oldest '
-        f"message{'s were' if count > 1 else ' was'} left out of this answer.</span>"
-    )
+    return f'<span class="notice">{say("stats.dropped", count=stats.dropped_messages)}</span>'
 
 
-def _rate(tokens_per_second: float | None) -> str:
+def _with_rate(figure: str, tokens_per_second: float | None) -> str:
     if tokens_per_second is None:
-        return ""
-    return f" at {_number(tokens_per_second, 1 if tokens_per_second < 10 else 0)} tok/s"
+        return figure
+    return say("stats.rate", figure=figure, rate=_number(tokens_per_second, 1 if tokens_per_second < 10 else 0))
 
 
 def _number(value: float, digits: int = 0) -> str:
-    return f"<b>{value:,.{digits}f}</b>"
+    return f"<b>{words.number(value, digits)}</b>"

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from contextvars import copy_context
 from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
@@ -145,7 +146,7 @@ def together(sources: Sequence[Updates]) -> Generator[list[Update], None, None]:
             news.put((number, None))
 
     for number, source in enumerate(sources):
-        threading.Thread(target=run, args=(number, told(source)), daemon=True).start()
+        threading.Thread(target=copy_context().run, args=(run, number, told(source)), daemon=True).start()
     running = len(sources)
     try:
         yield list(latest)

@@ -10,7 +10,9 @@ from unicodedata import category
 
 from falcon_runtime.chunk import TokenLogprobs
 
+from . import words
 from .update import Update
+from .words import say
 
 ALTERNATIVES = 10
 """The likeliest tokens at each place that are kept."""
@@ -18,8 +20,6 @@ CHARACTER_TOKENS = 12
 """Tokens that are looked at to make a character whole: it has four bytes, but may share its tokens with others."""
 SHADES = (0.9, 0.6, 0.3, 0.1)
 """Tokens at least as likely as the first are not coloured; each step down is a stronger colour."""
-EMPTY = '<p class="empty">Generate something: every token then shows how likely the model found it.</p>'
-
 HALF = "\N{REPLACEMENT CHARACTER}"
 """What bytes decode to that are no whole character."""
 
@@ -137,11 +137,16 @@ def _token(entry: TokenLogprobs, decode: Decode) -> Token:
     return Token(entry.token_id, decode([entry.token_id]), math.exp(entry.logprob), alternatives)
 
 
+def empty() -> str:
+    """The view where there are no tokens yet."""
+    return f'<p class="empty">{say("tokens.empty")}</p>'
+
+
 def view(completion: Completion, chosen: int | None = None) -> str:
     """The tokens as HTML: each a button, coloured by its probability, above a plot of their surprise."""
     tokens = completion.tokens
     if not tokens:
-        return EMPTY
+        return empty()
     starts = [i for i, token in enumerate(tokens) if token.shown is not None]
     groups = [tokens[i:j] for i, j in pairwise([*starts, len(tokens)])]
     chosen_start = max((i for i in starts if chosen is not None and i <= chosen), default=None)
@@ -151,9 +156,12 @@ def view(completion: Completion, chosen: int | None = None) -> str:
     beginning = f"…{beginning[-300:]}" if len(beginning) > 300 else beginning
     bits = [surprise(token) for token in tokens]
     mean = sum(bits) / len(bits)
-    summary = (
-        f"{len(completion.prompt):,} tokens of prompt, {len(tokens):,} written. "
-        f"On average {mean:.2f} bits of surprise, a perplexity of {2**mean:.2f}."
+    summary = say(
+        "tokens.summary",
+        prompt=len(completion.prompt),
+        written=len(tokens),
+        bits=words.number(mean, 2),
+        perplexity=words.number(2**mean, 2),
     )
     return (
         f'<p class="summary">{summary}</p><p class="tokens" dir="auto"><span class="given">{escape(beginning)}</span>'
@@ -167,11 +175,10 @@ def alternatives(completion: Completion, place: int) -> str:
     tokens make up, for each of them."""
     places = completion.character(place)
     many = len(places) > 1
-    parts = [
-        f"<p>{escape(visible(completion.tokens[places[0]].shown or ''))} is {len(places)} tokens, "
-        "each of them some bytes of it.</p>"
-    ] * many
-    parts += [_choices(completion.tokens[i], i, f"token {i - places[0] + 1}" if many else "") for i in places]
+    character = escape(visible(completion.tokens[places[0]].shown or ""))
+    parts = [f"<p>{say('tokens.character', character=character, count=len(places))}</p>"] * many
+    names = [say("tokens.nth", number=i - places[0] + 1) if many else "" for i in places]
+    parts += [_choices(completion.tokens[i], i, name) for i, name in zip(places, names, strict=True)]
     return "".join(parts)
 
 
@@ -180,21 +187,19 @@ def _choices(token: Token, place: int, name: str) -> str:
         f'<li><button type="button" data-place="{place}" data-id="{id}"{"" if text else " disabled"}'
         f"{' aria-current=true' if id == token.id else ''}>"
         f'<bdi class="word">{escape(visible(text))}</bdi><span class="bar"><i style="width:{share:.1%}"></i></span>'
-        f'<span class="share">{share:.1%}</span></button></li>'
+        f'<span class="share">{words.percent(share, 1)}</span></button></li>'
         for id, text, share in token.alternatives
     )
     word = name or f'<bdi class="word">{escape(visible(token.text))}</bdi>'
-    return (
-        f"<p>Instead of {word} ({token.probability:.1%}), the model could go on with one of these. Choosing one writes "
-        f"on from there.</p><ol>{rows}</ol>"
-    )
+    told = say("tokens.instead", token=word, share=words.percent(token.probability, 1))
+    return f"<p>{told}</p><ol>{rows}</ol>"
 
 
 def visible(text: str) -> str:
     """A token's text with what cannot be seen made visible."""
     if text and not text.strip(HALF):
-        return "part of a character"
-    return text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥") or "end of text"
+        return say("tokens.part")
+    return text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥") or say("tokens.end")
 
 
 def surprise(token: Token) -> float:
@@ -215,28 +220,31 @@ def _chip(place: int, group: Sequence[Token], chosen: bool) -> str:
     # A line break alone has no width to click on.
     shown = re.sub(f"{HALF}+", "…", group[0].shown or "")
     text = escape(shown).replace("\n", "↵\n") or "␃"
-    title = " × ".join(f"{token.probability:.1%}" for token in group)
+    title = " × ".join(words.percent(token.probability, 1) for token in group)
     return f'<span role="button" tabindex="0" class="{kind}" data-place="{place}" title="{title}">{text}</span>'
 
 
 def _legend() -> str:
     bounds = [1.0, *SHADES, 0.0]
-    steps = "".join(
-        f'<span class="p{i}">{low:.0%} to {high:.0%}</span>' for i, (high, low) in enumerate(pairwise(bounds))
-    )
-    return f'<p class="legend">Probability {steps}</p>'
+    ranges = [say("tokens.range", low=words.percent(low), high=words.percent(high)) for high, low in pairwise(bounds)]
+    steps = "".join(f'<span class="p{i}">{told}</span>' for i, told in enumerate(ranges))
+    return f'<p class="legend">{say("tokens.probability")} {steps}</p>'
 
 
 def _plot(bits: Sequence[float], summary: str) -> str:
     """Bars, one a token, as SVG."""
     top = max(8.0, *bits)
     bars = "".join(
-        f'<rect x="{i}" y="{top - bit:.2f}" width=".8" height="{bit:.2f}"><title>{bit:.1f} bits</title></rect>'
+        f'<rect x="{i}" y="{top - bit:.2f}" width=".8" height="{bit:.2f}"><title>{_bits(bit)}</title></rect>'
         for i, bit in enumerate(bits)
     )
     size = f"0 0 {max(len(bits), 40)} {top:.2f}"
     return (
-        f'<figure><svg role="img" aria-label="Surprise per token. {summary}" viewBox="{size}" '
-        f'preserveAspectRatio="none">{bars}</svg><figcaption>Surprise of each token, 0 to {top:.0f} bits</figcaption>'
-        "</figure>"
+        f'<figure><svg role="img" aria-label="{say("tokens.surprise", summary=summary)}" viewBox="{size}" '
+        f'preserveAspectRatio="none">{bars}</svg>'
+        f"<figcaption>{say('tokens.scale', bits=words.number(top))}</figcaption></figure>"
     )
+
+
+def _bits(bits: float) -> str:
+    return say("tokens.bits", bits=words.number(bits, 1))

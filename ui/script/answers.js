@@ -19,7 +19,7 @@ Object.assign((window.falcon ??= {}), {
   async copy(button, text) {
     const label = button.textContent
     await falcon.copyText(text)
-    button.textContent = 'Copied'
+    button.textContent = falcon.say('answers.copied')
     setTimeout(() => (button.textContent = label), 1200)
   },
 })

@@ -47,16 +47,18 @@ Object.assign((window.falcon ??= {}), {
 
   // Copies a link; gives what is shown in the page.
   async offerLink(link) {
-    let said = 'Copied'
+    let copied = true
     try {
       await navigator.clipboard.writeText(link)
     } catch {
-      said = 'Copy this link' // The browser does not let pages do it: there is no https, or the visitor said no.
+      copied = false // The browser does not let pages do it: there is no https, or the visitor said no.
     }
     const anchor = document.createElement('a')
     anchor.href = link
     anchor.textContent = link.length > 120 ? `${link.slice(0, 120)}…` : link
-    return `<p class="linked" role="status">${said}: ${anchor.outerHTML}</p>`
+    const told = { link: anchor.outerHTML }
+    const said = copied ? falcon.say('link.copied', told) : falcon.say('link.copy', told)
+    return `<p class="linked" role="status">${said}</p>`
   },
 
   // Lets the visitor keep a text as a file.
@@ -117,7 +119,7 @@ document.addEventListener('input', event => {
 addEventListener('pagehide', () => {
   DRAFTS.forEach(falcon.keepDraft)
   const tab = document.querySelector('#tabs [role=tab][aria-selected=true]')
-  if (tab) sessionStorage.setItem('falcon-tab', tab.textContent.trim().toLowerCase())
+  if (tab) sessionStorage.setItem('falcon-tab', tab.dataset.tabId)
 })
 
 // What streams is a live region, busy while its run goes on: screen readers then read it when it is whole.
