@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,7 +24,7 @@ def language_of(query: str, headers: Mapping[str, str]) -> str:
     It is the one in the address of the page, which asks with this request or has made it (Referer, RFC 9110, 10.1.3);
     else that of ours which the browser would rather have (Accept-Language, 12.5.4); else English.
     """
-    for asked in (query, urlsplit(headers.get("referer", "")).query):
+    for asked in (query, headers.get("referer", "").partition("?")[2]):
         if (code := parse_qs(asked).get(PARAMETER, [""])[0]) in words.NAMES:
             return code
     preferred = (name.split("-")[0].lower() for name in _accepted(headers.get("accept-language", "")))
