@@ -45,7 +45,14 @@ def press(page: Page, name: str) -> None:
     page.get_by_role("tabpanel").get_by_role("button", name=name, exact=True).click()
 
 
+def open_settings(page: Page) -> None:
+    """Opens the panel with the sampling controls, and with who answers in the Chat tab."""
+    if page.locator("#settings").is_hidden():
+        page.get_by_role("button", name="Settings").click()
+
+
 def set_sampling(page: Page, name: str, value: float) -> None:
+    open_settings(page)
     field = page.get_by_label(f"number input for {name}", exact=True)
     field.fill(str(value))
     field.blur()
@@ -58,6 +65,7 @@ def sampling(page: Page, name: str) -> Locator:
 
 def reset_sampling(page: Page) -> None:
     """Gives the sampling controls the model's own values, which they have when the page is opened first."""
+    open_settings(page)
     note = page.locator("#sampling-note")
     if "Changed" in note.inner_text():
         page.locator("#reset-sampling").click()
@@ -81,6 +89,7 @@ def answer_greedily(page: Page, tokens: int) -> None:
 
 
 def choose_preset(page: Page, name: str) -> None:
+    open_settings(page)
     page.locator("#preset").get_by_label(name).check()
 
 
@@ -167,6 +176,11 @@ def answer(page: Page) -> Locator:
     return page.locator("#conversation .bot-row .bubble, #live:visible")
 
 
+def regenerate(page: Page) -> None:
+    """Has the last question answered once more."""
+    page.locator("#conversation").get_by_role("button", name="Regenerate", exact=True).last.click()
+
+
 def versions(page: Page) -> Locator:
     """Which version of a message is shown, where there are several."""
     return page.locator("#conversation .versions")
@@ -178,4 +192,9 @@ def system_prompt(page: Page) -> Locator:
 
 def over(page: Page) -> None:
     """Waits until nothing is being answered any more."""
-    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+
+
+def toast(page: Page) -> Locator:
+    """What the page says for some seconds."""
+    return page.locator("#toast")

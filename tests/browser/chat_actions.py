@@ -16,14 +16,18 @@ def ready(page: Page) -> Page:
     return page
 
 
-def menu(page: Page) -> Locator:
-    """The field that shows which conversation is open."""
-    return page.get_by_role("combobox", name="Conversation", exact=True)
+def conversations(page: Page) -> Locator:
+    """The titles of all conversations in the panel."""
+    return page.locator("#conversations nav .title")
+
+
+def open_conversation(page: Page) -> Locator:
+    """The title of the one that is open."""
+    return page.locator("#conversations [aria-current]")
 
 
 def choose_conversation(page: Page, name: str) -> None:
-    menu(page).click()
-    page.get_by_role("option", name=name).click()
+    conversations(page).filter(has_text=name).click()
 
 
 def press_in_message(page: Page, name: str) -> None:

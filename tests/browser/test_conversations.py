@@ -11,9 +11,10 @@ SCRIPT = Path(__file__).parents[2] / "ui" / "script" / "conversations.js"
 AROUND = """
 window.said = []
 window.drawn = 0
-Object.assign((window.falcon ??= {}), {chat: {working: false, say: text => said.push(text), quiet() {}}})
-window.start = fragment => {
-  falcon.conversations.restore(fragment ?? '')
+const chat = {working: false, say: text => said.push(text), quiet() {}}
+Object.assign((window.falcon ??= {}), {chat, list: {draw() {}}})
+window.start = async fragment => {
+  await falcon.conversations.restore(fragment ?? '')
   falcon.conversations.attach({value: ''}, () => drawn++, () => {})
 }
 window.tell = (text, id) => {  // As the server would return it.
@@ -115,7 +116,8 @@ def texts(page: Page) -> list[str]:
 
 
 def menu(page: Page) -> list[str]:
-    return [title for title, _ in page.evaluate("falcon.conversations.menu().choices")]
+    titles = "falcon.conversations.all().map(({conversation}) => conversation.title || 'New conversation')"
+    return list(page.evaluate(titles))
 
 
 def kept(page: Page) -> Any:
@@ -166,10 +168,10 @@ def test_a_deleted_conversation_comes_back(context: BrowserContext) -> None:
     tell(page, "one")
     page.evaluate("falcon.conversations.begin()")
     tell(page, "two")
-    page.evaluate("window.deleted = falcon.conversations.delete()")
+    page.evaluate("void (window.bringBack = falcon.conversations.delete(falcon.conversations.open.id))")
     assert texts(page) == ["one"]
     assert menu(page) == ["one"]
-    page.evaluate("falcon.conversations.set(deleted)")
+    page.evaluate("bringBack()")
     assert texts(page) == ["two"]
     reload(page)
     assert sorted(menu(page)) == ["one", "two"]

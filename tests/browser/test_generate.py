@@ -12,6 +12,7 @@ from .actions import (
     clear,
     disclose,
     generate,
+    open_tab,
     press,
     reset_sampling,
     set_sampling,
@@ -24,6 +25,7 @@ from .actions import (
 @pytest.fixture
 def page(shared_page: Page) -> Page:
     """The page of one visit: an empty text, and the model's own settings."""
+    open_tab(shared_page, "Generate")
     press(shared_page, "Clear")
     expect(text_box(shared_page)).to_have_value("")
     expect(tokens(shared_page)).to_have_count(0)

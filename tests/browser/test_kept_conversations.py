@@ -23,19 +23,22 @@ from .actions import (
     over,
     press,
     question,
+    regenerate,
     reload,
     sampling,
     send,
     state,
     system_prompt,
+    toast,
     versions,
 )
 from .chat_actions import (
     GREECE,
     choose_conversation,
+    conversations,
     download,
     import_file,
-    menu,
+    open_conversation,
     press_in_message,
     ready,
 )
@@ -49,12 +52,12 @@ def page(page: Page) -> Page:
 
 def test_conversations_stay_in_the_browser(page: Page, open_page: OpenPage) -> None:
     ask(page, QUESTION)
-    expect(menu(page)).to_have_value(QUESTION)
+    expect(open_conversation(page)).to_have_text(QUESTION)
     press(page, "New")
     expect(question(page)).to_have_count(0)
     page.get_by_role("button", name=EXAMPLE).click()
     expect(answer(page)).to_contain_text("Tokyo")
-    expect(menu(page)).to_have_value(EXAMPLE)
+    expect(open_conversation(page)).to_have_text(EXAMPLE)
     expect(page.get_by_role("button", name="Send")).to_be_visible()
     choose_conversation(page, QUESTION)
     expect(answer(page)).to_contain_text("Paris")
@@ -71,27 +74,26 @@ def test_conversations_stay_in_the_browser(page: Page, open_page: OpenPage) -> N
     expect(question(same_browser)).to_have_text(QUESTION)
     press(same_browser, "Delete")
     expect(question(same_browser)).to_have_text(EXAMPLE)
-    press(same_browser, "Bring back")
+    toast(same_browser).get_by_role("button", name="Bring back").click()
     expect(question(same_browser)).to_have_text(QUESTION)
     for left in (EXAMPLE, "New conversation"):
         press(same_browser, "Delete")
-        expect(menu(same_browser)).to_have_value(left)
+        expect(open_conversation(same_browser)).to_have_text(left)
     expect(question(same_browser)).to_have_count(0)
 
     other_browser = open_page()
     open_tab(other_browser, "Chat")
-    expect(menu(other_browser)).to_have_value("New conversation")
+    expect(open_conversation(other_browser)).to_have_text("New conversation")
     expect(question(other_browser)).to_have_count(0)
 
 
 def test_who_answers_and_how(page: Page) -> None:
     ask(page, "Who are you?")
     nobody = answer(page).inner_text()
-    disclose(page, "Who answers, and how")
     page.get_by_role("combobox", name="Persona").click()
     page.get_by_role("option", name="A pirate").click()
     expect(system_prompt(page)).to_have_value("You are a pirate. Talk like one.")
-    press(page, "Retry")
+    regenerate(page)
     expect(versions(page)).to_contain_text("2/2")
     assert answer(page).inner_text() != nobody
 
@@ -107,7 +109,6 @@ def test_who_answers_and_how(page: Page) -> None:
     expect(system_prompt(page)).to_have_value("You are a parrot.")
     reload(page)
     expect(question(page)).to_have_text("Who are you?")
-    disclose(page, "Who answers, and how")
     expect(system_prompt(page)).to_have_value("You are a parrot.")
     press(page, "Use the model's own")
     expect(system_prompt(page)).to_have_value(STARTER.system)
@@ -140,7 +141,6 @@ def test_a_conversation_travels_as_a_file(page: Page, open_page: OpenPage, tmp_p
 
 def test_a_link_opens_the_chat_as_it_was_set_up(page: Page, open_page: OpenPage) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    disclose(page, "Who answers, and how")
     system_prompt(page).fill("You are a parrot & a poet.")
     message_box(page).fill("100% of #1?")
     url = link(page)
@@ -151,10 +151,8 @@ def test_a_link_opens_the_chat_as_it_was_set_up(page: Page, open_page: OpenPage)
         expect(message_box(other)).to_have_value("100% of #1?")
         expect(sampling(other, "Max new tokens")).to_have_value("24")
         expect(sampling(other, "Temperature")).to_have_value("0")
-        disclose(other, "Who answers, and how")
         expect(system_prompt(other)).to_have_value("You are a parrot & a poet.")
-        menu(other).click()
-        expect(other.get_by_role("option")).to_have_count(1)
+        expect(conversations(other)).to_have_count(1)
         reload(other)
 
 
@@ -172,7 +170,6 @@ def test_a_link_is_taken_once(page: Page) -> None:
     expect(question(page)).to_have_text("Hi")
     expect(answer(page)).to_have_count(1)
     expect(message_box(page)).to_have_value("")
-    disclose(page, "Who answers, and how")
     expect(system_prompt(page)).to_have_value("You are a parrot.")
 
 
@@ -191,8 +188,7 @@ def test_two_tabs_of_one_browser(page: Page) -> None:
     expect(question(page)).to_have_text(QUESTION)
     choose_conversation(page, GREECE)
     expect(answer(page)).to_contain_text("Athens")
-    menu(other).click()
-    expect(other.get_by_role("option")).to_have_count(2)
+    expect(conversations(other)).to_have_count(2)
 
 
 def test_visitors_never_see_each_others_text(page: Page, open_page: OpenPage) -> None:

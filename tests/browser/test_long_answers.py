@@ -18,10 +18,12 @@ from .actions import (
     fold,
     generate,
     message_box,
+    open_settings,
     open_tab,
     over,
     press,
     question,
+    regenerate,
     reload,
     reset_sampling,
     send,
@@ -52,7 +54,7 @@ def page(shared_page: Page) -> Page:
     open_tab(page, "Chat")
     over(page)
     press(page, "New")
-    fold(page, "Keep this conversation", "Who answers, and how")
+    fold(page, "Keep this conversation")
     expect(question(page)).to_have_count(0)
     expect(versions(page)).to_have_count(0)
     open_tab(page, "Generate")
@@ -76,17 +78,19 @@ def test_nothing_else_can_be_done_meanwhile(page: Page) -> None:
     open_tab(page, "Chat")
     answer_shortly(page)
     disclose(page, "Keep this conversation")
-    disclose(page, "Who answers, and how")
+    open_settings(page)
     ask(page, QUESTION)
-    press(page, "Retry")
+    regenerate(page)
     expect(versions(page)).to_contain_text("2/2")
     over(page)
 
     answer_endlessly(page)
     send(page, "Count.")
     expect(answer(page)).to_have_count(2)
-    for name in ("Retry", "Continue", "Undo", "Clear", "New", "Delete", "Import JSON"):
+    for name in ("Clear", "New", "Rename", "Delete", "Import JSON"):
         expect(page.get_by_role("tabpanel").get_by_role("button", name=name, exact=True)).to_be_disabled()
+    for name in ("Regenerate", "Continue", "Undo"):
+        expect(page.get_by_role("tabpanel").get_by_role("button", name=name, exact=True)).to_have_count(0)
     expect(page.get_by_label("Answer 1: earlier version")).to_be_hidden()
     system_prompt(page).press("ControlOrMeta+a")
     page.keyboard.type("You are")
@@ -99,7 +103,7 @@ def test_nothing_else_can_be_done_meanwhile(page: Page) -> None:
 def test_escape_first_closes_what_is_open(page: Page) -> None:
     open_tab(page, "Chat")
     answer_endlessly(page)
-    disclose(page, "Who answers, and how")
+    open_settings(page)
     send(page, "Count.")
     expect(answer(page)).to_have_text(re.compile(r"\w"))
     page.get_by_role("combobox", name="Persona").click()
@@ -117,7 +121,7 @@ def test_escape_first_closes_what_is_open(page: Page) -> None:
 def test_what_was_written_survives_a_reload(page: Page) -> None:
     open_tab(page, "Chat")
     answer_endlessly(page)
-    disclose(page, "Who answers, and how")
+    open_settings(page)
     page.get_by_label("Start the reply with").fill(BEGINNING)
     send(page, "Tell me a story.")
     page.wait_for_function(LONGER, arg=len(BEGINNING) + 100)
@@ -139,7 +143,7 @@ def test_what_was_written_survives_a_reload(page: Page) -> None:
 def test_a_long_answer_is_followed_unless_the_visitor_reads_back(page: Page) -> None:
     open_tab(page, "Chat")
     answer_endlessly(page)
-    disclose(page, "Who answers, and how")
+    open_settings(page)
     page.get_by_label("Start the reply with").fill("\n\n".join(f"{i}" for i in range(1, 40)))
     send(page, "Count, a number a line.")
     expect(state(page)).to_have_text("Writing")
@@ -192,6 +196,7 @@ def test_stop_stops_an_instruction(page: Page) -> None:
 
 def test_one_visitors_stop_leaves_the_others_alone(page: Page, open_page: OpenPage) -> None:
     pages = [page, open_page()]
+    open_tab(pages[1], "Generate")
     for page, tokens in zip(pages, (80, 1900), strict=True):
         set_sampling(page, "Max new tokens", tokens)
         text_box(page).fill(BEGINNING)
@@ -212,7 +217,7 @@ def test_an_engine_that_ends_takes_nothing_with_it(page: Page, app: ServedApp) -
     expect(state(page)).to_contain_text("Nothing you wrote is lost")
     set_sampling(page, "Max new tokens", 8)
     generate(page, BEGINNING)
-    expect(page.locator("#header")).to_contain_text("The engine had ended and was started again")
+    expect(page.locator("#sentence")).to_contain_text("The engine had ended and was started again")
 
 
 def test_an_answer_that_lost_its_engine_goes_on(page: Page, app: ServedApp) -> None:
@@ -226,7 +231,7 @@ def test_an_answer_that_lost_its_engine_goes_on(page: Page, app: ServedApp) -> N
     over(page)
     written = answer(page).inner_text()
     assert len(written) > 40
-    expect(page.locator("#header")).to_contain_text(re.compile("starts again|was started again"))
+    expect(page.locator("#sentence")).to_contain_text(re.compile("starts again|was started again"))
     page.get_by_role("tabpanel").locator(".line").get_by_role("button", name="Continue").click()
     page.wait_for_function(LONGER, arg=len(written) + 20)
     page.keyboard.press("Escape")

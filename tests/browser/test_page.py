@@ -17,9 +17,11 @@ from .actions import (
     generate,
     link,
     message_box,
+    open_settings,
     open_tab,
     press,
     question,
+    regenerate,
     reload,
     sampling,
     send,
@@ -83,6 +85,7 @@ def test_a_link_reopens_prompt_and_settings(open_page: OpenPage, app: ServedApp)
 
 
 def test_what_is_typed_beyond_a_scale_is_its_end(page: Page) -> None:
+    open_tab(page, "Generate")
     set_sampling(page, "Max new tokens", 99999)
     expect(sampling(page, "Max new tokens")).to_have_value("2048")
     set_sampling(page, "Max new tokens", 0)
@@ -94,7 +97,9 @@ def test_what_is_typed_beyond_a_scale_is_its_end(page: Page) -> None:
 
 
 def test_errors_are_said_in_place(page: Page) -> None:
-    page.get_by_role("button", name="More").click()
+    open_tab(page, "Generate")
+    open_settings(page)
+    page.locator("#sampling").get_by_role("button", name="More").click()
     press(page, "Generate")
     expect(state(page)).to_contain_text("empty")
 
@@ -128,7 +133,7 @@ def test_request_waits_for_the_model(open_page: OpenPage, starter_models_dir: Pa
         expect(state(page)).to_contain_text("Waiting for the model")
         press(page, "Stop")
         expect(state(page)).to_have_text("Stopped")
-        press(page, "Retry")
+        regenerate(page)
         expect(state(page)).to_contain_text("Waiting for the model")
         engine.resume()
         expect(state(page)).to_have_text(OVER)
@@ -140,7 +145,7 @@ def test_model_that_cannot_be_had(open_page: OpenPage, tmp_path: Path) -> None:
     nowhere = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
     with serve(tmp_path / "models", tmp_path / "log", **nowhere) as app:
         page = open_page(app.url, "Failed")
-        expect(page.locator("#header")).to_contain_text("pip could not download")
+        expect(page.locator("#sentence")).to_contain_text("pip could not download")
         open_tab(page, "Chat")
         send(page, QUESTION)
         expect(state(page)).to_contain_text("pip could not download")

@@ -4,21 +4,20 @@ from collections.abc import Iterator
 
 from playwright.sync_api import Page, expect
 
-from .actions import OVER, ask, choose_preset, generate, open_tab, press, set_sampling, state, text_box
+from .actions import OVER, ask, choose_preset, generate, open_tab, press, regenerate, set_sampling, state, text_box
 
-TABS = ("Generate", "Chat", "Instruct", "Compare")
+TABS = ("Chat", "Generate", "Instruct", "Compare")
 
 
 def tour(page: Page, unfold: bool = True) -> Iterator[str]:
     """Uses one tab after the other and gives its name when there is something to see; `unfold` opens what is folded."""
     choose_preset(page, "Precise")
     if unfold:
-        page.get_by_role("button", name="Models").click()
-        page.get_by_role("button", name="More").click()
-    for name, use in zip(TABS, (_generate, _chat, _instruct, _compare), strict=True):
+        page.locator("#sampling").get_by_role("button", name="More").click()
+    for name, use in zip(TABS, (_chat, _generate, _instruct, _compare), strict=True):
         open_tab(page, name)
         use(page, unfold)
-        expect(page.get_by_role("tabpanel").get_by_role("button", name="Clear")).to_be_enabled()
+        expect(page.locator(".stop-run:visible")).to_have_count(0)
         page.mouse.move(0, 0)
         page.wait_for_timeout(400)  # Buttons fade in when a run is over.
         yield name
@@ -42,9 +41,8 @@ def _chat(page: Page, unfold: bool) -> None:
     ask(page, "What is the capital of France?")
     ask(page, "Name three things to see there, as a list.")
     if unfold:
-        press(page, "Retry")
+        regenerate(page)
         expect(page.locator("#conversation .versions")).to_contain_text("2/2")
-        page.get_by_role("button", name="Who answers, and how").click()
         page.get_by_role("button", name="Keep this conversation").click()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from falcon_runtime.errors import InvalidRequest
-from ui.chat import answer_so_far, asked, changed, turns
+from ui.chat import answer_so_far, asked, changed, other_settings, turns
 from ui.conversations import Conversation, Message
 from ui.messages import render
 
@@ -18,7 +18,7 @@ AS_WRITTEN = (
 
 def event(**data: Any) -> Any:
     """What the browser says was done."""
-    return SimpleNamespace(**data)
+    return SimpleNamespace(**{"text": "", "message": None, "attachments": [], "by": ""} | data)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_message_is_drawn_as_it_was_written(talk: Conversation) -> None:
     assert drawn.text == AS_WRITTEN
     assert {tag for tag, _ in drawn.tags} <= {"article", "div", "button", "svg", "path"}
     labels = [attributes["aria-label"] for tag, attributes in drawn.tags if tag == "button"]
-    assert labels == ["Copy", "Edit"]
+    assert labels == ["Copy", "Edit", "Undo"]
 
 
 def test_an_answer_is_drawn_with_its_rating_and_its_versions(talk: Conversation) -> None:
@@ -126,10 +126,44 @@ def test_an_answer_is_drawn_with_its_rating_and_its_versions(talk: Conversation)
     talk = changed(talk, event(do="rate", message=1, feedback="Like"))
     buttons = [attributes for tag, attributes in Elements(render(talk.path, talk, [])).tags if tag == "button"]
     pressed = {button["aria-label"]: button["aria-pressed"] for button in buttons if "aria-pressed" in button}
-    assert pressed == {"Like": "true", "Dislike": "false"}
+    assert pressed == {"Like": "true", "Dislike": "false", "Read aloud": "false"}
     earlier, later = (button for button in buttons if "version" in (button["aria-label"] or ""))
     assert (earlier["aria-label"], "disabled" in earlier) == ("Answer 1: earlier version", True)
     assert later["data-version"] == str(talk.messages[-1].id)
+
+
+def test_each_message_offers_what_can_be_done_with_it(talk: Conversation) -> None:
+    def offered(talk: Conversation) -> list[list[str | None]]:
+        rows = render(talk.path, talk, []).split("<article")[1:]
+        return [[attributes["data-do"] for tag, attributes in Elements(row).tags if tag == "button"] for row in rows]
+
+    earlier = ["copy", "again", "choose", "fork", "speak", "like", "dislike"]
+    last = [*earlier[:3], "continue", *earlier[3:]]
+    assert offered(talk) == [["copy", "edit", "undo"], last]
+    more = talk.add("user", "And?").add("assistant", "No.")
+    assert offered(more) == [["copy", "edit"], earlier, ["copy", "edit", "undo"], last]
+    assert offered(talk.add("user", "And?"))[2] == ["copy", "edit", "undo", "again"]
+
+
+def test_what_is_attached_comes_before_the_message_and_stays_with_it() -> None:
+    file = {"name": "notes <1>.txt", "text": "Falcons\nfly.", "tokens": 5}
+    talk = asked(Conversation(), event(do="ask", text="Who?", attachments=[file]), "")
+    told = "notes <1>.txt:\n\nFalcons\nfly.\n\nWho?"
+    assert asks(talk) == [("user", told)]
+    drawn = render(talk.path[:1], talk, [])
+    assert "notes &lt;1&gt;.txt · 5 tokens" in drawn
+    edited = asked(talk, event(do="edit", message=talk.messages[0].id, text="Where?"), "")
+    assert asks(edited) == [("user", told.replace("Who", "Where"))]
+    alone = asked(Conversation(), event(do="ask", text="", attachments=[file]), "")
+    assert asks(alone) == [("user", "notes <1>.txt:\n\nFalcons\nfly.")]
+
+
+def test_another_model_or_temperature_is_told_with_its_answer(talk: Conversation) -> None:
+    again = asked(talk, event(do="retry", message=1, by="Temperature 1.2"), "")
+    assert len(again.versions(1)) == 2
+    assert "Temperature 1.2" in render(again.path, again, [])
+    assert other_settings({"temperature": 1.2, "model": None}) == {"temperature": 1.2}
+    assert other_settings({"temperature": None, "model": "other"}) == {}
 
 
 def test_an_empty_conversation_offers_examples() -> None:

@@ -15,14 +15,14 @@ COMING = Status("downloading", "Downloading Falcon3-3B-Instruct (6.5 GB),", 0.4,
 
 
 def runtime(entry: Any, status: Status) -> Any:
-    return SimpleNamespace(name=entry.name, title=entry.title, status=status, description="", restarted_at=None)
+    facts = {"name": entry.name, "title": entry.title, "manifest": entry}
+    return SimpleNamespace(**facts, status=status, description="", restarted_at=None)
 
 
 def said(current: Any, coming: Any = None, recommended: str | None = FALCON.name) -> str:
-    """The header's notice, without its tags."""
+    """The sentence, without its tags."""
     fleet: Any = SimpleNamespace(current=current, preparing=coming, answering=0)
-    html = header.render(fleet, recommended)
-    return html.partition('<div class="notice"><p>')[2].partition("</p>")[0]
+    return header.sentence(fleet, recommended).partition("<p>")[2].partition("</p>")[0]
 
 
 @pytest.mark.parametrize(
@@ -37,16 +37,30 @@ def said(current: Any, coming: Any = None, recommended: str | None = FALCON.name
 def test_what_answers_what_comes_and_why_is_one_sentence(status: Status, doing: str) -> None:
     sentence = said(runtime(STARTER, READY), runtime(FALCON, status))
     assert sentence == (
-        f"Now: SmolLM2-135M-Instruct, a small starter. Falcon3-3B-Instruct {doing}: the largest that answers at "
-        "reading speed on this machine."
+        "Now: SmolLM2-135M-Instruct, a 135-million-parameter starter on this machine&#x27;s processor. "
+        f"Falcon3-3B-Instruct {doing}: the largest that answers at reading speed on this machine."
     )
     assert said(runtime(STARTER, READY), runtime(FALCON, status), None).endswith(f"Falcon3-3B-Instruct {doing}.")
-    assert said(runtime(FALCON, READY), runtime(STARTER, status)).startswith("Now: Falcon3-3B-Instruct. SmolLM2")
+    assert said(runtime(FALCON, READY), runtime(STARTER, status)).startswith("Now: Falcon3-3B-Instruct, a 3.2-billion-")
 
 
-def test_nothing_is_said_when_there_is_nothing_to_say() -> None:
-    assert said(runtime(STARTER, READY)) == ""
-    assert said(runtime(FALCON, READY)) == ""
+def test_it_is_always_true() -> None:
+    assert said(runtime(STARTER, READY)).endswith("starter on this machine&#x27;s processor.")
+    theirs = SimpleNamespace(name="theirs", title="Theirs")
+    assert said(runtime(theirs, READY)) == "Now: Theirs."
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [
+        (Status(), "Starting"),
+        (Status("downloading", "Downloading the wheel", 0.4, 60), "Downloading 40%, about 60 s left"),
+        (Status("ready", "Ready"), "Ready"),
+        (Status("failed", "It is broken."), "Failed"),
+    ],
+)
+def test_the_state_says_what_is_done(status: Status, shown: str) -> None:
+    assert header.bar(runtime(STARTER, status)).endswith(f'role="status">{shown}</span>')
 
 
 def test_what_answers_comes_first() -> None:

@@ -16,12 +16,21 @@
   const shortened = text => (text.length > 60 ? `${text.slice(0, 60).toWellFormed()}…` : text)
 
   const chat = {
-    working: false, // Something was asked of the server that has not been settled yet.
+    atWork: false,
     run: null, // What an answer is being written for, and the conversation as it was before.
     talk: null,
     notice: null,
     editing: null,
     models: () => [], // Titles and names of those that can answer.
+
+    // Whether something was asked of the server that has not been settled yet.
+    get working() {
+      return this.atWork
+    },
+    set working(is) {
+      this.atWork = is
+      falcon.list.draw()
+    },
 
     // Connects the conversation that is drawn, whose buttons tell what they do.
     attach(element, trigger, watch) {

@@ -11,8 +11,7 @@
     '?': () => document.querySelector('#keys')?.togglePopover(),
     'Control+Shift+O': () => {
       openChat()
-      falcon.conversations.begin()
-      document.querySelector('#chat-message textarea')?.focus()
+      if (!falcon.chat.working) falcon.list.begin()
     },
     'Control+K': () => {
       openChat()

@@ -56,7 +56,6 @@
     },
 
     begin() {
-      if (falcon.chat.working) return
       falcon.conversations.begin()
       falcon.panels.closeOver()
       document.querySelector('#chat-message textarea')?.focus()
@@ -73,7 +72,6 @@
     },
 
     delete(id) {
-      if (falcon.chat.working) return
       falcon.chat.quiet()
       const { conversation } = falcon.conversations.all().find(entry => entry.conversation.id === id) ?? {}
       const bringBack = falcon.conversations.delete(id)
@@ -114,6 +112,9 @@
       const { open } = falcon.conversations
       if (this.head) this.head.querySelector('.title').textContent = titleOf(open)
       const nav = this.element?.querySelector('nav')
+      for (const button of [this.head?.querySelector('[data-do=new]'), this.element?.querySelector('.new')]) {
+        if (button) button.disabled = falcon.chat.working
+      }
       if (!nav || nav.querySelector('.rename')) return
       const parts = []
       let [last, rows] = [null, null]
@@ -137,6 +138,7 @@
       title.textContent = title.title = titleOf(conversation)
       if (isOpen) title.setAttribute('aria-current', 'true')
       row.append(title, button('edit', 'Rename'), button('delete', 'Delete'))
+      for (const each of row.children) each.disabled = falcon.chat.working
       return row
     },
   }
