@@ -13,81 +13,79 @@ from falcon_runtime.runtime import FalconRuntime
 from falcon_runtime.system.instruction_sets import chosen
 from falcon_runtime.system.machine import cpu_name, machine_memory, proc_value
 
-from . import views
+from . import views, words
 from .runs import INSTANT
+from .words import say
 
-STORY = (
-    "Everything here runs on the processor of one ordinary computer: no graphics card, and no service of others. "
-    "What you write goes to that computer, is answered, and is not kept there."
-)
-JOURNEY = (
-    ("Your message", "It stays in this browser; the server sees it with each request."),
-    ("Chat template and tokenizer", "The conversation becomes the tokens that the model was trained on."),
-    ("A slot", "Each conversation has one, with a KV cache: what was read before is not read again."),
-    ("Prefill", "The new tokens go through all layers at once, many at a time."),
-    ("Decode", "Each further token takes one more pass over the weights; drafted tokens share it."),
-    ("Sampling", "The settings choose among the likeliest tokens, and the word is on its way to you."),
-)
-PREPARATION = (
-    ("Checkpoint", "The weights as published, from Hugging Face or a GGUF file."),
-    ("Conversion", "They are rounded to 4 or 8 bits, 32 at a time, and written into one program."),
-    ("The .pte program", "ExecuTorch maps it into memory; loading takes seconds."),
-    ("Kernels", "Compiled for this very processor, and kept for the next start."),
-)
-ELSEWHERE = (
-    ("Starter, int4, against llama.cpp on the same file (AVX-512 VNNI)", "decode 1.7 to 2.1 ×, prefill 4.0 ×"),
-    ("Eight answers at once against one, all together (AVX-512 VNNI)", "3.2 ×"),
-)
-"""Figures of the README."""
-LINKS = (
-    ("Falcon LLM", "https://falconllm.tii.ae"),
-    ("ExecuTorch", "https://github.com/pytorch/executorch"),
-    ("Models on Hugging Face", "https://huggingface.co/tiiuae"),
-)
+PREPARATION = ("checkpoint", "conversion", "program", "kernels")
+JOURNEY = ("message", "template", "slot", "prefill", "decode", "sampling")
+ELSEWHERE = {"llama": ("1.7–2.1 ×", "4.0 ×"), "eight": ("3.2 ×",)}
+"""Figures of the README, of a processor with AVX-512 VNNI."""
+LINKS = {
+    "Falcon LLM": "https://falconllm.tii.ae",
+    "ExecuTorch": "https://github.com/pytorch/executorch",
+    "Hugging Face": "https://huggingface.co/tiiuae",
+}
 
 
 def build(fleet: Fleet) -> None:
     """Lays the view out. Its figures are those of the moment in which it is opened."""
-    with views.view("about", "About this page") as opened:
+    with views.view("about", say("about.about")) as opened:
         page = gr.HTML("", elem_id="about-text", apply_default_css=False, padding=False)
     opened.click(lambda: render(fleet), None, page, **INSTANT)
 
 
 def render(fleet: Fleet) -> str:
     """The view as HTML."""
-    links = " · ".join(f'<a href="{url}" target="_blank" rel="noopener">{name}</a>' for name, url in LINKS)
+    links = " · ".join(f'<a href="{url}" target="_blank" rel="noopener">{name}</a>' for name, url in LINKS.items())
     licence = next((choice for choice in fleet.choices() if choice.name == fleet.current.name and choice.licence), None)
     whose = (
-        f'{escape(licence.title)} is licensed under <a href="{escape(licence.licence_url)}" target="_blank" '
-        f'rel="noopener">{escape(licence.licence)}</a>. {escape(licence.licence_summary)}'
+        say(
+            "about.licensed",
+            title=escape(licence.title),
+            licence=f'<a href="{escape(licence.licence_url)}" target="_blank" rel="noopener">'
+            f"{escape(licence.licence)}</a>",
+        )
         if licence
         else ""
     )
     return (
-        f"<p>{STORY}</p>"
-        f"<h3>Once: from a checkpoint to a program</h3>{_steps(PREPARATION)}"
-        f"<h3>Each time: from Send to the first word</h3>{_steps(JOURNEY)}"
-        f"<h3>This machine now</h3>{_table(figures(fleet))}"
-        f"<h3>Elsewhere, measured side by side</h3>{_table(ELSEWHERE)}"
-        f"<h3>Whose it is</h3><p>{whose}</p><p>{links}</p>"
+        f"<p>{say('about.story')}</p>"
+        f"<h3>{say('about.once')}</h3>{_steps(PREPARATION)}"
+        f"<h3>{say('about.each_time')}</h3>{_steps(JOURNEY)}"
+        f"<h3>{say('about.here')}</h3>{_table(figures(fleet))}"
+        f"<h3>{say('about.elsewhere')}</h3>{_table(elsewhere())}"
+        f"<h3>{say('about.whose')}</h3><p>{whose}</p><p>{links}</p>"
     )
 
 
 def figures(fleet: Fleet) -> list[tuple[str, str]]:
     """What was measured on this machine, by name."""
     runtime = fleet.current
+    model = [runtime.title, runtime.description] if runtime.description else [runtime.title]
     rows = [
-        ("Processor", f"{cpu_name()}, {fleet.threads} threads, {chosen().title}"),
-        ("Model", f"{runtime.title}, {runtime.description}" if runtime.description else runtime.title),
-        ("Memory of the engine", f"{_engine_memory(runtime)}of {machine_memory() / 1e9:.0f} GB"),
+        (say("about.processor"), say("about.threads", cpu=cpu_name(), count=fleet.threads, kind=chosen().title)),
+        (say("about.model"), say("list.comma").join(model)),
+        (say("about.memory"), _memory(runtime)),
     ]
     return rows + _rates(runtime) + _shares(runtime, fleet)
 
 
-def _engine_memory(runtime: FalconRuntime) -> str:
-    """The most that the engine has taken so far; empty where the system does not tell."""
-    peak = proc_value(f"{runtime.engine_pid}/status", "VmHWM")  # "954880 kB"
-    return f"{int(peak.split()[0]) / 1e6:.1f} GB at most " if peak else ""
+def elsewhere() -> list[tuple[str, str]]:
+    """What the README's benchmarks found."""
+    decode, prefill = ELSEWHERE["llama"]
+    return [
+        (say("about.llama"), say("about.llama_rates", decode=decode, prefill=prefill)),
+        (say("about.eight"), ELSEWHERE["eight"][0]),
+    ]
+
+
+def _memory(runtime: FalconRuntime) -> str:
+    """The most that the engine has taken so far, where the system tells, of what there is."""
+    peak, whole = proc_value(f"{runtime.engine_pid}/status", "VmHWM"), words.number(machine_memory() / 1e9)  # "9548 kB"
+    if not peak:
+        return say("size.gigabytes", size=whole)
+    return say("about.peak", size=words.number(int(peak.split()[0]) / 1e6, 1), whole=whole)
 
 
 def _rates(runtime: FalconRuntime) -> list[tuple[str, str]]:
@@ -97,8 +95,8 @@ def _rates(runtime: FalconRuntime) -> list[tuple[str, str]]:
         return []
     most = max(forwards)
     return [
-        ("Decode, one answer", f"{1 / forwards[1]:,.0f} tokens per second"),
-        (f"Decode, {most} tokens at once", f"{most / forwards[most]:,.0f} tokens per second"),
+        (say("about.one"), say("about.rate", rate=words.number(1 / forwards[1]))),
+        (say("about.many", count=most), say("about.rate", rate=words.number(most / forwards[most]))),
     ]
 
 
@@ -111,15 +109,20 @@ def _shares(runtime: FalconRuntime, fleet: Fleet) -> list[tuple[str, str]]:
     except EOFError:
         return []
     share = ceilings.reached(runtime.manifest, runtime.forwards, best)
-    rows = [("Of the speed of memory", f"{share.decode:.0%} (at best {best.read_bytes_per_second / 1e9:.0f} GB/s)")]
+    read, products = (best.read_bytes_per_second / 1e9, best.products_per_second / 1e9)
+    rows = [
+        (say("about.of_memory"), say("about.read", share=words.percent(share.decode), best=words.number(read))),
+    ]
     if share.prefill:
-        products = f"{best.products_per_second / 1e9:.0f} billion products of bytes a second"
-        rows.append(("Of the processor's arithmetic", f"{share.prefill:.0%} (at best {products})"))
+        reached = say("about.multiplied", share=words.percent(share.prefill), best=words.number(products))
+        rows.append((say("about.of_arithmetic"), reached))
     return rows
 
 
-def _steps(steps: Sequence[tuple[str, str]]) -> str:
-    items = "".join(f"<li><b>{escape(name)}</b><span>{escape(words)}</span></li>" for name, words in steps)
+def _steps(steps: Sequence[str]) -> str:
+    items = "".join(
+        f"<li><b>{say(f'about.step.{name}')}</b><span>{say(f'about.step.{name}.words')}</span></li>" for name in steps
+    )
     return f'<ol class="journey">{items}</ol>'
 
 

@@ -23,18 +23,24 @@ from .icons import icon
 from .link import Opening
 from .runs import INSTANT, Keep, Runs, Start
 from .update import Update
+from .words import say
 
 PERSONAS = {
-    "The model's own": None,
-    "No persona": "",
-    "A patient teacher": "You are a patient teacher. Explain in simple words, with one example.",
-    "A brief expert": "You are an expert. Answer in one or two sentences.",
-    "A pirate": "You are a pirate. Talk like one.",
+    "own": None,
+    "none": "",
+    "teacher": "You are a patient teacher. Explain in simple words, with one example.",
+    "expert": "You are an expert. Answer in one or two sentences.",
+    "pirate": "You are a pirate. Talk like one.",
 }
-"""System prompts; None for the one that belongs to the model."""
+"""System prompts, in English, which all models know; None for the one that belongs to the model."""
 DRAWN_PER_S = 40_000
 """Characters of an answer that the page draws. A longer answer is drawn less often: browsers that cannot keep up would
 lag behind, and nothing could be pressed."""
+
+
+def personas() -> list[tuple[str, str]]:
+    """What the list of personas offers: words and names."""
+    return [(say(f"chat.persona.{name}"), name) for name in PERSONAS]
 
 
 def build(fleet: Fleet, sampling: Sampling, opening: Opening, settings: gr.Column, offer: Offer) -> None:
@@ -91,22 +97,23 @@ class ChatTab:
             padding=False,
             js_on_load="falcon.list.attach(element)",
         )
-        with gr.Accordion("Keep this conversation", open=False), gr.Row(elem_classes="actions"):
-            self.share = gr.Button("Link", size="sm")
-            self.send_on = gr.Button("Link to the conversation", size="sm")
-            self.export = gr.Button("Export as JSON", size="sm")
-            self.download = gr.Button("Download as Markdown", size="sm")
-            self.upload = gr.UploadButton("Import JSON", size="sm", file_types=[".json"], elem_id="import")
-            self.clear = gr.Button("Clear", size="sm")
+        with gr.Accordion(say("chat.keep"), open=False), gr.Row(elem_classes="actions"):
+            self.share = gr.Button(say("link.link"), size="sm")
+            self.send_on = gr.Button(say("chat.share"), size="sm")
+            self.export = gr.Button(say("chat.export"), size="sm")
+            self.download = gr.Button(say("chat.download"), size="sm")
+            self.upload = gr.UploadButton(say("chat.import"), size="sm", file_types=[".json"], elem_id="import")
+            self.clear = gr.Button(say("clearing.clear"), size="sm")
             self.linked = gr.HTML("")
         self.file = gr.Textbox(visible="hidden")
 
     def _lay_out_talk(self) -> None:
+        conversations, new = say("list.conversations"), say("list.untitled")
         head = (
             f'<button type="button" class="icon" data-do="panel" aria-controls="panel" aria-expanded="false" '
-            f'aria-label="Conversations" title="Conversations">{icon("menu")}</button><span class="title" dir="auto">'
-            f'</span><button type="button" class="icon" data-do="new" aria-label="New conversation" '
-            f'title="New conversation">{icon("new")}</button>'
+            f'aria-label="{conversations}" title="{conversations}">{icon("menu")}</button>'
+            f'<span class="title" dir="auto"></span>'
+            f'<button type="button" class="icon" data-do="new" aria-label="{new}" title="{new}">{icon("new")}</button>'
         )
         bare: dict[str, Any] = {"apply_default_css": False, "padding": False}
         gr.HTML(head, elem_id="talk-head", js_on_load="falcon.list.attachHead(element)", **bare)
@@ -120,7 +127,7 @@ class ChatTab:
             # An answer is written here and joins the others when it is whole: for each piece of it the browser would go
             # through the whole conversation, which takes a tenth of a second with fifty messages.
             self.live = gr.HTML("", elem_id="live", apply_default_css=False)
-            jump = '<button type="button" hidden>Go to the end ↓</button>'
+            jump = f'<button type="button" hidden>{say("chat.end")} ↓</button>'
             gr.HTML(jump, elem_id="jump", js_on_load="falcon.follow(element)")
         unseen: dict[str, Any] = {"html_template": "", "visible": "hidden"}
         self.written = gr.HTML({}, js_on_load="falcon.chat.watchAnswer(props, watch)", **unseen)
@@ -134,12 +141,14 @@ class ChatTab:
             gr.HTML("", elem_id="chat-notice", js_on_load="falcon.chat.notice = element")
             gr.HTML("", elem_id="attached", padding=False, js_on_load="falcon.composer.attach(element)")
             with gr.Row(elem_classes="ask"):
-                self.attach = gr.UploadButton("Attach", file_count="multiple", elem_id="attach", min_width=0, scale=0)
+                self.attach = gr.UploadButton(
+                    say("chat.attach"), file_count="multiple", elem_id="attach", min_width=0, scale=0
+                )
                 self.box = gr.Textbox(
                     "",
-                    label="Message",
+                    label=say("chat.message"),
                     show_label=False,
-                    placeholder="Message the model",
+                    placeholder=say("chat.message_model"),
                     lines=1,
                     max_lines=6,
                     scale=5,
@@ -147,33 +156,35 @@ class ChatTab:
                     html_attributes=gr.InputHTMLAttributes(enterkeyhint="send"),
                 )
                 narrow: dict[str, Any] = {"scale": 0, "min_width": 88}
-                self.send = gr.Button("Send", variant="primary", elem_id="chat-send", **narrow)
-                self.stop = gr.Button("Stop", variant="stop", visible=False, elem_classes="stop-run", **narrow)
+                self.send = gr.Button(say("chat.send"), variant="primary", elem_id="chat-send", **narrow)
+                self.stop = gr.Button(
+                    say("runs.stop"), variant="stop", visible=False, elem_classes="stop-run", **narrow
+                )
             with gr.Row(elem_classes="below"):
                 self.line = gr.HTML(stats.idle())
                 self.size = gr.HTML("", elem_id="message-size", js_on_load="falcon.composer.measure = trigger")
 
     def _lay_out_settings(self) -> None:
         with gr.Column(elem_id="who-answers"):
-            gr.HTML("<h2>Who answers, and how</h2>", apply_default_css=False, padding=False)
+            gr.HTML(f"<h2>{say('chat.who')}</h2>", apply_default_css=False, padding=False)
             self.persona = gr.Dropdown(
-                list(PERSONAS), label="Persona", info="Fills the system prompt.", elem_id="persona"
+                personas(), label=say("chat.persona"), info=say("chat.persona.info"), elem_id="persona"
             )
             self.system = gr.Textbox(
                 "",
-                label="System prompt",
+                label=say("chat.system"),
                 lines=2,
                 max_lines=8,
                 elem_id="system-prompt",
             )
             with gr.Row(elem_classes="actions"):
-                self.own = gr.Button("Use the model's own", size="sm", visible=False)
-                self.save_prompt = gr.Button("Save this prompt", size="sm")
-                self.forget_prompt = gr.Button("Forget this prompt", size="sm", visible=False)
+                self.own = gr.Button(say("chat.own"), size="sm", visible=False)
+                self.save_prompt = gr.Button(say("chat.save_prompt"), size="sm")
+                self.forget_prompt = gr.Button(say("chat.forget_prompt"), size="sm", visible=False)
             self.beginning = gr.Textbox(
                 "",
-                label="Start the reply with",
-                info="The next answer begins with these words, and goes on from them.",
+                label=say("chat.beginning"),
+                info=say("chat.beginning.info"),
             )
 
     def connect_runs(self, sampling: Sampling) -> None:
@@ -217,7 +228,7 @@ class ChatTab:
         self.own.click(None, js="() => falcon.conversations.change({system: null})", **INSTANT)
         chosen = f"name => falcon.prompts.use(name, {json.dumps(PERSONAS)})"
         self.persona.input(None, self.persona, js=chosen, **INSTANT)
-        names = json.dumps(list(PERSONAS))
+        names = json.dumps(personas(), ensure_ascii=False)
         shown = [self.persona, self.forget_prompt]
         self.save_prompt.click(None, None, shown, js=f"() => falcon.prompts.save({names})", **INSTANT)
         self.forget_prompt.click(None, None, shown, js=f"() => falcon.prompts.forget({names})", **INSTANT)
@@ -279,7 +290,8 @@ class ChatTab:
         message = self._count(event.text) + event.attached
         before = sum(self._count(told) for told in [conversation.system or "", *(m.told for m in conversation.path)])
         kind = "warning" if message + before >= context else ""
-        return f'<p class="{kind}">{message:,} + {before:,} of {context:,} tokens</p>'
+        size = say("chat.size", message=message, before=before, context=context)
+        return f'<p class="{kind}">{size}</p>'
 
     def _count(self, text: str) -> int:
         """Tokens of a text; 0 while that cannot be told."""

@@ -6,6 +6,7 @@ from falcon_runtime.fleet import Fleet
 
 from .link import Opening
 from .runs import INSTANT
+from .words import say
 
 
 def build(opening: Opening, fleet: Fleet, answering: gr.Textbox) -> None:
@@ -17,8 +18,9 @@ def build(opening: Opening, fleet: Fleet, answering: gr.Textbox) -> None:
 
 def render(fleet: Fleet) -> str:
     """The footer as it is now."""
-    words = "Language models make mistakes: check what matters. What you write is computed on this server and not kept."
+    told = say("footer.mistakes")
     for choice in fleet.choices():
         if choice.name == fleet.current.name and choice.licence:
-            words += f" {choice.title} is licensed under [{choice.licence}]({choice.licence_url})."
-    return words
+            licence = f"[{choice.licence}]({choice.licence_url})"
+            told += " " + say("about.licensed", title=choice.title, licence=licence)
+    return told

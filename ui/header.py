@@ -2,6 +2,7 @@
 that is always true."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -14,34 +15,17 @@ from falcon_runtime.models.catalog import STARTER
 from falcon_runtime.runtime import COMPILING, RESTARTING, FalconRuntime
 from falcon_runtime.status import Status
 
+from . import words
 from .icons import icon
 from .link import Opening
 from .runs import INSTANT
+from .words import say
 
 TITLE = "Falcon on ExecuTorch"
-PATIENCE = "The model is being prepared, once. You can ask now; the answer comes as soon as it is ready."
-REASON = ": the largest that answers at reading speed on this machine"
-DOING = {"downloading": "is being downloaded", "converting": "is being converted", "loading": "is being loaded"}
 LOGO = (Path(__file__).parent / "falcon.svg").read_text()
 REFRESH_S, REFRESH_WHEN_READY_S = 1, 4
 RESTART_IS_NEWS_S = 60
 DRAWN_BY_SCRIPTS = "".join(f'<span data-icon="{name}">{icon(name)}</span>' for name in ("new", "edit", "delete"))
-TOOLS = f"""
-<button type="button" class="wide" popovertarget="about">About</button>
-<button type="button" class="icon" data-do="settings" aria-controls="settings" aria-expanded="false"
-  aria-label="Settings" title="Settings">{icon("settings")}</button>
-<button type="button" class="icon" popovertarget="more" aria-label="More" title="More">{icon("more")}</button>
-<div id="more" popover role="dialog" aria-label="More">
-  <button type="button" popovertarget="about">About</button>
-  <button type="button" popovertarget="keys">Keyboard shortcuts</button>
-  <label>Appearance <select id="appearance">
-    <option value="system">As the system</option>
-    <option value="light">Light</option>
-    <option value="dark">Dark</option>
-  </select></label>
-</div>
-<div id="icons" hidden>{DRAWN_BY_SCRIPTS}</div>
-"""
 
 
 class Shown(NamedTuple):
@@ -61,7 +45,7 @@ def build(opening: Opening, fleet: Fleet, recommended: str | None) -> gr.Textbox
         plain: dict[str, Any] = {"apply_default_css": False, "padding": False}
         gr.HTML(f"{LOGO}<h1>{TITLE}</h1>", elem_id="brand", **plain)
         model = gr.HTML(bar(fleet.current), elem_id="header", **plain)
-        gr.HTML(TOOLS, elem_id="tools", js_on_load="falcon.tools(element)", **plain)
+        gr.HTML(tools(), elem_id="tools", js_on_load="falcon.tools(element)", **plain)
     told = gr.HTML(sentence(fleet, recommended), elem_id="sentence", **plain)
     timer, answering = gr.Timer(REFRESH_S), gr.Textbox(fleet.current.name, visible="hidden")
 
@@ -79,13 +63,37 @@ def build(opening: Opening, fleet: Fleet, recommended: str | None) -> gr.Textbox
 def bar(runtime: FalconRuntime) -> str:
     """The model that answers, as a button that opens the menu of models, and its state, as HTML."""
     status = runtime.status
-    state = "Starting" if status.state == "idle" and not status.message else str(replace(status, message=""))
+    starting = status.state == "idle" and not status.message
+    state = say("bar.starting") if starting else words.status(replace(status, message=""))
     recipe = f'<span class="recipe">{escape(runtime.description)}</span>' if runtime.description else ""
     return (
         f'<button type="button" class="model {status.state}" popovertarget="models" aria-haspopup="dialog">'
-        f'<span class="sr-only">Models: </span><span class="name">{escape(runtime.title)}</span>{recipe}</button>'
+        f'<span class="sr-only">{say("bar.models")} </span>'
+        f'<span class="name">{escape(runtime.title)}</span>{recipe}</button>'
         f'<span class="pill {status.state}" role="status">{escape(state)}</span>'
     )
+
+
+def tools() -> str:
+    """What stands at the end of the bar, as HTML."""
+    looks = "".join(
+        f'<option value="{look}">{say(f"bar.appearance.{look}")}</option>' for look in ("system", "light", "dark")
+    )
+    languages = "".join(f'<option value="{code}" lang="{code}">{name}</option>' for code, name in words.NAMES.items())
+    settings, more, about = say("bar.settings"), say("bar.more"), say("bar.about")
+    return f"""
+<button type="button" class="wide" popovertarget="about">{about}</button>
+<button type="button" class="icon" data-do="settings" aria-controls="settings" aria-expanded="false"
+  aria-label="{settings}" title="{settings}">{icon("settings")}</button>
+<button type="button" class="icon" popovertarget="more" aria-label="{more}" title="{more}">{icon("more")}</button>
+<div id="more" popover role="dialog" aria-label="{more}">
+  <button type="button" popovertarget="about">{about}</button>
+  <button type="button" popovertarget="keys">{say("keys.keys")}</button>
+  <label>{say("bar.language")} <select id="language">{languages}</select></label>
+  <label>{say("bar.appearance")} <select id="appearance">{looks}</select></label>
+</div>
+<div id="icons" hidden>{DRAWN_BY_SCRIPTS}</div>
+"""
 
 
 def sentence(fleet: Fleet, recommended: str | None = None) -> str:
@@ -93,40 +101,49 @@ def sentence(fleet: Fleet, recommended: str | None = None) -> str:
     current, coming = fleet.current, fleet.preparing
     status = current.status
     if status.state == "failed" or (status.state == "idle" and status.message):
-        return _said(status.message, "failed")
+        return _said([status.message], "failed")
     if status.state != "ready":
         if status.message.startswith(RESTARTING):
-            return _said(f"{status.message}. Who was waiting is answered then.", "busy")
-        return _said(f"{COMPILING}. {PATIENCE}" if status.message == COMPILING else PATIENCE, "busy", status)
-    now = f"Now: {current.title}{_size(current)}."
+            return _said([say("sentence.restarting")], "busy")
+        compiling = [say("sentence.compiling")] if status.message == COMPILING else []
+        return _said([*compiling, say("sentence.patience")], "busy", status)
+    now = [_now(current)]
     if coming:
-        reason = REASON if coming.name == recommended else ""
-        return _said(f"{now} {coming.title} {_doing(coming.status)}{reason}.", "busy", coming.status)
+        now.append(_coming(coming, coming.name == recommended))
+        return _said(now, "busy", coming.status)
     if current.restarted_at and time.monotonic() - current.restarted_at < RESTART_IS_NEWS_S:
-        return _said(f"{now} The engine had ended and was started again. Everything works as before.")
-    if fleet.answering:
-        now += f" {fleet.answering} being answered."
+        now.append(say("sentence.restarted"))
+    elif fleet.answering:
+        now.append(say("sentence.answering", count=fleet.answering))
     return _said(now)
 
 
-def _size(runtime: FalconRuntime) -> str:
-    """What kind of model answers, in a few words."""
+def _now(runtime: FalconRuntime) -> str:
+    """Which model answers, and of what kind it is."""
     parameters = getattr(runtime.manifest, "parameters", 0)
     if not parameters:
-        return ""
-    size = f"{parameters / 1e9:.1f}-billion" if parameters >= 1e9 else f"{parameters / 1e6:.0f}-million"
-    kind = "starter" if runtime.name == STARTER.name else "model"
-    return f", a {size}-parameter {kind} on this machine's processor"
+        return say("sentence.now", title=runtime.title)
+    size = (
+        say("sentence.billion", count=words.number(parameters / 1e9, 1))
+        if parameters >= 1e9
+        else say("sentence.million", count=words.number(parameters / 1e6))
+    )
+    starter = runtime.name == STARTER.name
+    return say("sentence.now_starter" if starter else "sentence.now_model", title=runtime.title, size=size)
 
 
-def _doing(status: Status) -> str:
-    """What is being done with a model that is on its way, and how far that is."""
-    words = DOING.get(status.state, "is being prepared")
-    return str(replace(status, message=f"{words}," if status.progress is not None else words))
+def _coming(runtime: FalconRuntime, recommended: bool) -> str:
+    """What is being done with a model that is on its way, how far that is, and why it comes."""
+    status = runtime.status
+    state = status.state if status.state in ("downloading", "converting", "loading") else "preparing"
+    far = [words.percent(status.progress)] if status.progress is not None else []
+    far += [say("sentence.left", time=words.duration(status.eta_s))] if status.eta_s is not None else []
+    doing = say("list.comma").join([say(f"sentence.is.{state}", title=runtime.title), *far])
+    return say("sentence.recommended" if recommended else "sentence.whole", doing=doing)
 
 
-def _said(words: str, kind: str = "calm", status: Status | None = None) -> str:
-    """The sentence, with a bar where the status tells how far something is."""
+def _said(sentences: Sequence[str], kind: str = "calm", status: Status | None = None) -> str:
+    """The sentences on one line, with a bar where the status tells how far something is."""
     progress = status.progress if status else None
     bar = "" if progress is None else f'<progress value="{progress:.3f}" aria-hidden="true"></progress>'
-    return f'<div class="said {kind}"><p>{escape(words)}</p>{bar}</div>'
+    return f'<div class="said {kind}"><p>{escape(" ".join(sentences))}</p>{bar}</div>'

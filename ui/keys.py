@@ -3,24 +3,27 @@
 import gradio as gr
 
 from . import views
+from .words import say
 
-KEYS = (
-    ("Send, or run", "Enter"),
-    ("Break the line", "Shift + Enter"),
-    ("Stop", "Esc"),
-    ("Write a message", "/"),
-    ("New conversation", "Ctrl + Shift + O"),
-    ("Search conversations", "Ctrl + K"),
-    ("Earlier conversation", "Alt + ↓"),
-    ("Later conversation", "Alt + ↑"),
-    ("This list", "?"),
-)
+KEYS = {
+    "send": "Enter",
+    "break": "Shift + Enter",
+    "stop": "Esc",
+    "write": "/",
+    "new": "Ctrl + Shift + O",
+    "search": "Ctrl + K",
+    "earlier": "Alt + ↓",
+    "later": "Alt + ↑",
+    "list": "?",
+}
 
 
 def build() -> None:
     """Lays the list out as a view."""
-    rows = "".join(f"<tr><th scope=row>{words}</th><td>{_keys(keys)}</td></tr>" for words, keys in KEYS)
-    with views.view("keys", "Keyboard shortcuts"):
+    rows = "".join(
+        f"<tr><th scope=row>{say(f'keys.{name}')}</th><td>{_keys(keys)}</td></tr>" for name, keys in KEYS.items()
+    )
+    with views.view("keys", say("keys.keys")):
         gr.HTML(f"<table>{rows}</table>", apply_default_css=False, padding=False)
 
 

@@ -6,10 +6,7 @@ from html import escape
 from . import answers
 from .conversations import Attachment, Conversation, Message
 from .icons import icon
-
-GREETING = (
-    '<div class="greeting"><h3>Ask anything</h3><p>Your conversations stay in this browser, on no server.</p></div>'
-)
+from .words import say
 
 
 def render(path: Sequence[Message], conversation: Conversation, examples: Sequence[str]) -> str:
@@ -17,7 +14,8 @@ def render(path: Sequence[Message], conversation: Conversation, examples: Sequen
     there are none."""
     if not path:
         buttons = "".join(f'<button type="button" class="example">{escape(example)}</button>' for example in examples)
-        return f'{GREETING}<div class="examples">{buttons}</div>'
+        greeting = f"<h3>{say('message.greeting')}</h3><p>{say('message.private')}</p>"
+        return f'<div class="greeting">{greeting}</div><div class="examples">{buttons}</div>'
     return "".join(_row(place, message, conversation) for place, message in enumerate(path))
 
 
@@ -33,7 +31,7 @@ def _row(place: int, message: Message, conversation: Conversation) -> str:
 
 
 def _attachment(file: Attachment) -> str:
-    size = f" · {file.tokens:,} tokens" if file.tokens else ""
+    size = f" · {say('message.tokens', count=file.tokens)}" if file.tokens else ""
     return (
         f'<details class="attachment"><summary>{icon("file")}{escape(file.name)}{size}</summary>'
         f'<pre dir="auto">{escape(file.text)}</pre></details>'
@@ -42,26 +40,27 @@ def _attachment(file: Attachment) -> str:
 
 def _tools(message: Message, conversation: Conversation) -> Iterator[str]:
     """What can be done with a message."""
-    yield _tool("copy", "Copy")
+    yield _tool("copy")
     is_last = message.id == conversation.current
     if message.role == "user":
-        yield _tool("edit", "Edit")
+        yield _tool("edit")
         if message == conversation.last_question:
-            yield _tool("undo", "Undo")
+            yield _tool("undo")
         if is_last:
-            yield _tool("again", "Regenerate")
+            yield _tool("again")
         return
-    yield _tool("again", "Regenerate")
-    yield _tool("choose", "Regenerate with…", 'aria-haspopup="menu"')
+    yield _tool("again")
+    yield _tool("choose", 'aria-haspopup="menu"')
     if is_last:
-        yield _tool("continue", "Continue")
-    yield _tool("fork", "Fork")
-    yield _tool("speak", "Read aloud", 'aria-pressed="false"')
+        yield _tool("continue")
+    yield _tool("fork")
+    yield _tool("speak", 'aria-pressed="false"')
     for rating in ("Like", "Dislike"):
-        yield _tool(rating.lower(), rating, f'aria-pressed="{str(message.feedback == rating).lower()}"')
+        yield _tool(rating.lower(), f'aria-pressed="{str(message.feedback == rating).lower()}"')
 
 
-def _tool(name: str, words: str, state: str = "") -> str:
+def _tool(name: str, state: str = "") -> str:
+    words = say(f"message.{name}")
     return f'<button type="button" data-do="{name}" aria-label="{words}" title="{words}" {state}>{icon(name)}</button>'
 
 
@@ -71,11 +70,12 @@ def _versions(place: int, message: Message, conversation: Conversation) -> str:
     if len(versions) < 2:
         return ""
     at = versions.index(message.id)
-    name = f"{'Question' if message.role == 'user' else 'Answer'} {place // 2 + 1}"
+    name = say("message.question" if message.role == "user" else "message.answer", number=place // 2 + 1)
+    beside = (("‹", say("message.earlier_version"), at - 1), ("›", say("message.later_version"), at + 1))
     earlier, later = (
-        f'<button type="button" data-do="show" aria-label="{name}: {word} version"'
+        f'<button type="button" data-do="show" aria-label="{name}{words}"'
         + (f' data-version="{versions[other]}"' if 0 <= other < len(versions) else " disabled")
         + f">{sign}</button>"
-        for sign, word, other in (("‹", "earlier", at - 1), ("›", "later", at + 1))
+        for sign, words, other in beside
     )
     return f'<span class="versions">{earlier}<span>{at + 1}/{len(versions)}</span>{later}</span>'

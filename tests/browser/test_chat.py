@@ -104,6 +104,7 @@ def test_enter_sends_and_the_focus_stays_in_the_box(page: Page) -> None:
     expect(question(page)).to_have_count(1)
     expect(answer(page)).to_have_count(1)
     expect(message_box(page)).to_have_value("And the capital of Greece?")
+    disclose(page, "Keep this conversation")
     press(page, "Clear")
     expect(question(page)).to_have_count(0)
     expect(state(page)).to_have_text("Nothing asked yet")

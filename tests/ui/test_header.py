@@ -65,6 +65,7 @@ def test_the_state_says_what_is_done(status: Status, shown: str) -> None:
 
 def test_what_answers_comes_first() -> None:
     loading = runtime(STARTER, Status("loading"))
-    assert said(loading) == said(loading, runtime(FALCON, COMING)) == header.PATIENCE
+    patience = "The model is being prepared, once. You can ask now; the answer comes as soon as it is ready."
+    assert said(loading) == said(loading, runtime(FALCON, COMING)) == patience
     broken = runtime(STARTER, Status("failed", "It is <broken>."))
     assert said(broken, runtime(FALCON, COMING)) == "It is &lt;broken&gt;."

@@ -57,7 +57,7 @@
     opened() {
       const { current } = falcon.conversations.open
       if (this.message(current)?.cut) {
-        this.say('The page was closed while this answer was written.', 'Continue', () => this.resume())
+        this.say(falcon.say('chat.cut'), falcon.say('message.continue'), () => this.resume())
       }
     },
 
@@ -123,7 +123,7 @@
         }
         menu.append(item)
       }
-      for (const temperature of TEMPERATURES) offer(`Temperature ${temperature}`, { temperature })
+      for (const temperature of TEMPERATURES) offer(falcon.say('chat.at_temperature', { temperature }), { temperature })
       for (const [title, model] of this.models()) offer(title, { model })
       document.body.append(menu)
       menu.addEventListener('toggle', ({ newState }) => newState === 'closed' && menu.remove())
@@ -146,7 +146,7 @@
       const { open } = falcon.conversations
       this.quiet()
       falcon.conversations.fork(id)
-      falcon.toast('This is a copy up to that answer.', 'Back to the other', () => falcon.conversations.select(open.id))
+      falcon.toast(falcon.say('chat.forked'), falcon.say('chat.back'), () => falcon.conversations.select(open.id))
     },
 
     // The browser reads an answer aloud, or stops to.
@@ -181,7 +181,7 @@
     send() {
       const text = box().value
       const attachments = falcon.composer.files
-      if (!text.trim() && !attachments.length) return this.say('There is no message to answer: write one first.')
+      if (!text.trim() && !attachments.length) return this.say(falcon.say('chat.nothing_to_answer'))
       if (this.working ? falcon.composer.wait(text) : this.start({ do: 'ask', text, attachments })) {
         fill('')
         falcon.composer.setFiles([])
@@ -189,7 +189,7 @@
     },
 
     resume() {
-      if (!this.lastQuestion()) return this.say('There is no message to answer: write one first.')
+      if (!this.lastQuestion()) return this.say(falcon.say('chat.nothing_to_answer'))
       this.start({ do: 'continue' })
     },
 
@@ -226,7 +226,7 @@
           : open.messages.map(old => (old.id === message ? { ...old, content: text, cut: false } : old))
         const beside = open.messages.filter(old => old.parent === parent && old.id !== message)
         if (run.action.do === 'retry' && written.greedy && beside.some(old => old.content === text)) {
-          this.say('The same answer again: at temperature 0 it cannot differ. “Regenerate with…” has others.')
+          this.say(falcon.say('chat.same'))
         }
         falcon.conversations.put({ ...open, messages, current: nothing ? parent : open.current })
       }
@@ -234,12 +234,14 @@
 
     // What was asked in vain is not lost.
     giveBack({ do: kind, text, message, attachments }) {
-      if (kind === 'edit') this.say('The new wording was not answered.', 'Edit it again', () => this.edit(message, text))
+      if (kind === 'edit') {
+        this.say(falcon.say('chat.edit_failed'), falcon.say('chat.edit_again'), () => this.edit(message, text))
+      }
       if (kind !== 'ask') return
       falcon.composer.setFiles([...attachments, ...falcon.composer.files])
       if (!box() || box().value) {
         const again = () => fill(box().value ? `${text}\n\n${box().value}` : text)
-        this.say(`“${shortened(text)}” was not answered.`, 'Put it into the box', again)
+        this.say(falcon.say('chat.not_answered', { text: shortened(text) }), falcon.say('chat.into_box'), again)
       } else fill(text)
     },
 
@@ -267,19 +269,19 @@
 
     undo() {
       const question = this.lastQuestion()
-      this.withWayBack('Taken back.', { do: 'undo' }, question)
+      this.withWayBack(falcon.say('chat.taken_back'), { do: 'undo' }, question)
       if (question && !box().value) fill(question.content)
     },
 
     clear() {
-      this.withWayBack('Cleared.', { do: 'clear' }, falcon.conversations.open.messages.length)
+      this.withWayBack(falcon.say('chat.cleared'), { do: 'clear' }, falcon.conversations.open.messages.length)
     },
 
     withWayBack(sentence, action, anything) {
       const before = falcon.conversations.open
       this.quiet()
       if (!anything || !this.change(action)) return
-      this.say(sentence, 'Bring back', () => falcon.conversations.set(before))
+      this.say(sentence, falcon.say('clearing.bring_back'), () => falcon.conversations.set(before))
     },
 
     // A sentence above the box, with one thing that can be done about it until something else is.
@@ -312,11 +314,13 @@
       const row = this.talk.element.querySelector(`[data-message="${id}"]`)
       if (!row || text === undefined) return
       const area = document.createElement('textarea')
-      area.setAttribute('aria-label', 'Edited message')
+      area.setAttribute('aria-label', falcon.say('chat.edited'))
       area.dir = 'auto'
       const form = document.createElement('form')
       form.className = 'edit'
-      form.innerHTML = '<div><button class="submit">Submit</button><button type="button">Cancel</button></div>'
+      form.innerHTML =
+        `<div><button class="submit">${falcon.say('chat.submit')}</button>` +
+        `<button type="button">${falcon.say('chat.cancel')}</button></div>`
       form.prepend(area)
       row.append(form)
       row.classList.add('editing')

@@ -71,10 +71,10 @@
         chip.append(text, button)
         return chip
       }
-      const size = ({ tokens }) => (tokens ? ` · ${tokens.toLocaleString('en')} tokens` : '')
+      const size = ({ tokens }) => (tokens ? ` · ${falcon.say('message.tokens', { count: tokens })}` : '')
       this.element?.replaceChildren(
-        ...this.waiting.map(({ text }, i) => chip('message', i, `Next: ${text}`, 'Take back')),
-        ...this.files.map((file, i) => chip('file', i, `${file.name}${size(file)}`, `Remove ${file.name}`)),
+        ...this.waiting.map(({ text }, i) => chip('message', i, falcon.say('composer.next', { text }), falcon.say('composer.take_back'))),
+        ...this.files.map((file, i) => chip('file', i, `${file.name}${size(file)}`, falcon.say('composer.remove', { name: file.name }))),
       )
       this.changed()
     },

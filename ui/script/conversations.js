@@ -275,8 +275,8 @@
       const packed = await pack({ system, name, title, messages: shown, current })
       const link = `${location.origin}${location.pathname}#tab=chat&conversation=${packed}`
       if (link.length > LONGEST_LINK) {
-        const [long, most] = [link.length, LONGEST_LINK].map(count => count.toLocaleString('en'))
-        return `<p class="linked" role="status">The link would have ${long} characters, and ${most} are safe to send. Export the conversation as a file.</p>`
+        const words = falcon.say('chat.long_link', { count: link.length, most: LONGEST_LINK })
+        return `<p class="linked" role="status">${words}</p>`
       }
       return falcon.offerLink(link)
     },
@@ -309,7 +309,7 @@
         remove(kept.id)
         this.base = null
       } else if (write(kept)) this.base = kept
-      else falcon.chat.say('The browser has no room for this conversation: it will be gone when the page is closed.')
+      else falcon.chat.say(falcon.say('chat.no_room'))
     },
 
     // Another tab has kept or deleted something.

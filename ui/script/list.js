@@ -1,19 +1,18 @@
 // The panel of conversations: search, names, and the way to each of them.
 
 ;(() => {
-  const UNTITLED = 'New conversation'
   const DAY_MS = 86_400_000
-  const titleOf = ({ name, title }) => name || title || UNTITLED
+  const titleOf = ({ name, title }) => name || title || falcon.say('list.untitled')
   const icon = name => document.querySelector(`#icons [data-icon=${name}]`)?.innerHTML ?? ''
 
   // When something was changed, as people say it.
   const midnight = new Date().setHours(0, 0, 0, 0)
   const group = changed => {
-    if (changed >= midnight) return 'Today'
-    if (changed >= midnight - DAY_MS) return 'Yesterday'
-    if (changed >= midnight - 7 * DAY_MS) return 'Previous 7 days'
-    if (changed >= midnight - 30 * DAY_MS) return 'Previous 30 days'
-    return new Date(changed).toLocaleDateString('en', { month: 'long', year: 'numeric' })
+    if (changed >= midnight) return falcon.say('list.today')
+    if (changed >= midnight - DAY_MS) return falcon.say('list.yesterday')
+    if (changed >= midnight - 7 * DAY_MS) return falcon.say('list.week')
+    if (changed >= midnight - 30 * DAY_MS) return falcon.say('list.month')
+    return new Date(changed).toLocaleDateString(falcon.language.locale, { month: 'long', year: 'numeric' })
   }
 
   const button = (kind, label) => {
@@ -33,16 +32,16 @@
       this.element = element
       const begin = Object.assign(document.createElement('button'), { type: 'button', className: 'new' })
       begin.innerHTML = icon('new')
-      begin.append('New')
+      begin.append(falcon.say('list.new'))
       begin.onclick = () => this.begin()
-      const search = Object.assign(document.createElement('input'), { type: 'search', placeholder: 'Search' })
-      search.setAttribute('aria-label', 'Search conversations')
+      const search = Object.assign(document.createElement('input'), { type: 'search', placeholder: falcon.say('list.search') })
+      search.setAttribute('aria-label', falcon.say('keys.search'))
       search.oninput = () => {
         this.sought = search.value.trim().toLowerCase()
         this.draw()
       }
       const nav = document.createElement('nav')
-      nav.setAttribute('aria-label', 'Conversations')
+      nav.setAttribute('aria-label', falcon.say('list.conversations'))
       nav.onclick = event => this.clicked(event)
       element.replaceChildren(begin, search, nav)
       this.draw()
@@ -75,7 +74,8 @@
       falcon.chat.quiet()
       const { conversation } = falcon.conversations.all().find(entry => entry.conversation.id === id) ?? {}
       const bringBack = falcon.conversations.delete(id)
-      if (conversation?.messages.length || conversation?.system) falcon.toast('Conversation deleted.', 'Bring back', bringBack)
+      if (!conversation?.messages.length && !conversation?.system) return
+      falcon.toast(falcon.say('list.deleted'), falcon.say('clearing.bring_back'), bringBack)
     },
 
     // A field in the place of the title, until Enter or Escape.
@@ -83,7 +83,7 @@
       const title = row.querySelector('.title')
       const field = Object.assign(document.createElement('input'), { type: 'text', className: 'rename', maxLength: 200 })
       field.value = title.textContent
-      field.setAttribute('aria-label', 'New title')
+      field.setAttribute('aria-label', falcon.say('list.new_title'))
       let over = false
       const end = keep => {
         if (over) return
@@ -127,7 +127,7 @@
         }
         rows.append(this.row(entry.conversation, entry.conversation.id === open.id))
       }
-      if (!parts.length) parts.push(Object.assign(document.createElement('p'), { textContent: 'Nothing found.' }))
+      if (!parts.length) parts.push(Object.assign(document.createElement('p'), { textContent: falcon.say('list.nothing') }))
       nav.replaceChildren(...parts)
     },
 
@@ -137,7 +137,7 @@
       const title = Object.assign(document.createElement('button'), { type: 'button', className: 'title', dir: 'auto' })
       title.textContent = title.title = titleOf(conversation)
       if (isOpen) title.setAttribute('aria-current', 'true')
-      row.append(title, button('edit', 'Rename'), button('delete', 'Delete'))
+      row.append(title, button('edit', falcon.say('list.rename')), button('delete', falcon.say('list.delete')))
       for (const each of row.children) each.disabled = falcon.chat.working
       return row
     },

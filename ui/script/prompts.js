@@ -18,7 +18,7 @@
     try {
       localStorage.setItem(KEY, JSON.stringify(prompts.slice(0, MOST)))
     } catch {
-      falcon.toast('The browser has no room for another prompt.')
+      falcon.toast(falcon.say('prompts.no_room'))
     }
   }
   const titled = prompt => {
@@ -32,7 +32,7 @@
     prompts: {
       // What the list offers, and whether the prompt in the box can be forgotten.
       shown(names) {
-        const choices = [...names, ...own().map(titled)].map(name => [name, name])
+        const choices = [...names, ...own().map(titled).map(name => [name, name])]
         return [update({ choices }), update({ visible: own().includes(current()) })]
       },
       use(name, personas) {
@@ -42,7 +42,7 @@
       save(names) {
         const prompt = current()
         if (prompt.trim()) keep([prompt, ...own().filter(other => other !== prompt)])
-        else falcon.toast('There is no prompt of your own to save: write one first.')
+        else falcon.toast(falcon.say('prompts.nothing'))
         return this.shown(names)
       },
       forget(names) {

@@ -80,6 +80,9 @@
         kept('falcon-appearance', choice.value)
         dress()
       }
+      const language = element.querySelector('#language')
+      language.value = falcon.language.code
+      language.onchange = () => falcon.language.choose(language.value)
       panels.set('settings', panels.open('settings'), false)
     },
 
