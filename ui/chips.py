@@ -11,7 +11,7 @@ from .runs import INSTANT
 
 MOST = 6
 BUTTONS = """<div class="chips">{{#each value}}
-<button type="button" {{#if ../locked}}disabled{{/if}}>{{this}}</button>
+<button type="button" dir="auto" {{#if ../locked}}disabled{{/if}}>{{this}}</button>
 {{/each}}</div>"""
 CLICKS = """element.addEventListener('click', event => {
   const button = event.target.closest('button')

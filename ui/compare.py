@@ -258,4 +258,4 @@ def differing(left: str, right: str) -> str:
         if n > k:
             parts.append(f"<ins>{escape(''.join(b[k:n]))}</ins>")
     only = f"<del>{say('compare.left.only')}</del> <ins>{say('compare.right.only')}</ins>"
-    return f'<p class="words">{"".join(parts)}</p><p class="hint">{only}</p>'
+    return f'<p class="words" dir="auto">{"".join(parts)}</p><p class="hint">{only}</p>'

@@ -249,7 +249,7 @@ def tabulate(written: str, schema: str | None) -> str:
 def table(value: dict[str, Any]) -> str:
     """A JSON object as HTML, one field a row."""
     rows = "".join(
-        f"<tr><th scope=row>{escape(str(name))}</th><td>{escape(plain(field))}</td></tr>"
+        f"<tr><th scope=row>{escape(str(name))}</th><td dir=auto>{escape(plain(field))}</td></tr>"
         for name, field in value.items()
     )
     return f"<table>{rows}</table>"

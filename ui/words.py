@@ -40,7 +40,8 @@ _language = ContextVar("language", default=DEFAULT)
 
 def say(key: str, /, **values: Any) -> str:
     """The words of `key`, with `values` in their places: whole numbers as the language writes them, anything else as it
-    is. Which plural form they have is told by the value `count`.
+    is, set apart where its direction may be another (U+2068, U+2069; Unicode Standard Annex 9). Which plural form they
+    have is told by the value `count`.
 
     Words have no characters that HTML has a use for. Values may: what goes into HTML is escaped before.
     """
@@ -118,7 +119,9 @@ def _say(code: str, key: str, values: Mapping[str, Any]) -> str:
 
 
 def _written(value: Any, code: str) -> str:
-    return format_decimal(value, locale=code) if isinstance(value, int) else str(value)
+    if isinstance(value, int):
+        return format_decimal(value, locale=code)
+    return f"\u2068{value}\u2069" if code in RIGHT_TO_LEFT else str(value)
 
 
 @lru_cache(1024)

@@ -43,14 +43,15 @@
     },
   })
 
-  // The words of a key, with values in their places: numbers as the language writes them. Which plural form they have is
-  // told by the value `count`.
+  // The words of a key, with values in their places: numbers as the language writes them, anything else set apart where
+  // its direction may be another. Which plural form they have is told by the value `count`.
   falcon.say = (key, values = {}) => {
     const said = words[key]
     const text = typeof said === 'string' ? said : (said[plurals.select(values.count)] ?? said.other)
     return text.replace(/\{(\w+)\}/g, (_, name) => {
       const value = values[name]
-      return typeof value === 'number' ? numbers.format(value) : value
+      if (typeof value === 'number') return numbers.format(value)
+      return document.documentElement.dir === 'rtl' ? `\u2068${value}\u2069` : value
     })
   }
 })()
