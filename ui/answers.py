@@ -53,6 +53,11 @@ def render(text: str, live: bool = False) -> str:
     return f'<div class="answer" data-text="{_attribute(text)}">{shown}</div>'
 
 
+def render_code(text: str, language: str) -> str:
+    """An answer that is code, as HTML, with its text in `data-text` for Copy."""
+    return f'<div class="answer" data-text="{_attribute(text)}">{code(text, language)}</div>' if text else ""
+
+
 def block(label: str, **options: Any) -> gr.HTML:
     """The place of a tab's one answer, with its label and a Copy button, for what `render` gives."""
     return gr.HTML(

@@ -1,5 +1,6 @@
 """The Compare tab: one prompt, two answers side by side, from two models or at two temperatures."""
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -9,6 +10,7 @@ from html import escape
 from typing import Any, NamedTuple, get_args
 
 import gradio as gr
+from gradio.components import Component
 
 from falcon_runtime import FalconRuntime
 from falcon_runtime.fleet import Fleet
@@ -24,12 +26,15 @@ from .chips import Chips
 from .clearing import Clearing
 from .controls import Sampling
 from .link import Opening
-from .runs import Keep, Runs, Start, submit_with
+from .runs import INSTANT, Keep, Runs, Start, submit_with
 from .streaming import Lines, Updates, together, updates
 from .update import Update
 from .words import say
 
 SIDES = ("left", "right")
+VOTES = ("left", "right", "equal")
+FIGURES = ("prompt_tokens", "generated_tokens", "decode_tokens_per_second", "time_to_first_token_s")
+"""What an exported file tells of a run's statistics."""
 ALIKE = 0.6
 """Texts that have less in common are not shown as one with differences: nobody could read it."""
 
@@ -38,7 +43,8 @@ class Side(NamedTuple):
     """What one side is to write."""
 
     model: str
-    temperature: float
+    settings: dict[str, Any]
+    """Of `SamplingParams`."""
     prompt: str
     before: Update = Update()
     """What there is of its answer already."""
@@ -49,8 +55,9 @@ class Side(NamedTuple):
 def build(fleet: Fleet, sampling: Sampling, opening: Opening, offer: Offer) -> None:
     """Lays the tab out and connects its events."""
     tab = CompareTab(fleet, opening, offer)
-    tab.connect_runs(sampling)
+    tab.connect_runs()
     tab.connect_clearing()
+    tab.connect_export()
     texts = {"text": tab.prompt, "left": tab.models[0], "right": tab.models[1]}
     link.wire(tab.share, tab.linked, "compare", texts, sampling)
 
@@ -92,11 +99,16 @@ class CompareTab:
         self.linked = gr.HTML("")
         self.line = gr.HTML(stats.idle(), visible="hidden")  # Each side has a line of its own.
         self.difference = gr.HTML("", elem_id="difference")
+        with gr.Row(visible=False, elem_id="verdict") as self.verdict:
+            votes = [(say(f"compare.better.{vote}"), vote) for vote in VOTES]
+            self.vote = gr.Radio(votes, label=say("compare.better"), scale=4)
+            self.export = gr.Button(say("chat.export"), size="sm", scale=1)
+        self.file = gr.Textbox(visible="hidden")
         self.sides, self.latest, self.ended = gr.State([]), gr.State([]), gr.State([])
 
     def _lay_out_sides(self, offered: list[tuple[str, str]]) -> None:
         self.models: list[gr.Dropdown] = []
-        self.temperatures: list[gr.Slider] = []
+        self.settings: list[dict[str, Component]] = []
         self.lines: list[gr.HTML] = []
         self.shown: list[gr.HTML] = []
         with gr.Row(elem_id="sides"):
@@ -110,31 +122,35 @@ class CompareTab:
                             interactive=True,
                         )
                     )
-                    self.temperatures.append(
-                        gr.Slider(
-                            0,
-                            2,
-                            value=0.8 * i,
-                            step=0.05,
-                            label=say(f"compare.{side}.temperature"),
-                            interactive=True,
-                        )
-                    )
+                    self.settings.append(self._lay_out_settings(side, 0.8 * i))
                     self.lines.append(gr.HTML(stats.idle()))
                     self.shown.append(answers.block(say(f"compare.{side}.answer"), elem_classes="compare-answer"))
 
-    def connect_runs(self, sampling: Sampling) -> None:
-        prepared = [*self.shown, self.difference, self.sides, self.latest]
-        locked = [*self.clearing.buttons, *self.models, *self.temperatures]
+    def _lay_out_settings(self, side: str, temperature: float) -> dict[str, Component]:
+        """All settings of a side, by their names in their order."""
+        first = controls.defaults(self._fleet.current.defaults.sampling)
+        told: dict[str, Any] = {"value": temperature, "label": say(f"compare.{side}.temperature"), "interactive": True}
+        laid_out: dict[str, Component] = {"temperature": gr.Slider(0, 2, step=0.05, **told)}
+        with gr.Accordion(say("compare.settings"), open=False):
+            for name in controls.SLIDERS:
+                if name != "temperature":
+                    laid_out[name] = controls.slider(name, first)
+            laid_out["seed"] = gr.Textbox("", **controls.described("seed"), placeholder=say("sampling.random"))
+        return {name: laid_out[name] for name in controls.NAMES}
+
+    def connect_runs(self) -> None:
+        settings = [component for side in self.settings for component in side.values()]
+        prepared = [*self.shown, self.difference, self.verdict, self.vote, self.sides, self.latest]
+        locked = [*self.clearing.buttons, *self.models, *settings]
         Runs(self.start, self.stop, self.line, locked=locked).wire(
             self._answer,
-            [self.sides, *sampling.components],
+            [self.sides],
             [*self.shown, *self.lines, self.latest],
             [
-                Start([self.start.click], begin, [self.prompt, *self.models, *self.temperatures], prepared),
+                Start([self.start.click], begin, [self.prompt, *self.models, *settings], prepared),
                 Start([self.resume.click], go_on, [self.sides, self.ended], prepared),
             ],
-            Keep(keep, [self.latest], [*self.shown, *self.lines, self.difference, self.ended]),
+            Keep(keep, [self.latest], [*self.shown, *self.lines, self.difference, self.verdict, self.ended]),
         )
         submit_with(self.prompt, self.start)
 
@@ -142,15 +158,20 @@ class CompareTab:
         self.examples.click(lambda example: example, [], [self.prompt])
         states = [self.sides, self.latest, self.ended]
         self.clearing.wire(
-            [self.prompt, *self.shown, *self.lines, self.line, self.difference, *states],
-            lambda: ["", "", "", *[stats.idle()] * 3, "", [], [], []],
+            [self.prompt, *self.shown, *self.lines, self.line, self.difference, self.vote, *states],
+            lambda: ["", "", "", *[stats.idle()] * 3, "", None, [], [], []],
             [self.prompt],
             [self.start.click, self.examples.row.click],
         )
 
-    def _answer(self, sides: list[Side], *values: Any) -> Iterator[tuple[Any, ...]]:
-        shared, lines = controls.values(*values), [Lines() for _ in sides]
-        with closing(together([write(self._fleet, side, shared) for side in sides])) as source:
+    def connect_export(self) -> None:
+        self.export.click(to_json, [self.sides, self.ended, self.vote], self.file, **INSTANT).then(
+            None, self.file, js="text => falcon.save('comparison.json', text)", **INSTANT
+        )
+
+    def _answer(self, sides: list[Side]) -> Iterator[tuple[Any, ...]]:
+        lines = [Lines() for _ in sides]
+        with closing(together([write(self._fleet, side) for side in sides])) as source:
             for latest in source:
                 both = overall(latest)
                 texts = [answers.render(update.text, live=not update.finish_reason) for update in latest]
@@ -164,13 +185,15 @@ def keep(last: Update, latest: list[Update]) -> tuple[Any, ...]:
     ended = [stats.ended(update, stopped) for update in latest]
     texts = [answers.render(update.text) for update in ended] or [gr.skip() for _ in SIDES]
     said = [stats.line(update) for update in ended] or [gr.skip() for _ in SIDES]
-    return *texts, *said, compare(ended) if ended else "", ended
+    return *texts, *said, compare(ended) if ended else "", gr.Row(visible=bool(ended)), ended
 
 
-def begin(prompt: str, left: str, right: str, *temperatures: float) -> tuple[Any, ...]:
-    """Empties both sides for a prompt."""
-    sides = [Side(model, heat, prompt) for model, heat in zip((left, right), temperatures, strict=True)]
-    return "", "", "", sides, []
+def begin(prompt: str, left: str, right: str, *settings: Any) -> tuple[Any, ...]:
+    """Empties both sides for a prompt; `settings` are the values of one side, then those of the other."""
+    half = len(settings) // 2
+    values = (controls.values(*settings[:half]), controls.values(*settings[half:]))
+    sides = [Side(model, told, prompt) for model, told in zip((left, right), values, strict=True)]
+    return "", "", "", gr.Row(visible=False), None, sides, []
 
 
 def go_on(sides: list[Side], ended: list[Update]) -> tuple[Any, ...]:
@@ -178,10 +201,25 @@ def go_on(sides: list[Side], ended: list[Update]) -> tuple[Any, ...]:
     further = [
         side._replace(before=update, goes_on=stats.can_go_on(update)) for side, update in zip(sides, ended, strict=True)
     ]
-    return *(answers.render(update.text, live=True) for update in ended), "", further, ended
+    texts = (answers.render(update.text, live=True) for update in ended)
+    return *texts, "", gr.Row(visible=False), gr.skip(), further, ended
 
 
-def write(fleet: Fleet, side: Side, shared: dict[str, Any]) -> Updates:
+def to_json(sides: Sequence[Side], ended: Sequence[Update], vote: str | None) -> str:
+    """A comparison as a file: what was asked, what each side wrote and how, and which one the visitor prefers."""
+    told = {
+        name: {"model": side.model, "settings": side.settings, "answer": update.text, "stats": _figures(update)}
+        for name, side, update in zip(SIDES, sides, ended, strict=False)
+    }
+    prompt = sides[0].prompt if sides else ""
+    return json.dumps({"prompt": prompt, **told, "vote": vote}, ensure_ascii=False, indent=2) + "\n"
+
+
+def _figures(update: Update) -> dict[str, Any]:
+    return {name: getattr(update.stats, name) for name in FIGURES} if update.stats else {}
+
+
+def write(fleet: Fleet, side: Side) -> Updates:
     """The updates of one side: with what there was of its answer, and that alone where it was whole."""
     before = side.before
     if not side.goes_on:
@@ -191,7 +229,7 @@ def write(fleet: Fleet, side: Side, shared: dict[str, Any]) -> Updates:
     def call(runtime: FalconRuntime, params: SamplingParams) -> Generation:
         return runtime.instruct(side.prompt, params=params, begun=before.text)
 
-    with closing(updates(fleet, call, shared | {"temperature": side.temperature}, side.model)) as source:
+    with closing(updates(fleet, call, side.settings, side.model)) as source:
         for update in source:
             yield replace(update, text=before.text + update.text)
 

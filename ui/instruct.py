@@ -112,7 +112,7 @@ class InstructTab:
             self.size = gr.HTML("", elem_id="context-size")
             self.shorten = gr.Button(say("instruct.shorten"), size="sm", visible=False, elem_id="shorten")
         # No `file_types`: what cannot be read is said in place, not in Gradio's own pop-up.
-        self.document = gr.File(label=say("instruct.file"), height=160, elem_id="document")
+        self.document = gr.File(label=say("instruct.file"), height=72, elem_id="document")
 
     def _lay_out_form(self, opening: Opening) -> None:
         self.form = gr.Radio(
@@ -178,7 +178,7 @@ class InstructTab:
             return runtime.instruct(wanted, asked.context, params=params, begun=asked.begun)
 
         def show(update: Update) -> tuple[str]:
-            return (answers.render(asked.begun + update.text, live=True),)
+            return (draw(asked.begun + update.text, asked, live=True),)
 
         yield from streaming.to_page(self._fleet, call, controls.values(*values), show)
 
@@ -227,14 +227,19 @@ def begin(instruction: str, context: str, form: str, schema: str) -> Shown:
 
 def go_on(asked: Asked, written: str) -> Shown:
     """Lets the model go on with its answer."""
-    return Shown(answers.render(written, live=True), "", asked._replace(begun=written))
+    return Shown(draw(written, asked, live=True), "", asked._replace(begun=written))
 
 
 def keep(last: Update, asked: Asked) -> Kept:
     """An answer that is over: as text, as a table where it was asked for in JSON, and for going on with it."""
     written = asked.begun + last.text
     over = last.finish_reason in ("stop", "length", "repetition", "time")
-    return Kept(answers.render(written), tabulate(written, asked.schema) if over else "", written)
+    return Kept(draw(written, asked), tabulate(written, asked.schema) if over else "", written)
+
+
+def draw(text: str, asked: Asked, live: bool = False) -> str:
+    """An answer as HTML: Markdown, or code where it was asked for in JSON."""
+    return answers.render(text, live) if asked.schema is None else answers.render_code(text, "json")
 
 
 def tabulate(written: str, schema: str | None) -> str:
@@ -242,8 +247,9 @@ def tabulate(written: str, schema: str | None) -> str:
     if schema is None:
         return ""
     found = formats.read_answer(written, formats.check_schema(schema))
-    problem = f'<p class="warning">{escape(found.problem)}</p>' if found.problem else ""
-    return problem + (table(found.value) if isinstance(found.value, dict) else "")
+    matches = f'<p class="matches">{say("instruct.matches")}</p>'
+    told = f'<p class="warning">{escape(found.problem)}</p>' if found.problem else matches
+    return told + (table(found.value) if isinstance(found.value, dict) else "")
 
 
 def table(value: dict[str, Any]) -> str:

@@ -21,13 +21,12 @@ def idle() -> str:
 def line(update: Update) -> str:
     """One update as HTML. The state alone is announced to screen readers: the figures change too often."""
     kind, told = state(update)
-    figures = "".join(f'<span class="figure">{figure}</span>' for figure in _figures(update.stats))
     # Presses the tab's own button of class `continue`.
     more = f'<button type="button" class="continue-run">{say("stats.continue")}</button>' * can_go_on(update)
     advice = f'<span class="notice">{say("stats.against_repetition")}</span>' * (update.finish_reason == "repetition")
     return (
-        f'<div class="line {kind}"><span class="state" role="status">{escape(told)}</span>{more}{figures}'
-        f"{_gauge(update.stats)}{advice}{_dropped(update.stats)}</div>"
+        f'<div class="line {kind}"><span class="state" role="status">{escape(told)}</span>{more}'
+        f"{_in_short(update.stats)}{advice}{_dropped(update.stats)}</div>"
     )
 
 
@@ -38,6 +37,8 @@ def state(update: Update) -> tuple[str, str]:
         return "failed", update.error
     if update.finish_reason == "length" and _is_full(update):
         return "paused", say("stats.full")
+    if update.finish_reason == "stop" and not update.text:
+        return "done", say("stats.nothing_to_add")
     if update.finish_reason:
         return KINDS[update.finish_reason], say(f"stats.finished.{update.finish_reason}")
     if update.waiting_for:
@@ -72,6 +73,22 @@ def _is_full(update: Update) -> bool:
     """Whether prompt and answer take all of the model's context."""
     stats = update.stats
     return stats is not None and stats.prompt_tokens + stats.generated_tokens >= stats.context > 0
+
+
+def _in_short(stats: Stats | None) -> str:
+    """How fast the answer is written, how long it is, and after how long it began: below that, on demand, all else."""
+    if stats is None or not stats.prompt_tokens:
+        return ""
+    short = []
+    if rate := stats.decode_tokens_per_second:
+        short.append(say("stats.short_rate", rate=words.number(rate, 1 if rate < 10 else 0)))
+    if stats.generated_tokens:
+        short.append(say("message.tokens", count=stats.generated_tokens))
+    if stats.time_to_first_token_s is not None:
+        short.append(say("compare.seconds", seconds=words.number(stats.time_to_first_token_s, 1)))
+    all_else = "".join(f'<span class="figure">{figure}</span>' for figure in _figures(stats)) + _gauge(stats)
+    summary = " · ".join(short) or say("stats.details")
+    return f'<details class="figures"><summary>{summary}</summary><div>{all_else}</div></details>'
 
 
 def _figures(stats: Stats | None) -> list[str]:

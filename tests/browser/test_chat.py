@@ -56,6 +56,8 @@ SEND_AND_TYPE = """(box, text) => {
   enter()
 }"""
 """Sends what is in the box, and at once another text: faster than any answer."""
+SEND_AND_KEEP = SEND_AND_TYPE.replace("enter()\n}", "}")
+"""The same, but the other text stays in the box."""
 HOSTILE = """
 <script>window.run = "script"</script>
 <img src="data:," onerror="window.run = 'image'">
@@ -231,10 +233,19 @@ def test_a_question_that_fails_leaves_no_trace_but_its_text(page: Page) -> None:
 
     message_box(page).fill(too_long)
     message_box(page).evaluate(SEND_AND_TYPE, "typed meanwhile")
+    expect(message_box(page)).to_have_value(too_long)
+    waiting = page.locator("#attached .chip.message")
+    expect(waiting).to_contain_text("Next: typed meanwhile")
+    waiting.get_by_role("button", name="Take back").click()
+    expect(message_box(page)).to_have_value(f"typed meanwhile\n\n{too_long}")
+    expect(waiting).to_have_count(0)
+
+    message_box(page).fill(too_long)
+    message_box(page).evaluate(SEND_AND_KEEP, "kept meanwhile")
     expect(notice(page)).to_contain_text("was not answered")
-    expect(message_box(page)).to_have_value("typed meanwhile")
+    expect(message_box(page)).to_have_value("kept meanwhile")
     press(page, "Put it into the box")
-    expect(message_box(page)).to_have_value(f"{too_long}\n\ntyped meanwhile")
+    expect(message_box(page)).to_have_value(f"{too_long}\n\nkept meanwhile")
     message_box(page).fill("")
     ask(page, "And the capital of Greece?")
     expect(answer(page).last).to_contain_text("Athens")

@@ -35,6 +35,7 @@ from .actions import (
     versions,
     wait_for_more,
 )
+from .chat_actions import notice
 from .conftest import OpenPage
 
 BEGINNING = "Once upon a time"
@@ -118,6 +119,26 @@ def test_escape_first_closes_what_is_open(page: Page) -> None:
     expect(state(page)).to_have_text("Stopped")
 
 
+def test_what_waits_follows_or_can_be_taken_back(page: Page) -> None:
+    open_tab(page, "Chat")
+    answer_endlessly(page)
+    for words in ("Count.", "Wait for me.", "And for me."):
+        send(page, words)
+        expect(message_box(page)).to_have_value("")
+    waiting = page.locator("#attached .chip.message")
+    expect(waiting).to_have_text(["Next: Wait for me.×", "Next: And for me.×"])
+    stop_by_escape(page, answer(page))
+    over(page)
+    expect(waiting).to_have_count(2)
+    waiting.first.get_by_role("button", name="Take back").click()
+    expect(message_box(page)).to_have_value("Wait for me.")
+    set_sampling(page, "Max new tokens", 4)
+    message_box(page).press("Enter")
+    expect(question(page)).to_have_text(["Count.", "Wait for me.", "And for me."])
+    expect(answer(page)).to_have_count(3)
+    over(page)
+
+
 def test_what_was_written_survives_a_reload(page: Page) -> None:
     open_tab(page, "Chat")
     answer_endlessly(page)
@@ -128,11 +149,12 @@ def test_what_was_written_survives_a_reload(page: Page) -> None:
     reload(page)
     expect(question(page)).to_have_text("Tell me a story.")
     expect(answer(page)).to_contain_text(BEGINNING)
+    expect(notice(page)).to_contain_text("The page was closed while this answer was written.")
     written = answer(page).inner_text()
     assert len(written) > len(BEGINNING) + 20
 
     set_sampling(page, "Max new tokens", 8)
-    press(page, "Continue")
+    notice(page).get_by_role("button", name="Continue").click()
     expect(state(page)).to_have_text("Stopped at the length limit")
     over(page)
     expect(answer(page)).to_have_count(1)

@@ -37,7 +37,7 @@ Object.assign((window.falcon ??= {}), {
   // Each piece of an answer is drawn as the server knows it, with its thoughts folded.
   const unfolded = new WeakSet()
   document.addEventListener('click', event => {
-    const thoughts = event.target.closest?.('details.thoughts > summary')?.parentElement
+    const thoughts = event.target.closest?.('details:is(.thoughts, .figures) > summary')?.parentElement
     if (thoughts) unfolded[thoughts.open ? 'delete' : 'add'](thoughts)
   })
   new MutationObserver(changes => {

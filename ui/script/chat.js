@@ -170,6 +170,7 @@
       if (this.working) return false
       this.quiet()
       action = { ...ASKED, ...action }
+      falcon.composer.held = false
       this.run = { action, before: falcon.conversations.open, begun: false, stopped: false }
       this.working = true
       document.getElementById('talk').dispatchEvent(new Event('toend'))

@@ -2,5 +2,6 @@
 
 document.addEventListener('click', event => {
   const button = event.target.closest?.('.continue-run')
+  if (button?.closest('#talking')) return falcon.chat.resume()
   button?.closest('[role=tabpanel]')?.querySelector('button.continue')?.click()
 })

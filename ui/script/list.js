@@ -88,6 +88,7 @@
       const end = keep => {
         if (over) return
         over = true
+        field.remove()
         if (keep) falcon.conversations.rename(row.dataset.id, field.value.trim())
         this.draw()
       }

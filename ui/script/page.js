@@ -134,3 +134,9 @@ new MutationObserver(() => {
     }
   }
 }).observe(document, { childList: true, subtree: true, attributes: true, attributeFilter: ['class'] })
+
+// Which tab is open, for what stands beside the tabs.
+new MutationObserver(() => {
+  const tab = document.querySelector('#tabs [role=tab][aria-selected=true][data-tab-id]')?.dataset.tabId
+  if (tab && document.documentElement.dataset.tab !== tab) document.documentElement.dataset.tab = tab
+}).observe(document, { childList: true, subtree: true, attributes: true, attributeFilter: ['aria-selected'] })

@@ -18,11 +18,13 @@
     if (document.body.classList.contains('dark') !== dark()) document.body.classList.toggle('dark', dark())
     root.style.colorScheme = dark() ? 'dark' : 'light'
   }
-  document.addEventListener('DOMContentLoaded', () => {
+  const dressed = () => {
     if (new URLSearchParams(location.search).has('__theme')) return // The address says how.
     new MutationObserver(dress).observe(document.body, { attributes: true, attributeFilter: ['class'] })
     dress()
-  })
+  }
+  if (document.body) dressed()
+  else document.addEventListener('DOMContentLoaded', dressed)
 
   // The panels: conversations and settings. On a narrow screen each lies over the page and is closed first.
   const panels = {
