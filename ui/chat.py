@@ -175,6 +175,7 @@ class ChatTab:
                 label=say("chat.system"),
                 lines=2,
                 max_lines=8,
+                interactive=True,  # Gradio would lock what events write and none reads.
                 elem_id="system-prompt",
             )
             with gr.Row(elem_classes="actions"):

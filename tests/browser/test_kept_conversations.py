@@ -110,7 +110,7 @@ def test_who_answers_and_how(page: Page) -> None:
     reload(page)
     expect(question(page)).to_have_text("Who are you?")
     expect(system_prompt(page)).to_have_value("You are a parrot.")
-    press(page, "Use the model's own")
+    page.get_by_role("button", name="Use the model's own").click()
     expect(system_prompt(page)).to_have_value(STARTER.system)
     expect(page.get_by_role("button", name="Use the model's own")).to_be_hidden()
 
@@ -143,6 +143,7 @@ def test_a_link_opens_the_chat_as_it_was_set_up(page: Page, open_page: OpenPage)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     system_prompt(page).fill("You are a parrot & a poet.")
     message_box(page).fill("100% of #1?")
+    disclose(page, "Keep this conversation")
     url = link(page)
     assert page.evaluate("navigator.clipboard.readText()") == url
 

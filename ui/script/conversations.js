@@ -160,6 +160,7 @@
       else this.open = (id ? read(id)?.conversation : list()[0]?.conversation) ?? fresh()
       this.base = read(this.open.id)?.conversation ?? null
       sessionStorage.setItem(OPEN, this.open.id)
+      falcon.list.draw()
       return this.text()
     },
 
