@@ -65,11 +65,11 @@ def bar(runtime: FalconRuntime) -> str:
     status = runtime.status
     starting = status.state == "idle" and not status.message
     state = say("bar.starting") if starting else words.status(replace(status, message=""))
-    recipe = f'<span class="recipe">{escape(runtime.description)}</span>' if runtime.description else ""
+    recipe = f'<span class="recipe" dir="auto">{escape(runtime.description)}</span>' if runtime.description else ""
     return (
         f'<button type="button" class="model {status.state}" popovertarget="models" aria-haspopup="dialog">'
         f'<span class="sr-only">{say("bar.models")} </span>'
-        f'<span class="name">{escape(runtime.title)}</span>{recipe}</button>'
+        f'<span class="name" dir="auto">{escape(runtime.title)}</span>{recipe}</button>'
         f'<span class="pill {status.state}" role="status">{escape(state)}</span>'
     )
 

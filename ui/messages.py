@@ -13,7 +13,9 @@ def render(path: Sequence[Message], conversation: Conversation, examples: Sequen
     """The messages of `path`, all or the first ones of those that the conversation shows; `examples` of questions where
     there are none."""
     if not path:
-        buttons = "".join(f'<button type="button" class="example">{escape(example)}</button>' for example in examples)
+        buttons = "".join(
+            f'<button type="button" class="example" dir="auto">{escape(example)}</button>' for example in examples
+        )
         greeting = f"<h3>{say('message.greeting')}</h3><p>{say('message.private')}</p>"
         return f'<div class="greeting">{greeting}</div><div class="examples">{buttons}</div>'
     return "".join(_row(place, message, conversation) for place, message in enumerate(path))

@@ -112,7 +112,7 @@ def dictionary(code: str) -> dict[str, Words]:
 
 
 def _say(code: str, key: str, values: Mapping[str, Any]) -> str:
-    words = dictionary(code)[key]
+    words = dictionary(code).get(key) or dictionary(DEFAULT)[key]
     if not isinstance(words, str):
         words = words.get(_plural_form(code, values["count"]), words["other"])
     return words.format_map({name: _written(value, code) for name, value in values.items()}) if values else words
