@@ -205,7 +205,7 @@ def details_of(choice: Choice, links: str = "") -> str:
     facts = [
         say("models.context", size=size, count=choice.context),
         say("models.memory", size=gigabytes(choice.memory_bytes), count=choice.slots),
-        *(escape(remark[0].upper() + remark[1:]) for remark in choice.remarks),
+        *(f"<bdi>{escape(remark[0].upper() + remark[1:])}</bdi>" for remark in choice.remarks),
         say("models.cpu", cpu=cpu)
         if choice.recipe == "stock"
         else say("models.cpu_with", cpu=cpu, instructions=chosen().title),
@@ -215,8 +215,8 @@ def details_of(choice: Choice, links: str = "") -> str:
         facts.append(say("models.download", size=sizes[0], converted=sizes[1]))
     if choice.licence:
         facts.append(
-            f'<a href="{escape(choice.licence_url)}" target="_blank" rel="noopener">{escape(choice.licence)}</a>. '
-            f"{escape(choice.licence_summary)}"
+            f'<bdi><a href="{escape(choice.licence_url)}" target="_blank" rel="noopener">{escape(choice.licence)}</a>. '
+            f"{escape(choice.licence_summary)}</bdi>"
         )
     if links:
         facts.append(links)

@@ -87,17 +87,33 @@ def test_nothing_stays_english(visitor: Visitor, code: str, app: ServedApp) -> N
     page = visitor.open(app.url)
     expect(page.locator("html")).to_have_attribute("lang", code)
     expect(page.locator("html")).to_have_attribute("dir", "rtl" if code == "ar" else "ltr")
-    foreign = english(code)
+    theirs, foreign = words.dictionary(code), english(code)
+
+    def look(title: str) -> None:
+        expect(page.get_by_text(str(theirs[title]), exact=True).locator("visible=true").first).to_be_visible()
+        seen = page.locator("body").evaluate(SEEN)
+        assert [text for text in seen if any(pattern.fullmatch(text) for pattern in foreign)] == []
+        assert "⟦" not in "".join(seen)
+
+    page.locator("[data-do=settings]").click()
     for tab in link.TABS:
         show(page, tab)
         if tab == "generate":
             generate(page)
-        for heading in page.get_by_role("tabpanel").locator("button.label-wrap:not(.open)").all():
+        for heading in reversed(page.locator("button.label-wrap:not(.open):visible").all()):
             heading.click()
-        seen = page.locator("body").evaluate(SEEN)
-        assert words.dictionary(code)[f"tabs.{tab}"] in seen
-        assert [text for text in seen if any(pattern.fullmatch(text) for pattern in foreign)] == []
-        assert "⟦" not in "".join(seen)
+        look(f"tabs.{tab}")
+    page.locator(".model[popovertarget=models]").click()
+    expect(page.locator("#model-details li").first).to_be_visible()
+    look("models.in_use")
+    page.keyboard.press("Escape")
+    page.locator(".wide[popovertarget=about]").click()
+    look("about.here")
+    page.keyboard.press("Escape")
+    page.locator("[popovertarget=more]").click()
+    look("keys.keys")
+    page.locator("#more [popovertarget=keys]").click()
+    look("keys.break")
 
 
 @pytest.mark.parametrize("visitor", ["ar"], indirect=True)
@@ -125,7 +141,8 @@ def test_a_language_that_was_chosen_stays(visitor: Visitor, app: ServedApp) -> N
     page = visitor.open(f"{app.url}/#tab=generate&text=Once")
     start = page.locator("#generate-start")
     expect(start).to_have_text("Generate")
-    page.evaluate("falcon.language.choose('fr')")
+    page.locator("[popovertarget=more]").click()
+    page.locator("#language").select_option("fr")
     expect(start).to_have_text("Générer")
     expect(page).to_have_url(f"{app.url}/?lang=fr#tab=generate&text=Once")
     assert page.locator("#generate-text textarea").input_value() == "Once"
