@@ -11,7 +11,7 @@ from ui import link, words
 
 from ..served_app import ServedApp
 from .actions import opened
-from .conftest import PATIENCE_MS, VISITOR
+from .conftest import LEFT, PATIENCE_MS, VISITOR
 
 TRANSLATIONS = [code for code in words.NAMES if code != words.DEFAULT]
 SEEN = """root => {
@@ -39,11 +39,15 @@ class Visitor:
     def open(self, url: str) -> Page:
         page = self._context.new_page()
         page.set_default_timeout(PATIENCE_MS)
-        page.on("console", lambda message: self._errors.append(message.text) if message.type == "error" else None)
+        page.on("console", lambda message: self._note(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: self._errors.append(str(error)))
         page.goto(url)
         opened(page)
         return page
+
+    def _note(self, error: str) -> None:
+        if not any(words in error for words in LEFT):
+            self._errors.append(error)
 
 
 @pytest.fixture
