@@ -1,5 +1,6 @@
 """The page. Nothing outside this package and app.py knows Gradio."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from .controls import Sampling
 from .door import Beside, Door, refuse_form
 from .language import Languages
 from .link import Opening
+from .markup import mermaid
 from .phone import Downloads, PhoneFiles
 from .tools import Tools
 from .visitors import Visitors
@@ -79,7 +81,8 @@ def launch_options(
 ) -> dict[str, Any]:
     """The arguments of `launch()` that belong to the page's looks and behaviour, and to the HTTP API and the
     `phone_files` beside it. With `mcp`, the endpoints are tools, too."""
-    scripts = [path.read_text() for path in sorted(HERE.glob("script/*.js"))]
+    assets = f"Object.assign((window.falcon ??= {{}}), {{mermaid: {json.dumps(mermaid())}}})"
+    scripts = [assets, *(path.read_text() for path in sorted(HERE.glob("script/*.js")))]
     most = settings.upload_megabytes * 1_000_000
     return {
         "app_kwargs": {

@@ -260,9 +260,11 @@ def _growing(text: str, live: bool = True) -> str:
 
 
 def code(text: str, language: str = "") -> str:
-    """A block of code as HTML, with its language and a Copy button above it."""
+    """A block of code as HTML, with its language and a Copy button above it. The browser draws Mermaid's diagrams."""
+    drawn = ' data-language="mermaid"' * (language.lower() == "mermaid")
+    name = escape(language) or say("answers.text")
     return (
-        f'<div class="code" dir="ltr"><div class="code-head"><span>{escape(language) or say("answers.text")}</span>'
+        f'<div class="code" dir="ltr"{drawn}><div class="code-head"><span>{name}</span>'
         f'<button type="button" class="copy-code">{say("answers.copy")}</button></div>'
         f"<pre><code>{_coloured(text, language.lower())}</code></pre></div>"
     )

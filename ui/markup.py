@@ -4,6 +4,10 @@ Where Gradio has a way (themes, `elem_id`, `elem_classes`), that is used. Tests 
 the page or of this list, and look whether each of these is in the page of the pinned release.
 """
 
+from pathlib import Path
+
+import gradio
+
 CLASSES = {
     "app": "the page below the bar of the browser",
     "block": "a component's box",
@@ -23,3 +27,10 @@ CLASSES = {
     "tabitem": "what is in a tab",
     "wrap": "the choices of a gr.Radio, and the place for a file",
 }
+
+
+def mermaid() -> str:
+    """The name of the script among Gradio's assets that draws Mermaid's diagrams, whose default export is Mermaid."""
+    assets = Path(gradio.__file__).parent / "templates" / "frontend" / "assets"
+    (script,) = assets.glob("mermaid.core-*.js")
+    return script.name

@@ -34,6 +34,7 @@ from .chat_actions import (
     ready,
 )
 
+DIAGRAM = "```mermaid\ngraph LR; egg-->falcon\n```\n\n```mermaid\nno diagram <b>\n```\n"
 MARKDOWN = r"""
 $$x^2 + y^2$$
 
@@ -260,6 +261,16 @@ def test_what_no_longer_fits_the_context_is_said(page: Page, tmp_path: Path) -> 
     expect(answer(page)).to_have_count(2)
     ask(page, QUESTION)
     expect(page.get_by_role("tabpanel")).to_contain_text("the 2 oldest messages were left out of this answer")
+
+
+def test_diagrams_are_drawn_as_pictures(page: Page, tmp_path: Path) -> None:
+    disclose(page, "Keep this conversation")
+    import_file(page, tmp_path / "diagram.json", conversation("How does it grow?", DIAGRAM))
+    picture = answer(page).locator("img.diagram")
+    expect(picture).to_have_count(1)
+    page.wait_for_function("document.querySelector('img.diagram').naturalWidth > 50")
+    assert "falcon" in (picture.get_attribute("src") or "")
+    expect(answer(page).locator(".code")).to_have_count(2)
 
 
 def test_answers_are_markdown_questions_are_not_and_scripts_are_not_run(page: Page, tmp_path: Path) -> None:
