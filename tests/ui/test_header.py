@@ -55,6 +55,7 @@ def test_it_is_always_true() -> None:
     [
         (Status(), "Starting"),
         (Status("downloading", "Downloading the wheel", 0.4, 60), "Downloading 40%, about 60 s left"),
+        (Status("converting", "Loading libraries", 0.0), "Converting"),
         (Status("ready", "Ready"), "Ready"),
         (Status("failed", "It is broken."), "Failed"),
     ],
