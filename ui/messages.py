@@ -16,7 +16,7 @@ def render(path: Sequence[Message], conversation: Conversation, examples: Sequen
         buttons = "".join(
             f'<button type="button" class="example" dir="auto">{escape(example)}</button>' for example in examples
         )
-        greeting = f"<h3>{say('message.greeting')}</h3><p>{say('message.private')}</p>"
+        greeting = f"<h2>{say('message.greeting')}</h2><p>{say('message.private')}</p>"
         return f'<div class="greeting">{greeting}</div><div class="examples">{buttons}</div>'
     return "".join(_row(place, message, conversation) for place, message in enumerate(path))
 

@@ -48,19 +48,19 @@ def press(page: Page, name: str) -> None:
 def open_settings(page: Page) -> None:
     """Opens the panel with the sampling controls, and with who answers in the Chat tab."""
     if page.locator("#settings").is_hidden():
-        page.get_by_role("button", name="Settings").click()
+        page.locator("#tools").get_by_role("button", name="Settings").click()
 
 
 def set_sampling(page: Page, name: str, value: float) -> None:
     open_settings(page)
-    field = page.get_by_label(f"number input for {name}", exact=True)
+    field = sampling(page, name)
     field.fill(str(value))
     field.blur()
 
 
 def sampling(page: Page, name: str) -> Locator:
     """The number that a sampling control shows."""
-    return page.get_by_label(f"number input for {name}", exact=True)
+    return page.locator("#sampling").get_by_label(f"number input for {name}", exact=True)
 
 
 def reset_sampling(page: Page) -> None:
@@ -83,7 +83,7 @@ def answer_greedily(page: Page, tokens: int) -> None:
     set_sampling(page, "Temperature", 0)
     set_sampling(page, "Max new tokens", tokens)
     if not sampling(page, "Frequency penalty").is_visible():
-        page.get_by_role("button", name="More").click()
+        page.locator("#sampling").get_by_role("button", name="More").click()
         settle(page)
     set_sampling(page, "Frequency penalty", 0)
 

@@ -1,5 +1,6 @@
 """The Compare tab and the model menu as visitors use them."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from playwright.sync_api import Locator, Page, expect
 from falcon_runtime.models.catalog import STARTER
 from tests.served_app import ServedApp, serve
 
-from .actions import OVER, open_tab, press, set_sampling
+from .actions import OVER, open_tab, press
+from .chat_actions import download
 from .conftest import OpenPage
 
 TOKYO = "What is the capital of Japan?"
@@ -23,6 +25,16 @@ def states(page: Page) -> Locator:
     return page.locator("#sides .line .state")
 
 
+def set_side(page: Page, side: int, name: str, value: float) -> None:
+    """Sets one setting of one side."""
+    column = page.locator("#sides > .column").nth(side)
+    field = column.get_by_label(f"number input for {name}", exact=True)
+    if field.is_hidden():
+        column.get_by_role("button", name="Settings").click()
+    field.fill(str(value))
+    field.blur()
+
+
 def compare(page: Page, prompt: str) -> None:
     page.get_by_label("Prompt", exact=True).fill(prompt)
     page.keyboard.press("Enter")
@@ -32,23 +44,34 @@ def compare(page: Page, prompt: str) -> None:
 
 def test_two_temperatures(page: Page) -> None:
     open_tab(page, "Compare")
-    set_sampling(page, "Max new tokens", 24)
+    for side in range(2):
+        set_side(page, side, "Max new tokens", 24)
     compare(page, TOKYO)
     expect(sides(page).first).to_contain_text("Tokyo")
     difference = page.locator("#difference")
     expect(difference).to_contain_text(re.compile(r"Tokens written.*Tokens per second.*First token after", re.DOTALL))
+    expect(page.locator("#settings")).to_be_hidden()
+    page.locator("#verdict").get_by_label("Right").check()
+    exported = json.loads(download(page, "Export as JSON"))
+    assert exported["prompt"] == TOKYO
+    assert exported["vote"] == "right"
+    assert [exported[side]["settings"]["temperature"] for side in ("left", "right")] == [0, 0.8]
+    assert "Tokyo" in exported["left"]["answer"]
+    assert exported["left"]["stats"]["generated_tokens"] > 0
 
-    set_sampling(page, "Right temperature", 0)
+    set_side(page, 1, "Right temperature", 0)
     compare(page, TOKYO)
     expect(difference).to_contain_text("Both wrote the same text.")
+    expect(page.locator("#verdict").get_by_label("Right")).not_to_be_checked()
     press(page, "Clear")
     expect(difference).to_have_text("")
 
 
 def test_both_sides_go_on_and_come_back(page: Page) -> None:
     open_tab(page, "Compare")
-    set_sampling(page, "Max new tokens", 6)
-    set_sampling(page, "Right temperature", 0)
+    for side in range(2):
+        set_side(page, side, "Max new tokens", 6)
+    set_side(page, 1, "Right temperature", 0)
     compare(page, "Write a haiku about the sea.")
     begun = [sides(page).nth(i).locator(".shown").text_content() or "" for i in range(2)]
     page.locator("#sides").get_by_role("button", name="Continue").first.click()
@@ -68,8 +91,9 @@ def test_both_sides_go_on_and_come_back(page: Page) -> None:
 def test_two_recipes(starter_int8: Path, app: ServedApp, page: Page) -> None:
     """The second engine is there while it is used, and where there is no memory for it the page says so."""
     open_tab(page, "Compare")
-    set_sampling(page, "Max new tokens", 24)
-    set_sampling(page, "Right temperature", 0)
+    for side in range(2):
+        set_side(page, side, "Max new tokens", 24)
+    set_side(page, 1, "Right temperature", 0)
     page.get_by_label("Right model").click()
     page.get_by_role("option", name=re.compile("int8")).click()
     compare(page, TOKYO)

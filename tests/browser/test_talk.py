@@ -92,7 +92,7 @@ def test_the_panel_finds_names_and_deletes(open_page: OpenPage) -> None:
         page.evaluate(kept, [key, title, days])
     reload(page)
     expect(conversations(page)).to_have_text(["New conversation", *(title for title, _ in TALKS.values())])
-    groups = page.locator("#conversations h3")
+    groups = page.locator("#conversations h2")
     expect(groups).to_have_text(
         ["Today", "Yesterday", "Previous 7 days", "Previous 30 days", re.compile(r"\w+ 20\d\d")]
     )

@@ -125,7 +125,7 @@
       }
       for (const temperature of TEMPERATURES) offer(falcon.say('chat.at_temperature', { temperature }), { temperature })
       for (const [title, model] of this.models()) offer(title, { model })
-      document.body.append(menu)
+      document.querySelector('main').append(menu)
       menu.addEventListener('toggle', ({ newState }) => newState === 'closed' && menu.remove())
       menu.addEventListener('keydown', event => {
         const step = { ArrowDown: 1, ArrowUp: -1 }[event.key]

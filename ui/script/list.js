@@ -123,7 +123,7 @@
         const when = group(entry.changed)
         if (when !== last) {
           rows = document.createElement('ul')
-          parts.push(Object.assign(document.createElement('h3'), { textContent: when }), rows)
+          parts.push(Object.assign(document.createElement('h2'), { textContent: when }), rows)
           last = when
         }
         rows.append(this.row(entry.conversation, entry.conversation.id === open.id))

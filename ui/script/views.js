@@ -102,7 +102,7 @@
         }
         toast.append(button)
       }
-      document.body.append(toast)
+      document.querySelector('main').append(toast)
       setTimeout(over, 10_000)
     },
   })
