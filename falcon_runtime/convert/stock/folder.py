@@ -22,8 +22,9 @@ from ..traced.storage import as_stored
 from ..weights import stream
 from ..writing import write_tokenizer
 from .check import check_program, check_tokenizer
+from .constants import constant_methods
 from .files import README, write_generation_config
-from .lower import constant_methods, stock_graph
+from .graph import stock_graph
 from .quantize import stock_parts
 from .readme import readme
 
@@ -37,7 +38,9 @@ def write_model(plan: Plan, opened: Opened, folder: Path, name: str, report: Rep
     write_generation_config(folder, bos, ends, recommended_sampling(checkpoint.generation, plan.context))
     program = folder / PROGRAM
     constants = constant_methods(checkpoint.architecture, plan.context, bos, ends)
-    _writer(plan.target)(plan, checkpoint, program, constants, report)
+    source_sha256 = origin.sha256_already(checkpoint.files)
+    identity = f"{source_sha256 or origin.name} {plan.recipe}"  # What comes from the hub has its commit in its name.
+    _writer(plan.target, identity)(plan, checkpoint, program, constants, report)
     facts = Exported(
         name=name,
         title=plan.title,
@@ -47,7 +50,7 @@ def write_model(plan: Plan, opened: Opened, folder: Path, name: str, report: Rep
         context=plan.context,
         licence=plan.licence,
         source=origin.name,
-        source_sha256=origin.sha256(checkpoint.files),
+        source_sha256=source_sha256 or origin.sha256(checkpoint.files),
         program_bytes=program.stat().st_size,
         program_sha256=sha256_of(program),
         versions={package: version(package) for package in ("executorch", "torch", "transformers")},
@@ -62,7 +65,7 @@ def write_model(plan: Plan, opened: Opened, folder: Path, name: str, report: Rep
     facts.save(folder)
 
 
-def _writer(target: Target) -> Callable[[Plan, Checkpoint, Path, dict[str, Any], Report], None]:
+def _writer(target: Target, identity: str) -> Callable[[Plan, Checkpoint, Path, dict[str, Any], Report], None]:
     """What writes the program; each imports compilers of its own, which take seconds."""
     if target == "openvino":
         from .openvino import write_program
@@ -72,14 +75,14 @@ def _writer(target: Target) -> Callable[[Plan, Checkpoint, Path, dict[str, Any],
         from ..qnn.program import write_program
 
         return write_program
-    return _write_program
+    return partial(_write_program, identity)
 
 
-def _write_program(plan: Plan, checkpoint: Checkpoint, path: Path, constants: dict[str, Any], report: Report) -> None:
-    progress = Progress(plan.title, report)
-    with progress.tracing() as traced:
-        graph = stock_graph(checkpoint.architecture, plan.schemes, plan.context, constants, traced)
-    layout = graph.layout()
+def _write_program(
+    identity: str, plan: Plan, checkpoint: Checkpoint, path: Path, constants: dict[str, Any], report: Report
+) -> None:
+    graph = stock_graph(checkpoint.architecture, plan.schemes, plan.context, constants, identity)
+    progress, layout = Progress(plan.title, report), graph.layout()
     with ProgramFile(path, layout, graph.weights) as file:
         for name, table in zip(TABLES, checkpoint.rope_tables(plan.context), strict=True):
             file.write(name, 0, table)
