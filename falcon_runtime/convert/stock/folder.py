@@ -1,6 +1,8 @@
 """Writing a stock folder as planned: the program, the tokenizer that a phone reads, and what people need to know."""
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -12,20 +14,14 @@ from ...models.recommended import recommended_sampling
 from ...status import Report, Status
 from ...system.checksum import sha256_of
 from ..checkpoint import Checkpoint
-from ..graph import TABLES
 from ..needs import in_words
 from ..opening import Opened
 from ..plan import Plan
-from ..program_file import ProgramFile
-from ..progress import Progress
-from ..traced.storage import as_stored
-from ..weights import stream
 from ..writing import write_tokenizer
 from .check import check_program, check_tokenizer
 from .constants import constant_methods
-from .files import README, write_generation_config
-from .graph import stock_graph
-from .quantize import stock_parts
+from .files import GENERATION, README, TOKENIZER, write_generation_config
+from .program import tried_layers, write_excerpt, write_stock_program
 from .readme import readme
 
 
@@ -61,7 +57,8 @@ def write_model(plan: Plan, opened: Opened, folder: Path, name: str, report: Rep
     (folder / README).write_text(readme(plan, what, origin.name))
     if plan.target != "qnn":  # Simulating an NPU takes minutes for each token.
         report(Status("converting", f"Trying {plan.title} in ExecuTorch's own runner"))
-        check_program(folder, plan.title)
+        with _tried(plan, checkpoint, constants, folder) as tried:
+            check_program(tried, plan.title)
     facts.save(folder)
 
 
@@ -75,21 +72,17 @@ def _writer(target: Target, identity: str) -> Callable[[Plan, Checkpoint, Path, 
         from ..qnn.program import write_program
 
         return write_program
-    return partial(_write_program, identity)
+    return partial(write_stock_program, identity)
 
 
-def _write_program(
-    identity: str, plan: Plan, checkpoint: Checkpoint, path: Path, constants: dict[str, Any], report: Report
-) -> None:
-    graph = stock_graph(checkpoint.architecture, plan.schemes, plan.context, constants, identity)
-    progress, layout = Progress(plan.title, report), graph.layout()
-    with ProgramFile(path, layout, graph.weights) as file:
-        for name, table in zip(TABLES, checkpoint.rope_tables(plan.context), strict=True):
-            file.write(name, 0, table)
-        stream(
-            checkpoint,
-            plan.schemes,
-            lambda name, first, numbers: file.write(name, first, as_stored(numbers, graph.weights[name].stored)),
-            partial(progress.streaming, layout.size),
-            stock_parts,
-        )
+@contextmanager
+def _tried(plan: Plan, checkpoint: Checkpoint, constants: dict[str, Any], folder: Path) -> Iterator[Path]:
+    """A folder to be tried in place of `folder`: that itself, or one with an excerpt of its program."""
+    if plan.target != "stock" or (layers := tried_layers(checkpoint.architecture, plan.schemes)) is None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        for name in (TOKENIZER, GENERATION):
+            (Path(temporary) / name).symlink_to(folder / name)
+        write_excerpt(plan, checkpoint.architecture, constants, layers, folder / PROGRAM, Path(temporary) / PROGRAM)
+        yield Path(temporary)

@@ -93,8 +93,8 @@ class _Writer(Instructions):
         a, scheme = self._architecture, self._schemes.embedding
         part = _Part(a, self._most, self._keys)
         embedded, rope = part.input(a.hidden), [part.table(1, a.head_dim) for _ in TABLES]
-        rotated = isinstance(scheme, StockScheme) and scheme.rotated
-        found = part.rotated(embedded, scheme) if rotated else embedded
+        found = part.rotated(embedded, scheme) if isinstance(scheme, StockScheme) and scheme.rotated else embedded
+        rotated = found is not embedded
         projected = part.projections(found, rope, 0, self._schemes.layers[0])
         outputs = [next_x, *heads] if rotated else heads
         for value in [found, *projected] if rotated else projected:
