@@ -1,5 +1,6 @@
 """Writing a stock folder as planned: the program, the tokenizer that a phone reads, and what people need to know."""
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ...errors import ConversionFailed
 from ...models.exported import Exported
 from ...models.manifest import PROGRAM, Target
 from ...models.recommended import recommended_sampling
@@ -20,7 +22,7 @@ from ..plan import Plan
 from ..writing import write_tokenizer
 from .check import check_program, check_tokenizer
 from .constants import constant_methods
-from .files import GENERATION, README, TOKENIZER, write_generation_config
+from .files import GENERATION, README, SENTENCEPIECE, phones_tokenizer, write_generation_config
 from .program import tried_layers, write_excerpt, write_stock_program
 from .readme import readme
 
@@ -30,7 +32,7 @@ def write_model(plan: Plan, opened: Opened, folder: Path, name: str, report: Rep
     ConversionFailed."""
     checkpoint, origin = opened.checkpoint, opened.origin
     bos, ends = write_tokenizer(checkpoint, folder).bos_token_id, tuple(checkpoint.end_tokens())
-    check_tokenizer(folder, plan.title)  # Before what takes long.
+    _settle_tokenizer(checkpoint, folder, plan.title)  # Before what takes long.
     write_generation_config(folder, bos, ends, recommended_sampling(checkpoint.generation, plan.context))
     program = folder / PROGRAM
     constants = constant_methods(checkpoint.architecture, plan.context, bos, ends)
@@ -54,12 +56,24 @@ def write_model(plan: Plan, opened: Opened, folder: Path, name: str, report: Rep
     what = (
         f"{facts.parameters / 1e9:.2f} billion parameters in the recipe {plan.recipe}, {in_words(facts.program_bytes)}."
     )
-    (folder / README).write_text(readme(plan, what, origin.name))
+    (folder / README).write_text(readme(plan, what, origin.name, phones_tokenizer(folder)))
     if plan.target != "qnn":  # Simulating an NPU takes minutes for each token.
         report(Status("converting", f"Trying {plan.title} in ExecuTorch's own runner"))
         with _tried(plan, checkpoint, constants, folder) as tried:
             check_program(tried, plan.title)
     facts.save(folder)
+
+
+def _settle_tokenizer(checkpoint: Checkpoint, folder: Path, title: str) -> None:
+    """Sees to it that phones can read the tokenizer in `folder`: as it is, or else as the SentencePiece model that the
+    checkpoint has. Errors: ConversionFailed where they read neither as it is meant."""
+    try:
+        check_tokenizer(folder, title)
+    except ConversionFailed:
+        if not checkpoint.sentencepiece:
+            raise
+        shutil.copyfile(checkpoint.sentencepiece, folder / SENTENCEPIECE)
+        check_tokenizer(folder, title)
 
 
 def _writer(target: Target, identity: str) -> Callable[[Plan, Checkpoint, Path, dict[str, Any], Report], None]:
@@ -82,7 +96,7 @@ def _tried(plan: Plan, checkpoint: Checkpoint, constants: dict[str, Any], folder
         yield folder
         return
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        for name in (TOKENIZER, GENERATION):
+        for name in (phones_tokenizer(folder), GENERATION):
             (Path(temporary) / name).symlink_to(folder / name)
         write_excerpt(plan, checkpoint.architecture, constants, layers, folder / PROGRAM, Path(temporary) / PROGRAM)
         yield Path(temporary)

@@ -18,7 +18,7 @@ from ...models.manifest import PROGRAM
 from ...models.stock.manifest import read_stock
 from ...system.child import connect
 from ...system.files import read_json
-from .files import GENERATION, TOKENIZER
+from .files import GENERATION, SENTENCEPIECE, TOKENIZER, phones_tokenizer
 
 TEXTS = (
     "Once upon a time, there was a falcon.",
@@ -37,22 +37,26 @@ NEW_TOKENS = 64
 REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
-def phones_tokenizer(folder: Path) -> Any:
-    from pytorch_tokenizers import pytorch_tokenizers_cpp
+def read_as_phones(path: Path) -> Any:
+    from pytorch_tokenizers import pytorch_tokenizers_cpp as library
 
-    tokenizer = pytorch_tokenizers_cpp.HFTokenizer()
-    tokenizer.load(str(folder / TOKENIZER))
+    tokenizer = library.SPTokenizer() if path.name == SENTENCEPIECE else library.HFTokenizer()
+    tokenizer.load(str(path))
     return tokenizer
 
 
 def tokenizer_problem(folder: Path) -> str | None:
     """The library that runs on phones reads a tokenizer.json in its own way, and skips what it does not know."""
+    name = phones_tokenizer(folder)
     try:
-        phone = phones_tokenizer(folder)
+        phone = read_as_phones(folder / name)
     except RuntimeError:
-        return f"the phones' library cannot read its {TOKENIZER}, which is not of byte-level BPE"
+        return f"the phones' library cannot read its {name}"
     ours = Tokenizer.from_file(str(folder / TOKENIZER))
-    special = [token.content for token in ours.get_added_tokens_decoder().values()][:20]
+    added = ours.get_added_tokens_decoder()
+    if name == SENTENCEPIECE:  # Which has control tokens that no text becomes.
+        added = {number: token for number, token in added.items() if number >= phone.vocab_size() or not token.special}
+    special = [token.content for token in added.values()][:20]
     for text in (*TEXTS, *("Hi".join([token, "\n"]) for token in special)):
         expected, found = ours.encode(text, add_special_tokens=False).ids, list(phone.encode(text, 0, 0))
         if found != expected:
@@ -62,7 +66,7 @@ def tokenizer_problem(folder: Path) -> str | None:
 
 def program_problem(folder: Path) -> str | None:
     """ExecuTorch's runner should answer with the tokens that this project's engine gives."""
-    phone = phones_tokenizer(folder)
+    phone = read_as_phones(folder / phones_tokenizer(folder))
     ends = set(read_json(folder / GENERATION)["eos_token_id"])
     prompts = {prompt: tokens for prompt in PROMPTS if (tokens := list(phone.encode(prompt, 0, 0)))}
     count = min(NEW_TOKENS, read_stock(folder).context - max(map(len, prompts.values()), default=0))
@@ -102,7 +106,7 @@ def run(folder: Path, prompts: Sequence[str], count: int) -> list[list[str]]:
     there once `greedy` has run."""
     from executorch.extension.llm.runner import GenerationConfig, TextLLMRunner
 
-    runner, answers = TextLLMRunner(str(folder / PROGRAM), str(folder / TOKENIZER)), list[list[str]]()
+    runner, answers = TextLLMRunner(str(folder / PROGRAM), str(folder / phones_tokenizer(folder))), list[list[str]]()
     for prompt in prompts:
         answers.append([])
         config = GenerationConfig(echo=False, max_new_tokens=count, temperature=0.0)
