@@ -19,8 +19,8 @@ writes the app: the chat template (`chat_template.jinja`, if the model has one) 
 `{generation}` which tokens end an answer and how to sample.
 """
 STOCK = """
-The three below are ExecuTorch {version}'s own runners. The conversion tried the last one, on Linux; the others
-are the same C++ code in an app.
+The three below are ExecuTorch {version}'s own runners. The conversion tried the last one, on Linux (of a program that
+has more than 1 GB of weights, its first layers); the others are the same C++ code in an app.
 
 ## Android
 
