@@ -205,6 +205,13 @@ def export_module(
 LENGTH = torch.export.Dim("length", min=2, max=BOUND)
 TOKENS, POSITIONS = torch.zeros(1, 8, dtype=torch.long), torch.arange(8)
 CONSTANTS = {"get_max_seq_len": CONTEXT, "get_eos_id": 256}
+OPTIMUM = CONSTANTS | {
+    **{"get_dtype": 6, "get_bos_id": 1, "get_head_dim": 16.0, "get_n_kv_heads": 2, "get_n_layers": 2},
+    **{"get_vocab_size": 320, "get_max_batch_size": 1, "use_kv_cache": True, "use_sdpa_with_kv_cache": True},
+    "enable_dynamic_shape": True,
+}
+"""What a program of optimum-executorch 1.1.0 says of itself, which is called as `Cached` is: with a position for each
+token, for the logits of all of them, and for one token less than it has room for."""
 PROGRAMS: dict[str, Callable[[Path], None]] = {
     "exporter": export_llm,
     "exporter-static": lambda path: export_llm(path, model={"enable_dynamic_shape": False}),
@@ -215,7 +222,7 @@ PROGRAMS: dict[str, Callable[[Path], None]] = {
     "ring": lambda path: export_llm(
         path, model={"local_global_attention": [0, 16]}, export={"max_seq_length": 17, "max_context_length": CONTEXT}
     ),
-    "positions": lambda path: export_module(path, Cached(), (TOKENS, POSITIONS), ({1: LENGTH}, {0: LENGTH}), CONSTANTS),
+    "positions": lambda path: export_module(path, Cached(), (TOKENS, POSITIONS), ({1: LENGTH}, {0: LENGTH}), OPTIMUM),
     "eight": lambda path: export_module(path, Cached(), (TOKENS, POSITIONS), None, CONSTANTS),
     "whole-text": lambda path: export_module(path, WholeText(), (TOKENS,), ({1: LENGTH},), {"get_eos_id": 256}),
     "weights-apart": lambda path: export_module(path, Bigrams(), (TOKENS,), ({1: LENGTH},), weights_apart=True),

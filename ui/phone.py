@@ -18,6 +18,7 @@ PREFIX = "/phone/"
 FILES = (
     "model.pte",
     "tokenizer.json",
+    "tokenizer.model",
     "tokenizer_config.json",
     "chat_template.jinja",
     "generation_config.json",

@@ -34,6 +34,8 @@ class Checkpoint(ABC):
     """Of every tensor in them."""
     end_ids: set[int]
     """End-of-sequence tokens that are named elsewhere than in the tokenizer."""
+    sentencepiece: Path | None = None
+    """The SentencePiece model that it has its tokenizer from, where there is one."""
     generation: Mapping[str, Any] = {}
     """What the checkpoint recommends for generating, called as in generation_config.json."""
     in_4_bits = False

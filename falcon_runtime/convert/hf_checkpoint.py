@@ -70,6 +70,8 @@ class HfCheckpoint(Checkpoint):
         settings["tie_word_embeddings"] = bool(settings.get("tie_word_embeddings")) and HEAD not in self.shapes
         self.config = make_config(self.source, settings)
         self.check(self.config)
+        if (model := self._path / "tokenizer.model").is_file():
+            self.sentencepiece = model
         self.files = [self._path / shard for shard in shards]
         self.generation = _read_json(self._path / "generation_config.json")
         named = (settings.get("eos_token_id"), self.generation.get("eos_token_id"))

@@ -43,6 +43,10 @@ class Origin:
         digests = [self.digests.get(path.name) or sha256_of(path) for path in sorted(files)]
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
+    def sha256_already(self, files: list[Path]) -> str | None:
+        """The same, as soon as it can be told: None while files for which none is known have still to come."""
+        return self.sha256(files) if all(path.name in self.digests or path.exists() for path in files) else None
+
 
 @dataclass(frozen=True)
 class Opened:

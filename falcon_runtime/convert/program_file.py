@@ -4,11 +4,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from torch import Tensor
 
 from .graph import Layout, Weight
+
+COPIED = 1 << 24
+"""Bytes that are copied at a time."""
 
 
 class ProgramFile:
@@ -30,6 +33,14 @@ class ProgramFile:
         weight = self._weights[name]
         row = weight.nbytes // weight.shape[0]
         self._put(memoryview(numbers.contiguous().numpy().data).cast("B"), self._layout.offsets[name] + first * row)
+
+    def copy(self, name: str, source: IO[bytes], offset: int) -> None:
+        """A whole weight, as another program has it at `offset`."""
+        at, left = self._layout.offsets[name], self._weights[name].nbytes
+        while left:
+            data = os.pread(source.fileno(), min(left, COPIED), offset)
+            self._put(data, at)
+            at, offset, left = at + len(data), offset + len(data), left - len(data)
 
     def _put(self, data: bytes | memoryview, offset: int) -> None:
         view = memoryview(data)

@@ -52,7 +52,6 @@ def grid(numbers: Any, scheme: Scheme) -> tuple[Any, Any]:
     """Scale and offset [out, blocks] of the blocks `numbers` [out, blocks, 32]."""
     scale, offset = np.zeros((2, *numbers.shape[:2]), np.float32)
     if scheme.offsets:
-        offset[:] = numbers.min(-1)
         _search_spans(numbers, offset, np.array(SPANS, np.float32), scale)
     elif scheme.bits == 8:
         scale[:] = np.abs(numbers).max(-1) / 127
@@ -89,10 +88,15 @@ def _search(numbers: Any, divisors: Any, scales: Any) -> None:
 
 @njit(nogil=True, fastmath=True)
 def _search_spans(numbers: Any, offsets: Any, spans: Any, scales: Any) -> None:
-    """The scales of 4 bits with the least squared errors, of those that `spans` give, for numbers above `offsets`."""
+    """The least numbers, and the scales of 4 bits above them with the least squared errors, of those that `spans`
+    give."""
     for out in range(numbers.shape[0]):
         for block in range(numbers.shape[1]):
-            x, offset = numbers[out, block], offsets[out, block]
+            x = numbers[out, block]
+            offset = x[0]
+            for i in range(BLOCK):
+                offset = min(offset, x[i])
+            offsets[out, block] = offset
             top = np.float32(0)
             for i in range(BLOCK):
                 top = max(top, x[i] - offset)

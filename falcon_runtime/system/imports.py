@@ -22,7 +22,7 @@ class _Late(ModuleType):
 def import_less() -> None:
     """Saves a process that converts, and does nothing else, eight seconds of a processor."""
     # Programs are written with the classes of ExecuTorch's exporter, not with the exporter.
-    execute_late("executorch.exir", "executorch.exir._serialize")
+    execute_late("executorch.exir", "executorch.exir._serialize", "executorch.backends.xnnpack")
     # transformers imports it where it is, as it is beside executorch, for what is not used here.
     leave_out("sklearn")
 

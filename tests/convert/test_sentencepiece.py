@@ -179,3 +179,24 @@ def test_a_model_with_nothing_but_a_sentencepiece_model_is_converted_and_writes(
     text = "".join(chunk.text for chunk in chunks).replace("\N{REPLACEMENT CHARACTER}", "")
     assert text
     assert text in model.decode([*model.encode(prompt), *written]).replace("\N{REPLACEMENT CHARACTER}", "")
+
+
+def test_it_goes_to_a_phone_as_it_is(tmp_path: Path) -> None:
+    """The runner's libraries read SentencePiece's own file, and not the tokenizer.json that is made of it."""
+    model, checkpoint = train(model_type="bpe", **LLAMA), tmp_path / "checkpoint"
+    small_llama(vocab_size=model.vocab_size()).save_pretrained(checkpoint)
+    (checkpoint / "tokenizer.model").write_bytes(model.serialized_model_proto())
+    folder = convert(str(checkpoint), tmp_path, "fp32", context=80, output=tmp_path / "phone", target="stock")
+    assert (folder / "tokenizer.model").read_bytes() == model.serialized_model_proto()
+    assert "`tokenizer.model` the tokenizer" in (folder / "README.md").read_text()
+    assert "`num_bos`" in (folder / "README.md").read_text()
+    with FalconRuntime(str(folder)) as runtime:
+        assert runtime.tokenize("Once upon a time") == model.encode("Once upon a time")
+    # One that the model's own file does not know.
+    tokenizer = open_checkpoint(checkpoint).tokenizer
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>"]})
+    tokenizer.save_pretrained(checkpoint)
+    small_llama(vocab_size=len(tokenizer)).save_pretrained(checkpoint)
+    with pytest.raises(ConversionFailed, match=r"its tokenizer makes .*<\|user\|>.* is right\. Nothing is kept"):
+        convert(str(checkpoint), tmp_path, "fp32", context=80, output=tmp_path / "other", target="stock")
+    assert not (tmp_path / "other").exists()

@@ -17,8 +17,8 @@ def check_tokenizer(folder: Path, title: str) -> None:
 
 
 def check_program(folder: Path, title: str) -> None:
-    """Raises ConversionFailed unless ExecuTorch's `TextLLMRunner` answers with the tokens that the program gives. Both
-    load the model, one after the other."""
+    """Raises ConversionFailed unless ExecuTorch's `TextLLMRunner` answers with the tokens that this project's engine
+    gives. Both load the model, one after the other."""
     _try(folder, "program", title)
 
 

@@ -6,8 +6,15 @@ from pathlib import Path
 from typing import Any
 
 TOKENIZER = "tokenizer.json"
+SENTENCEPIECE = "tokenizer.model"
+"""SentencePiece's own file, for phones that cannot read what is made of it."""
 GENERATION = "generation_config.json"
 README = "README.md"
+
+
+def phones_tokenizer(folder: Path) -> str:
+    """The name of the file that is for ExecuTorch's runners."""
+    return SENTENCEPIECE if (folder / SENTENCEPIECE).is_file() else TOKENIZER
 
 
 def write_generation_config(

@@ -9,8 +9,8 @@ from ...models.recipes import Schemes
 from ..checkpoint import Checkpoint
 from ..graph import TABLES
 from ..weights import stream
+from .graph import TIED
 from .llama import Llama
-from .lower import TIED
 from .quantize import stock_parts
 
 Kind = TypeVar("Kind", bound=Llama)

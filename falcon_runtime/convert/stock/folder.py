@@ -1,30 +1,29 @@
 """Writing a stock folder as planned: the program, the tokenizer that a phone reads, and what people need to know."""
 
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ...errors import ConversionFailed
 from ...models.exported import Exported
 from ...models.manifest import PROGRAM, Target
 from ...models.recommended import recommended_sampling
 from ...status import Report, Status
 from ...system.checksum import sha256_of
 from ..checkpoint import Checkpoint
-from ..graph import TABLES
 from ..needs import in_words
 from ..opening import Opened
 from ..plan import Plan
-from ..program_file import ProgramFile
-from ..progress import Progress
-from ..traced.storage import as_stored
-from ..weights import stream
 from ..writing import write_tokenizer
 from .check import check_program, check_tokenizer
-from .files import README, write_generation_config
-from .lower import constant_methods, stock_graph
-from .quantize import stock_parts
+from .constants import constant_methods
+from .files import GENERATION, README, SENTENCEPIECE, phones_tokenizer, write_generation_config
+from .program import tried_layers, write_excerpt, write_stock_program
 from .readme import readme
 
 
@@ -33,11 +32,13 @@ def write_model(plan: Plan, opened: Opened, folder: Path, name: str, report: Rep
     ConversionFailed."""
     checkpoint, origin = opened.checkpoint, opened.origin
     bos, ends = write_tokenizer(checkpoint, folder).bos_token_id, tuple(checkpoint.end_tokens())
-    check_tokenizer(folder, plan.title)  # Before what takes long.
+    _settle_tokenizer(checkpoint, folder, plan.title)  # Before what takes long.
     write_generation_config(folder, bos, ends, recommended_sampling(checkpoint.generation, plan.context))
     program = folder / PROGRAM
     constants = constant_methods(checkpoint.architecture, plan.context, bos, ends)
-    _writer(plan.target)(plan, checkpoint, program, constants, report)
+    source_sha256 = origin.sha256_already(checkpoint.files)
+    identity = f"{source_sha256 or origin.name} {plan.recipe}"  # What comes from the hub has its commit in its name.
+    _writer(plan.target, identity)(plan, checkpoint, program, constants, report)
     facts = Exported(
         name=name,
         title=plan.title,
@@ -47,7 +48,7 @@ def write_model(plan: Plan, opened: Opened, folder: Path, name: str, report: Rep
         context=plan.context,
         licence=plan.licence,
         source=origin.name,
-        source_sha256=origin.sha256(checkpoint.files),
+        source_sha256=source_sha256 or origin.sha256(checkpoint.files),
         program_bytes=program.stat().st_size,
         program_sha256=sha256_of(program),
         versions={package: version(package) for package in ("executorch", "torch", "transformers")},
@@ -55,14 +56,27 @@ def write_model(plan: Plan, opened: Opened, folder: Path, name: str, report: Rep
     what = (
         f"{facts.parameters / 1e9:.2f} billion parameters in the recipe {plan.recipe}, {in_words(facts.program_bytes)}."
     )
-    (folder / README).write_text(readme(plan, what, origin.name))
+    (folder / README).write_text(readme(plan, what, origin.name, phones_tokenizer(folder)))
     if plan.target != "qnn":  # Simulating an NPU takes minutes for each token.
         report(Status("converting", f"Trying {plan.title} in ExecuTorch's own runner"))
-        check_program(folder, plan.title)
+        with _tried(plan, checkpoint, constants, folder) as tried:
+            check_program(tried, plan.title)
     facts.save(folder)
 
 
-def _writer(target: Target) -> Callable[[Plan, Checkpoint, Path, dict[str, Any], Report], None]:
+def _settle_tokenizer(checkpoint: Checkpoint, folder: Path, title: str) -> None:
+    """Sees to it that phones can read the tokenizer in `folder`: as it is, or else as the SentencePiece model that the
+    checkpoint has. Errors: ConversionFailed where they read neither as it is meant."""
+    try:
+        check_tokenizer(folder, title)
+    except ConversionFailed:
+        if not checkpoint.sentencepiece:
+            raise
+        shutil.copyfile(checkpoint.sentencepiece, folder / SENTENCEPIECE)
+        check_tokenizer(folder, title)
+
+
+def _writer(target: Target, identity: str) -> Callable[[Plan, Checkpoint, Path, dict[str, Any], Report], None]:
     """What writes the program; each imports compilers of its own, which take seconds."""
     if target == "openvino":
         from .openvino import write_program
@@ -72,21 +86,17 @@ def _writer(target: Target) -> Callable[[Plan, Checkpoint, Path, dict[str, Any],
         from ..qnn.program import write_program
 
         return write_program
-    return _write_program
+    return partial(write_stock_program, identity)
 
 
-def _write_program(plan: Plan, checkpoint: Checkpoint, path: Path, constants: dict[str, Any], report: Report) -> None:
-    progress = Progress(plan.title, report)
-    with progress.tracing() as traced:
-        graph = stock_graph(checkpoint.architecture, plan.schemes, plan.context, constants, traced)
-    layout = graph.layout()
-    with ProgramFile(path, layout, graph.weights) as file:
-        for name, table in zip(TABLES, checkpoint.rope_tables(plan.context), strict=True):
-            file.write(name, 0, table)
-        stream(
-            checkpoint,
-            plan.schemes,
-            lambda name, first, numbers: file.write(name, first, as_stored(numbers, graph.weights[name].stored)),
-            partial(progress.streaming, layout.size),
-            stock_parts,
-        )
+@contextmanager
+def _tried(plan: Plan, checkpoint: Checkpoint, constants: dict[str, Any], folder: Path) -> Iterator[Path]:
+    """A folder to be tried in place of `folder`: that itself, or one with an excerpt of its program."""
+    if plan.target != "stock" or (layers := tried_layers(checkpoint.architecture, plan.schemes)) is None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        for name in (phones_tokenizer(folder), GENERATION):
+            (Path(temporary) / name).symlink_to(folder / name)
+        write_excerpt(plan, checkpoint.architecture, constants, layers, folder / PROGRAM, Path(temporary) / PROGRAM)
+        yield Path(temporary)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...models.recipes import INT4, INT4_OFFSET, Scheme
+from ..graph import Stored
 from ..quantize import grid
 from .schemes import INT4_TABLE, StockScheme
 
@@ -66,3 +67,13 @@ def hadamard(size: int) -> Tensor:
     while len(matrix) < size:
         matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
     return matrix / math.sqrt(size)
+
+
+def as_stored(numbers: Tensor, stored: Stored) -> Tensor:
+    """What `stock_parts` gives, in a tensor of what lies in the file."""
+    if stored == "int4":
+        pairs = (numbers + 8).view(torch.int16)  # The earlier number in the low byte.
+        return (pairs | pairs >> 4).to(torch.uint8)
+    if stored == "bfloat16":
+        return numbers.bfloat16().view(torch.int16)  # numpy has no bfloat16.
+    return numbers

@@ -3,7 +3,7 @@
 from importlib.metadata import version
 
 from ..plan import Plan
-from .files import GENERATION, TOKENIZER
+from .files import GENERATION, SENTENCEPIECE
 
 HEAD = """\
 # {title} for ExecuTorch
@@ -19,8 +19,8 @@ writes the app: the chat template (`chat_template.jinja`, if the model has one) 
 `{generation}` which tokens end an answer and how to sample.
 """
 STOCK = """
-The three below are ExecuTorch {version}'s own runners. The conversion tried the last one, on Linux; the others
-are the same C++ code in an app.
+The three below are ExecuTorch {version}'s own runners. The conversion tried the last one, on Linux (of a program that
+has more than 1 GB of weights, its first layers); the others are the same C++ code in an app.
 
 ## Android
 
@@ -47,6 +47,11 @@ from executorch.extension.llm.runner import GenerationConfig, TextLLMRunner
 TextLLMRunner("model.pte", "{tokenizer}").generate(prompt, GenerationConfig(echo=False, temperature=0.0))
 ```
 """
+NO_CONTROL_TOKENS = """
+With this tokenizer no text becomes a control token, such as `<s>`: have the runner put it before a prompt (`num_bos`
+of its GenerationConfig), and leave it out of the text. What is no piece of the tokenizer is written byte by byte, as in
+`<0xF0>`. `tokenizer.json` is the same tokenizer for other programs.
+"""
 OPENVINO = """
 It takes one token at a time, and OpenVINO has compiled it for its CPU device. Both of these were run by the conversion:
 
@@ -70,8 +75,11 @@ PARTS = {
 """Where the program of each target runs, and how."""
 
 
-def readme(plan: Plan, what: str, source: str) -> str:
+def readme(plan: Plan, what: str, source: str, tokenizer: str) -> str:
+    """`tokenizer` is the name of the file that runs."""
     where, how = PARTS[plan.target]
+    if tokenizer == SENTENCEPIECE:
+        how = NO_CONTROL_TOKENS + how
     return (HEAD + how).format(
         title=plan.title,
         what=what,
@@ -79,7 +87,7 @@ def readme(plan: Plan, what: str, source: str) -> str:
         source=source,
         context=plan.context,
         where=where.format(chip=plan.chip),
-        tokenizer=TOKENIZER,
+        tokenizer=tokenizer,
         generation=GENERATION,
         version=version("executorch"),
     )

@@ -13,10 +13,12 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from ...engine.stock_program import StockProgram
 from ...models.manifest import PROGRAM
+from ...models.stock.manifest import read_stock
 from ...system.child import connect
 from ...system.files import read_json
-from .files import GENERATION, TOKENIZER
+from .files import GENERATION, SENTENCEPIECE, TOKENIZER, phones_tokenizer
 
 TEXTS = (
     "Once upon a time, there was a falcon.",
@@ -31,26 +33,30 @@ TEXTS = (
 )
 """Of many scripts and kinds."""
 PROMPTS = "Once upon a time", "The capital of France is"
-NEW_TOKENS = 16
+NEW_TOKENS = 64
 REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
-def phones_tokenizer(folder: Path) -> Any:
-    from pytorch_tokenizers import pytorch_tokenizers_cpp
+def read_as_phones(path: Path) -> Any:
+    from pytorch_tokenizers import pytorch_tokenizers_cpp as library
 
-    tokenizer = pytorch_tokenizers_cpp.HFTokenizer()
-    tokenizer.load(str(folder / TOKENIZER))
+    tokenizer = library.SPTokenizer() if path.name == SENTENCEPIECE else library.HFTokenizer()
+    tokenizer.load(str(path))
     return tokenizer
 
 
 def tokenizer_problem(folder: Path) -> str | None:
     """The library that runs on phones reads a tokenizer.json in its own way, and skips what it does not know."""
+    name = phones_tokenizer(folder)
     try:
-        phone = phones_tokenizer(folder)
+        phone = read_as_phones(folder / name)
     except RuntimeError:
-        return f"the phones' library cannot read its {TOKENIZER}, which is not of byte-level BPE"
+        return f"the phones' library cannot read its {name}"
     ours = Tokenizer.from_file(str(folder / TOKENIZER))
-    special = [token.content for token in ours.get_added_tokens_decoder().values()][:20]
+    added = ours.get_added_tokens_decoder()
+    if name == SENTENCEPIECE:  # Which has control tokens that no text becomes.
+        added = {number: token for number, token in added.items() if number >= phone.vocab_size() or not token.special}
+    special = [token.content for token in added.values()][:20]
     for text in (*TEXTS, *("Hi".join([token, "\n"]) for token in special)):
         expected, found = ours.encode(text, add_special_tokens=False).ids, list(phone.encode(text, 0, 0))
         if found != expected:
@@ -59,17 +65,18 @@ def tokenizer_problem(folder: Path) -> str | None:
 
 
 def program_problem(folder: Path) -> str | None:
-    """ExecuTorch's runner should answer with the tokens that the program gives."""
-    phone = phones_tokenizer(folder)
+    """ExecuTorch's runner should answer with the tokens that this project's engine gives."""
+    phone = read_as_phones(folder / phones_tokenizer(folder))
     ends = set(read_json(folder / GENERATION)["eos_token_id"])
     prompts = {prompt: tokens for prompt in PROMPTS if (tokens := list(phone.encode(prompt, 0, 0)))}
-    answers = greedy(folder, list(prompts.values()), NEW_TOKENS)
-    for answer, found in zip(answers, run(folder, list(prompts), NEW_TOKENS), strict=True):
+    count = min(NEW_TOKENS, read_stock(folder).context - max(map(len, prompts.values()), default=0))
+    answers = greedy(folder, list(prompts.values()), count)
+    for answer, found in zip(answers, run(folder, list(prompts), count), strict=True):
         expected = [_decoded(phone, token) for token in takewhile(lambda token: token not in ends, answer)]
         if REPLACED in expected:  # Half a character, at which the runner's binding gives up.
             expected = expected[: expected.index(REPLACED)]
         if found[: len(expected)] != expected:
-            return f"ExecuTorch's runner answers {''.join(found)!r}, and the program's tokens are {''.join(expected)!r}"
+            return f"ExecuTorch's runner answers {''.join(found)!r}, and this project's engine {''.join(expected)!r}"
     return None
 
 
@@ -81,33 +88,25 @@ def _decoded(phone: Any, token: int) -> str:
 
 
 def greedy(folder: Path, prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
-    """The likeliest tokens after each of `prompts`, by the program's `forward` alone."""
-    import torch
-    from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  (registers its operators)
-    from executorch.extension.pybindings.portable_lib import _load_for_executorch
-    from executorch.kernels import quantized  # noqa: F401
-
-    program, answers = _load_for_executorch(str(folder / PROGRAM)), list[list[int]]()
-    (dynamic,) = program.run_method("enable_dynamic_shape")  # Else it takes one token at a time.
+    """The likeliest tokens after each of `prompts`, by this project's engine."""
+    program, answers = StockProgram(read_stock(folder), threads=None), list[list[int]]()
     for prompt in prompts:
-        new, position, answer = list(prompt), 0, list[int]()
+        new, position, answer = prompt, 0, list[int]()
         while len(answer) < count:
-            for part in [new] if dynamic else [[token] for token in new]:
-                (logits,) = program.forward((torch.tensor([part]), torch.tensor([position])))
-                position += len(part)
-            new = [int(logits.argmax())]
+            logits = program.forward([new], [position], [len(new) - 1])
+            position += len(new)
+            new = [int(logits[0].argmax())]
             answer += new
         answers.append(answer)
     return answers
 
 
 def run(folder: Path, prompts: Sequence[str], count: int) -> list[list[str]]:
-    """The texts of the tokens that `TextLLMRunner` answers to each of `prompts`, without sampling."""
-    from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401
+    """The texts of the tokens that `TextLLMRunner` answers to each of `prompts`, without sampling. Its operators are
+    there once `greedy` has run."""
     from executorch.extension.llm.runner import GenerationConfig, TextLLMRunner
-    from executorch.kernels import quantized  # noqa: F401
 
-    runner, answers = TextLLMRunner(str(folder / PROGRAM), str(folder / TOKENIZER)), list[list[str]]()
+    runner, answers = TextLLMRunner(str(folder / PROGRAM), str(folder / phones_tokenizer(folder))), list[list[str]]()
     for prompt in prompts:
         answers.append([])
         config = GenerationConfig(echo=False, max_new_tokens=count, temperature=0.0)

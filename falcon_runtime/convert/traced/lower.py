@@ -1,9 +1,8 @@
 """From the export-friendly Llama to a program and its graph: torch.export, XNNPACK partitioning, memory planning."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -20,7 +19,6 @@ from ..graph import TIED, Graph, Weight
 from .graph import TracedGraph, key_of, rekey
 from .llama import Llama
 from .stack import shortened, stacked
-from .storage import WAYS, as_stored
 
 TRACED_CONTEXT = 2 * MAX_TOKENS
 TRACED_SLOTS = 2
@@ -45,7 +43,7 @@ def trace(architecture: Architecture, schemes: Schemes, traced: Callable[[], Non
     """The graph of a Llama with its layers shortened, whatever its weights, its context and its slots."""
     short = replace(schemes, layers=shortened(schemes.layers))
     model = Llama(architecture, short, TRACED_SLOTS, TRACED_CONTEXT).eval()
-    randomize(model)
+    _randomize(model)
     return graph_of(model, lower(model, traced), [str(layer) for layer in short.layers])
 
 
@@ -61,27 +59,12 @@ def lower(model: Llama, traced: Callable[[], None] = lambda: None) -> Executorch
     tokens, positions, sequences = torch.zeros(3, 3, dtype=torch.long).unbind()
     example = (tokens[None], positions, sequences, torch.zeros(2, dtype=torch.long))
     shapes = ({1: n}, {0: n}, {0: n}, {0: r})
-    return lower_module(model, example, shapes, traced=traced)
-
-
-def lower_module(
-    module: nn.Module,
-    example: tuple[Tensor, ...],
-    shapes: tuple[Any, ...],
-    constants: Mapping[str, Any] | None = None,
-    traced: Callable[[], None] = lambda: None,
-) -> ExecutorchProgramManager:
-    """The program of `module`, for inputs like `example` whose sizes may be `shapes`, as torch.export has them; beside
-    it, methods that give `constants`."""
     with torch.no_grad():
-        exported = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
+        exported = torch.export.export(model, example, dynamic_shapes=shapes, strict=False)
         traced()
         edge = to_edge_transform_and_lower(
             exported,
-            # It alone, and no partitioner for quantized linears before it: so these are in one delegate with their
-            # neighbours.
             partitioner=[XnnpackPartitioner()],
-            constant_methods=dict(constants or {}),
             compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
         )
         return edge.to_executorch(
@@ -94,13 +77,12 @@ def lower_module(
         )
 
 
-def graph_of(model: nn.Module, program: ExecutorchProgramManager, layers: list[str]) -> TracedGraph:
+def graph_of(model: Llama, program: ExecutorchProgramManager, layers: list[str]) -> TracedGraph:
     """The program of `model` as a graph. No two weights of the model may be equal: they are told by their bytes."""
-    weights = {}
-    for name, tensor in model.named_parameters():
-        for stored in WAYS[tensor.dtype]:
-            weights[_digest(_bytes(as_stored(tensor, stored)))] = name, Weight(stored, tuple(tensor.shape))
-
+    weights = {
+        _digest(_bytes(tensor)): (name, Weight("float32", tuple(tensor.shape)))
+        for name, tensor in model.named_parameters()
+    }
     # As it is before it is serialized, which would copy all weights.
     graph, data = TracedGraph(program.executorch_program, {}, {}, layers=layers), program._named_data
     for i, buffer in enumerate(graph.program.constant_buffer):
@@ -123,16 +105,11 @@ def graph_of(model: nn.Module, program: ExecutorchProgramManager, layers: list[s
     return graph
 
 
-def randomize(model: nn.Module) -> None:
+def _randomize(model: nn.Module) -> None:
     """Gives every weight numbers of its own, by which `graph_of` tells it from all others."""
     torch.manual_seed(0)
     for weight in model.parameters():
-        if weight.dtype == torch.uint8:
-            weight.random_(0, 256)
-        elif weight.dtype == torch.int8:
-            weight.random_(-8, 8)  # May be stored in 4 bits.
-        else:
-            weight.uniform_(0.5, 1)
+        weight.uniform_(0.5, 1)
 
 
 def _bytes(numbers: Tensor) -> memoryview:

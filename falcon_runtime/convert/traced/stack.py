@@ -31,8 +31,8 @@ from executorch.exir.schema import (
 from .graph import Lists, TracedGraph, key_of, rekey
 from .memory import plan_memory
 
-ATTENTION = ("falcon::attention", "llama::custom_sdpa")
-"""Operators that each layer has one of."""
+ATTENTION = "falcon::attention"
+"""The operator that each layer has one of."""
 REPEATABLE = 3
 """Equal layers in a row that are needed for repeating one: it, the one before it, and one after it."""
 LAYER = re.compile(r"layers\.(\d+)\.")
@@ -105,7 +105,7 @@ def _begins(graph: TracedGraph) -> list[int]:
     return [
         i
         for i, instruction in enumerate(instructions)
-        if isinstance(call := instruction.instr_args, KernelCall) and operators[call.op_index].name in ATTENTION
+        if isinstance(call := instruction.instr_args, KernelCall) and operators[call.op_index].name == ATTENTION
     ]
 
 
