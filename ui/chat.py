@@ -45,13 +45,13 @@ def personas() -> list[tuple[str, str]]:
 
 def build(fleet: Fleet, sampling: Sampling, opening: Opening, settings: gr.Column, offer: Offer) -> None:
     """Lays the tab out, and what belongs to it among the `settings`, and connects its events."""
-    tab = ChatTab(fleet, opening, settings)
+    tab = ChatTab(fleet, opening, settings, offer)
     tab.connect_runs(sampling)
     tab.connect_conversations(opening)
     tab.connect_system_prompt()
     tab.connect_files()
     tab.connect_composer()
-    opening.then(lambda: [compare.choices(fleet, offer)], [], [tab.choices])
+    opening.then(lambda: [tab.offered()], [], [tab.choices])
     link.wire(tab.share, tab.linked, "chat", {"text": tab.box}, sampling)
     opening.fill("chat", {"text": tab.box})
 
@@ -77,8 +77,8 @@ class Begun(NamedTuple):
 class ChatTab:
     """The components of the tab, and the functions that their events call."""
 
-    def __init__(self, fleet: Fleet, opening: Opening, settings: gr.Column) -> None:
-        self._fleet = fleet
+    def __init__(self, fleet: Fleet, opening: Opening, settings: gr.Column, offer: Offer) -> None:
+        self._fleet, self._offer = fleet, offer
         self.conversation = opening.conversation
         with gr.Row(elem_id="chat"):
             with gr.Column(elem_id="panel", min_width=0):
@@ -248,6 +248,10 @@ class ChatTab:
         self.attach.upload(self._take_files, self.attach, [self.taken, self.line], **INSTANT)
         self.size.input(self._measure, self.conversation, self.size, trigger_mode="always_last", **INSTANT)
 
+    def offered(self) -> list[tuple[str, str]]:
+        """The models that another answer can be had from, titles and names."""
+        return compare.choices(self._fleet, self._offer)
+
     def _draw(self, conversation: Conversation, but_last: bool = False) -> str:
         path, examples = conversation.path, self._fleet.current.defaults.examples.chat
         return messages.render(path[:-1] if but_last else path, conversation, examples)
@@ -302,6 +306,8 @@ class ChatTab:
     def _answer(self, kept: str, asked: dict[str, Any], *values: Any) -> Iterator[tuple[Any, ...]]:
         conversation = load(kept)
         sampling = controls.values(*values) | other_settings(asked)
+        # The name comes from the browser: none that is not offered should make the server download a model.
+        model = next((name for _, name in self.offered() if name == asked.get("model")), None)
         so_far = answer_so_far(conversation) | {"greedy": not sampling["temperature"]}
 
         def call(runtime: FalconRuntime, params: SamplingParams) -> Generation:
@@ -318,7 +324,7 @@ class ChatTab:
             due = now + len(text) / DRAWN_PER_S
             return answers.render(text, live=True), so_far | {"text": text, "ended": bool(update.finish_reason)}
 
-        with closing(streaming.to_page(self._fleet, call, sampling, show, asked.get("model"))) as updates:
+        with closing(streaming.to_page(self._fleet, call, sampling, show, model)) as updates:
             yield from (update for update in updates if update[0] is not None)
 
 
