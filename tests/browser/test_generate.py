@@ -115,6 +115,13 @@ def test_a_token_shows_its_alternatives_and_forks(page: Page) -> None:
     expect(tokens(page)).to_have_count(12)
 
 
+def completions(page: Page, count: int) -> None:
+    """How many completions are written at once."""
+    field = page.get_by_label("number input for Completions", exact=True)
+    field.fill(str(count))
+    field.blur()
+
+
 def test_what_engineers_want(page: Page) -> None:
     answer_greedily(page, 24)
     page.get_by_role("button", name="For engineers").click()
@@ -134,7 +141,7 @@ def test_what_engineers_want(page: Page) -> None:
     # What is drawn by chance is as long as it may be where the model cannot end it.
     page.get_by_role("textbox", name=re.compile("^Logit bias")).fill("0 = -100\n2 = -100")
     set_sampling(page, "Temperature", 1)
-    set_sampling(page, "Completions", 3)
+    completions(page, 3)
     clear(page)
     best = generate(page, "My favourite animal is")
     others = page.locator("#completions button")
@@ -147,7 +154,7 @@ def test_what_engineers_want(page: Page) -> None:
     expect(text_box(page)).to_have_value(best)
 
     page.get_by_role("textbox", name=re.compile("^Logit bias")).fill("")
-    set_sampling(page, "Completions", 1)
+    completions(page, 1)
     disclose(page, "For engineers")
 
 
