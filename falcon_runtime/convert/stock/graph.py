@@ -208,8 +208,11 @@ class _Part(Delegate):
             return self.linear(x, self.weight(f"{name}.weight", outputs, inputs))
         if scheme.rotated:
             x = self.rotated(x, scheme)
-        groups = scheme.groups(inputs)
-        weight = self.quantized_weight(name, outputs, inputs, scheme.bits, groups)
+        weight = (
+            self.int4_weight(name, outputs, inputs, scheme.groups(inputs))
+            if scheme.group
+            else self.int8_weight(name, outputs, inputs)
+        )
         y = self.linear(self.quantized(x), weight)
         if not scheme.offsets:
             return y

@@ -26,8 +26,8 @@ def stock_parts(weight: Tensor, scheme: Scheme, row: int) -> Iterator[tuple[str,
 
 def _quantized(weight: Tensor, scheme: StockScheme) -> dict[str, Tensor]:
     rows, inputs = weight.shape
-    if (groups := scheme.groups(inputs)) > 1:
-        numbers = weight.reshape(rows, groups, scheme.group)
+    if scheme.group:
+        numbers = weight.reshape(rows, scheme.groups(inputs), scheme.group)
         return _with_offsets(numbers) if scheme.offsets else _in_groups(numbers)
     if (block := scheme.block(inputs)) > 1:
         weight = (weight.view(-1, block) @ hadamard(block)).view(rows, inputs)

@@ -73,21 +73,28 @@ class Delegate:
         self._outputs.append(value.id)
 
     def numbers(self, tensor: Tensor) -> Value:
+        """A constant that is no weight."""
         data = self._keys.of_bytes(tensor.numpy().tobytes())
         return self._value(tuple(tensor.shape), data=self._at(data, tensor.nbytes))
 
     def weight(self, name: str, *shape: int) -> Value:
+        """In float32."""
         return self._value(shape, data=self._weight(name, "float32", *shape))
 
-    def quantized_weight(self, name: str, outputs: int, inputs: int, bits: int, groups: int) -> Value:
-        """Integers [outputs, inputs] and, of each `groups` in a row, a scale: `name`.weight and `name`.scale."""
-        weight = self._weight(f"{name}.weight", "int4" if bits == 4 else "int8", outputs, inputs)
-        scale = self._weight(f"{name}.scale", "bfloat16" if groups > 1 else "float32", outputs, groups)
-        kind, scales = XNNDatatype.xnn_datatype_qcint8, {"scale_buffer_idx": scale, "num_scales": outputs * groups}
-        how: XNNQuantParams = schema.PerChannelQuant([], 0, **scales)
-        if groups > 1:
-            kind, how = XNNDatatype.xnn_datatype_qbint4, schema.PerChannelGroupQuant([], 0, inputs // groups, **scales)
-        return self._value((outputs, inputs), kind, how, data=weight)
+    def int8_weight(self, name: str, outputs: int, inputs: int) -> Value:
+        """`name`.weight, with a scale for each output, `name`.scale."""
+        weight = self._weight(f"{name}.weight", "int8", outputs, inputs)
+        scale = self._weight(f"{name}.scale", "float32", outputs, 1)
+        how = schema.PerChannelQuant([], 0, scale_buffer_idx=scale, num_scales=outputs)
+        return self._value((outputs, inputs), XNNDatatype.xnn_datatype_qcint8, how, data=weight)
+
+    def int4_weight(self, name: str, outputs: int, inputs: int, groups: int) -> Value:
+        """`name`.weight, with a scale for each of the `groups` of inputs, `name`.scale."""
+        weight = self._weight(f"{name}.weight", "int4", outputs, inputs)
+        scale = self._weight(f"{name}.scale", "bfloat16", outputs, groups)
+        scales = {"scale_buffer_idx": scale, "num_scales": outputs * groups}
+        how = schema.PerChannelGroupQuant([], 0, inputs // groups, **scales)
+        return self._value((outputs, inputs), XNNDatatype.xnn_datatype_qbint4, how, data=weight)
 
     def linear(self, x: Value, weight: Value) -> Value:
         """The product with `weight` [outputs, inputs]."""
