@@ -23,7 +23,7 @@ class Header:
     model: str
     status: str
     notice: str
-    """What is being done, as a sentence; often empty."""
+    """What answers and what is being done, in sentences."""
 
     def __str__(self) -> str:
         return " | ".join(filter(None, [self.model, self.status, self.notice]))
@@ -37,7 +37,7 @@ class Header:
 class Visitor:
     def __init__(self, url: str) -> None:
         self._http = httpx.Client(base_url=url, timeout=600, headers=PROXY, trust_env=False)
-        self._events: list[tuple[int, int]] = []
+        self._events: list[tuple[int, list[int]]] = []
 
     def sees_page(self) -> bool:
         try:
@@ -60,18 +60,18 @@ class Visitor:
 
     def header(self) -> Header:
         """What the page says now, which an open page asks the server every few seconds."""
-        function, place = self._header_event()
+        function, places = self._header_event()
         session = uuid.uuid4().hex
         asked = {"data": [], "fn_index": function, "session_hash": session}
         with self._http.stream("GET", f"{API}/heartbeat/{session}"):
             self._http.post(f"{API}/queue/join", json=asked).raise_for_status()
             for name, value in self._lines(f"{API}/queue/data?session_hash={session}"):
                 if name == "data" and (message := json.loads(value))["msg"] == "process_completed":
-                    return read_header(message["output"]["data"][place])
+                    return read_header("".join(message["output"]["data"][place] for place in places))
         raise RuntimeError("The page does not say which model answers.")
 
-    def _header_event(self) -> tuple[int, int]:
-        """The number of the event that brings the header, and where in its answer the header is."""
+    def _header_event(self) -> tuple[int, list[int]]:
+        """The number of the event that brings the header, and where in its answer the parts of the header are."""
         if not self._events:
             self._events = list(header_events(self._http.get("/config").json()))
         return self._events[0]
@@ -86,16 +86,17 @@ class Visitor:
                     yield name, value
 
 
-def header_events(config: dict[str, Any]) -> Iterator[tuple[int, int]]:
-    """The events that bring the header and ask for nothing: their numbers, and where in their answers it is."""
-    (header,) = (each["id"] for each in config["components"] if each["props"].get("elem_id") == "header")
+def header_events(config: dict[str, Any]) -> Iterator[tuple[int, list[int]]]:
+    """The events that bring the header, which is the bar and the sentence below it, and ask for nothing: their numbers,
+    and where in their answers these are."""
+    parts = [each["id"] for each in config["components"] if each["props"].get("elem_id") in ("header", "sentence")]
     for event in config["dependencies"]:
-        if header in event["outputs"] and not event["inputs"]:
-            yield event["id"], event["outputs"].index(header)
+        if set(parts) <= set(event["outputs"]) and not event["inputs"]:
+            yield event["id"], [event["outputs"].index(part) for part in parts]
 
 
 def read_header(page: str) -> Header:
-    parts = (r'class="name">(.*?)<', r'role="status">(.*?)<', r'class="notice"><p>(.*?)</p>')
+    parts = (r'class="name"[^>]*>(.*?)<', r'role="status">(.*?)<', r'class="said [^>]*><p>(.*?)</p>')
     found = (re.search(part, page, re.DOTALL) for part in parts)
     return Header(*(html.unescape(match[1]).strip() if match else "" for match in found))
 

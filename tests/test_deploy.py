@@ -144,20 +144,23 @@ def test_who_answered_is_told_by_what_was_written() -> None:
 
 
 def test_headers_are_read() -> None:
-    page = '<span class="name">A &amp; B</span><span role="status">Ready</span><div class="notice"><p>C is 5 %</p>'
+    page = '<b class="name" dir="auto">A &amp; B</b><b role="status">Ready</b><div class="said busy"><p>C is 5 %</p>'
     header = read_header(page)
     assert header == Header("A & B", "Ready", "C is 5 %")
     assert header.news == Header("A & B", "Ready", "C is 99 %").news != Header("A & B", "Loading", "C is 5 %").news
     assert read_header("") == Header("", "", "")
     config = {
-        "components": [{"id": 1, "props": {}}, {"id": 7, "props": {"elem_id": "header"}}],
+        "components": [
+            {"id": 1, "props": {}},
+            *({"id": id, "props": {"elem_id": name}} for id, name in ((7, "header"), (8, "sentence"))),
+        ],
         "dependencies": [
-            {"id": 3, "inputs": [1], "outputs": [7]},
+            {"id": 3, "inputs": [1], "outputs": [7, 8]},
             {"id": 4, "inputs": [], "outputs": [1]},
-            {"id": 5, "inputs": [], "outputs": [1, 7]},
+            {"id": 5, "inputs": [], "outputs": [1, 7, 8]},
         ],
     }
-    assert list(header_events(config)) == [(5, 1)]
+    assert list(header_events(config)) == [(5, [1, 2])]
 
 
 def test_a_visitor_sees_what_the_page_says(endless_app: ServedApp) -> None:
