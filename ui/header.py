@@ -124,7 +124,7 @@ def sentence(fleet: Fleet, recommended: str | None = None) -> str:
 def _now(runtime: FalconRuntime) -> str:
     """Which model answers, and of what kind it is."""
     parameters = getattr(runtime.manifest, "parameters", 0)
-    if not parameters:
+    if parameters < 1e6:
         return say("sentence.now", title=runtime.title)
     size = (
         say("sentence.billion", count=words.number(parameters / 1e9, 1))
