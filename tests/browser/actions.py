@@ -51,11 +51,19 @@ def open_settings(page: Page) -> None:
         page.locator("#tools").get_by_role("button", name="Settings").click()
 
 
+def leave_settings(page: Page) -> None:
+    """Closes the panel where it lies over the page."""
+    if page.evaluate("innerWidth < 1000"):
+        page.keyboard.press("Escape")
+        expect(page.locator("#settings")).to_be_hidden()
+
+
 def set_sampling(page: Page, name: str, value: float) -> None:
     open_settings(page)
     field = sampling(page, name)
     field.fill(str(value))
     field.blur()
+    leave_settings(page)
 
 
 def sampling(page: Page, name: str) -> Locator:
@@ -91,6 +99,7 @@ def answer_greedily(page: Page, tokens: int) -> None:
 def choose_preset(page: Page, name: str) -> None:
     open_settings(page)
     page.locator("#preset").get_by_label(name).check()
+    leave_settings(page)
 
 
 def text_box(page: Page) -> Locator:
