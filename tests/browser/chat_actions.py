@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 
-from .actions import answer_shortly, open_tab, press
+from .actions import answer_shortly, message_box, open_tab, over, press, question
 
 GREECE = "What is the capital of Greece?"
 
@@ -13,6 +13,16 @@ GREECE = "What is the capital of Greece?"
 def ready(page: Page) -> Page:
     open_tab(page, "Chat")
     answer_shortly(page)
+    return page
+
+
+def begin_anew(page: Page) -> Page:
+    """The tab with a new conversation and short answers, on a page that other tests have used."""
+    ready(page)
+    over(page)
+    message_box(page).fill("")
+    press(page, "New")
+    expect(question(page)).to_have_count(0)
     return page
 
 

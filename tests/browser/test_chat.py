@@ -26,12 +26,12 @@ from .actions import (
 )
 from .chat_actions import (
     GREECE,
+    begin_anew,
     conversation,
     download,
     import_file,
     notice,
     press_in_message,
-    ready,
 )
 
 DIAGRAM = "```mermaid\ngraph LR; egg-->falcon\n```\n\n```mermaid\nno diagram <b>\n```\n"
@@ -70,12 +70,8 @@ HOSTILE = """
 @pytest.fixture
 def page(shared_page: Page) -> Page:
     """The tab in one visit, with a new conversation and short answers."""
-    page = ready(shared_page)
-    over(page)
-    message_box(page).fill("")
-    press(page, "New")
+    page = begin_anew(shared_page)
     fold(page, "Keep this conversation")
-    expect(question(page)).to_have_count(0)
     expect(answer(page)).to_have_count(0)
     expect(versions(page)).to_have_count(0)
     expect(notice(page)).to_have_text("")

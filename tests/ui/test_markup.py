@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import gradio
-
 from ui.markup import CLASSES
 
 UI = Path(__file__).parents[2] / "ui"
@@ -26,8 +24,3 @@ def test_each_class_is_the_pages_own_or_in_the_list_of_gradios() -> None:
     generated = {name for name in styled() if PYGMENTS.fullmatch(name) or SHADES.fullmatch(name)}
     assert styled() - own - generated <= CLASSES.keys()
     assert CLASSES.keys() <= styled()
-
-
-def test_the_list_is_of_the_pinned_gradio() -> None:
-    pinned = (UI.parent / "requirements.txt").read_text()
-    assert f"gradio=={gradio.__version__}" in pinned or f"gradio[mcp]=={gradio.__version__}" in pinned
