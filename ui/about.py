@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 import gradio as gr
 
@@ -19,8 +18,8 @@ from .words import say
 
 PREPARATION = ("checkpoint", "conversion", "program", "kernels")
 JOURNEY = ("message", "template", "slot", "prefill", "decode", "sampling")
-ELSEWHERE = {"llama": ("1.7–2.1 ×", "4.0 ×"), "eight": ("3.2 ×",)}
-"""Figures of the README, of a processor with AVX-512 VNNI."""
+DECODE, PREFILL, EIGHT = "1.7–2.1 ×", "4.0 ×", "3.2 ×"
+"""Figures of the README, of a processor with AVX-512 VNNI: against llama.cpp, and of eight answers against one."""
 LINKS = {
     "Falcon LLM": "https://falconllm.tii.ae",
     "ExecuTorch": "https://github.com/pytorch/executorch",
@@ -73,10 +72,9 @@ def figures(fleet: Fleet) -> list[tuple[str, str]]:
 
 def elsewhere() -> list[tuple[str, str]]:
     """What the README's benchmarks found."""
-    decode, prefill = ELSEWHERE["llama"]
     return [
-        (say("about.llama"), say("about.llama_rates", decode=decode, prefill=prefill)),
-        (say("about.eight"), ELSEWHERE["eight"][0]),
+        (say("about.llama"), say("about.llama_rates", decode=DECODE, prefill=PREFILL)),
+        (say("about.eight"), EIGHT),
     ]
 
 
@@ -109,7 +107,7 @@ def _shares(runtime: FalconRuntime, fleet: Fleet) -> list[tuple[str, str]]:
     except EOFError:
         return []
     share = ceilings.reached(runtime.manifest, runtime.forwards, best)
-    read, products = (best.read_bytes_per_second / 1e9, best.products_per_second / 1e9)
+    read, products = best.read_bytes_per_second / 1e9, best.products_per_second / 1e9
     rows = [
         (say("about.of_memory"), say("about.read", share=words.percent(share.decode), best=words.number(read))),
     ]
@@ -126,6 +124,6 @@ def _steps(steps: Sequence[str]) -> str:
     return f'<ol class="journey">{items}</ol>'
 
 
-def _table(rows: Sequence[tuple[Any, Any]]) -> str:
+def _table(rows: Sequence[tuple[str, str]]) -> str:
     body = "".join(f"<tr><th scope=row>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
     return f"<table>{body}</table>"

@@ -132,7 +132,7 @@ class ChatTab:
         unseen: dict[str, Any] = {"html_template": "", "visible": "hidden"}
         self.written = gr.HTML({}, js_on_load="falcon.chat.watchAnswer(props, watch)", **unseen)
         self.choices = gr.HTML([], js_on_load="falcon.chat.models = () => props.value", **unseen)
-        """Models that another answer can be had from: titles and names."""
+        """What `offered` gives, for the browser."""
         self.taken = gr.HTML({}, js_on_load="falcon.composer.watchFiles(props, watch)", **unseen)
         """The files that were attached last, as text."""
 
@@ -249,7 +249,7 @@ class ChatTab:
         self.size.input(self._measure, self.conversation, self.size, trigger_mode="always_last", **INSTANT)
 
     def offered(self) -> list[tuple[str, str]]:
-        """The models that another answer can be had from, titles and names."""
+        """The titles and names of the models that may write another answer."""
         return compare.choices(self._fleet, self._offer)
 
     def _draw(self, conversation: Conversation, but_last: bool = False) -> str:
@@ -259,9 +259,12 @@ class ChatTab:
     def _show(self, kept: str) -> Drawn:
         """Draws the conversation that the browser has opened or changed by itself."""
         conversation = load(kept)
-        own = conversation.system
-        system = self._fleet.current.defaults.system if own is None else own
-        return Drawn(self._draw(conversation), system, gr.Button(visible=own is not None))
+        own = gr.Button(visible=conversation.system is not None)
+        return Drawn(self._draw(conversation), self._system(conversation), own)
+
+    def _system(self, conversation: Conversation) -> str:
+        """The system prompt: the conversation's, or else that of the model which answers now."""
+        return self._fleet.current.defaults.system if conversation.system is None else conversation.system
 
     def _begin(self, kept: str, beginning: str, event: gr.EventData) -> Begun:
         """Prepares the conversation for the answer that is asked for: its last message, so far as it is there."""
@@ -292,8 +295,9 @@ class ChatTab:
         if not context or self._fleet.current.status.state != "ready":
             return ""
         conversation = load(kept)
+        system = self._system(conversation)
         message = self._count(event.text) + event.attached
-        before = sum(self._count(told) for told in [conversation.system or "", *(m.told for m in conversation.path)])
+        before = sum(self._count(text) for text in [system, *(message.told for message in conversation.path)])
         kind = "warning" if message + before >= context else ""
         size = say("chat.size", message=message, before=before, context=context)
         return f'<p class="{kind}">{size}</p>'

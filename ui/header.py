@@ -63,11 +63,10 @@ def build(opening: Opening, fleet: Fleet, recommended: str | None) -> gr.Textbox
 def bar(runtime: FalconRuntime) -> str:
     """The model that answers, as a button that opens the menu of models, and its state, as HTML."""
     status = runtime.status
-    # Until a conversion has written something, nobody knows how long it takes.
-    starting = status.state == "idle" and not status.message
-    state = (
-        say("bar.starting") if starting else words.status(replace(status, message="", progress=status.progress or None))
-    )
+    if status.state == "idle" and not status.message:
+        state = say("bar.starting")
+    else:  # Until a conversion has written something, nobody knows how long it takes.
+        state = words.status(replace(status, message="", progress=status.progress or None))
     recipe = f'<span class="recipe" dir="auto">{escape(runtime.description)}</span>' if runtime.description else ""
     return (
         f'<button type="button" class="model {status.state}" popovertarget="models" aria-haspopup="dialog">'

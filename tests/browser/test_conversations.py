@@ -12,7 +12,7 @@ AROUND = """
 window.said = []
 window.drawn = 0
 const chat = {working: false, say: text => said.push(text), quiet() {}}
-Object.assign((window.falcon ??= {}), {chat, list: {draw() {}}, say: key => key})
+Object.assign((window.falcon ??= {}), {chat, list: {draw() {}}, composer: {changed() {}}, say: key => key})
 window.start = async fragment => {
   await falcon.conversations.restore(fragment ?? '')
   falcon.conversations.attach({value: ''}, () => drawn++, () => {})

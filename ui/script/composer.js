@@ -47,8 +47,8 @@
 
     // An answer is over: the turn of whoever waits.
     next() {
-      if (falcon.chat.working || !this.waiting.length) return
-      if (this.held) return
+      this.changed()
+      if (falcon.chat.working || this.held || !this.waiting.length) return
       const [first, ...others] = this.waiting
       if (!falcon.chat.start({ do: 'ask', ...first })) return
       this.waiting = others
@@ -72,18 +72,26 @@
         return chip
       }
       const size = ({ tokens }) => (tokens ? ` · ${falcon.say('message.tokens', { count: tokens })}` : '')
-      this.element?.replaceChildren(
-        ...this.waiting.map(({ text }, i) => chip('message', i, falcon.say('composer.next', { text }), falcon.say('composer.take_back'))),
-        ...this.files.map((file, i) => chip('file', i, `${file.name}${size(file)}`, falcon.say('composer.remove', { name: file.name }))),
+      const waiting = this.waiting.map(({ text }, i) =>
+        chip('message', i, falcon.say('composer.next', { text }), falcon.say('composer.take_back')),
       )
+      const files = this.files.map((file, i) =>
+        chip('file', i, `${file.name}${size(file)}`, falcon.say('composer.remove', { name: file.name })),
+      )
+      this.element?.replaceChildren(...waiting, ...files)
       this.changed()
     },
 
-    // Something about the message is another than before.
-    changed() {
+    // Send has something to do, or not.
+    lockSend() {
       const empty = !box()?.value.trim() && !this.files.length
       const send = document.getElementById('chat-send')
       if (send && send.disabled !== empty) send.disabled = empty
+    },
+
+    // Something about the message, or about what stands before it, is another than before.
+    changed() {
+      this.lockSend()
       clearTimeout(this.timer)
       this.timer = setTimeout(() => {
         const attached = this.files.reduce((sum, { tokens }) => sum + tokens, 0)
@@ -94,11 +102,8 @@
 
   document.addEventListener('input', ({ target }) => target.closest?.('#chat-message') && composer.changed())
   // Gradio draws the button anew after each run, and fills the box by itself when the page opens.
-  new MutationObserver(() => {
-    const send = document.getElementById('chat-send')
-    const empty = !box()?.value.trim() && !composer.files.length
-    if (send && send.disabled !== empty) send.disabled = empty
-  }).observe(document, { childList: true, subtree: true, attributes: true, attributeFilter: ['data-opened', 'disabled'] })
+  const changes = { childList: true, subtree: true, attributes: true, attributeFilter: ['data-opened', 'disabled'] }
+  new MutationObserver(() => composer.lockSend()).observe(document, changes)
 
   Object.assign((window.falcon ??= {}), { composer })
 })()

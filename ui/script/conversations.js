@@ -39,8 +39,9 @@
         json += decoder.decode(part.value, { stream: true })
         if (json.length > MOST_UNPACKED) return {}
       }
-      const { system = null, name = '', title, messages, current } = JSON.parse(json)
-      return Array.isArray(messages) ? { system, name, title, messages, current } : {}
+      const { system = null, name = '', title = '', messages, current } = JSON.parse(json)
+      const texts = [system ?? '', name, title, ...messages.map(({ content }) => content)]
+      return texts.every(text => typeof text === 'string') ? { system, name, title, messages, current } : {}
     } catch {
       return {}
     }
@@ -90,6 +91,15 @@
         } catch {}
       }
       return false
+    }
+  }
+
+  // One that stood there before, as it was changed then.
+  const keep = entry => {
+    try {
+      localStorage.setItem(PREFIX + entry.conversation.id, JSON.stringify(entry))
+    } catch {
+      falcon.chat.say(falcon.say('chat.no_room'))
     }
   }
 
@@ -200,6 +210,7 @@
       this.put(conversation)
       this.component.trigger('input')
       if (another) this.component.trigger('select')
+      falcon.composer.changed()
     },
 
     change(fields) {
@@ -241,7 +252,7 @@
         remove(id)
         falcon.list.draw()
         return () => {
-          if (kept) localStorage.setItem(PREFIX + id, JSON.stringify(kept))
+          if (kept) keep(kept)
           falcon.list.draw()
         }
       }
@@ -258,7 +269,7 @@
     rename(id, name) {
       if (id === this.open.id) return this.change({ name })
       const kept = read(id)
-      if (kept) localStorage.setItem(PREFIX + id, JSON.stringify({ ...kept, conversation: { ...kept.conversation, name } }))
+      if (kept) keep({ ...kept, conversation: { ...kept.conversation, name } })
       falcon.list.draw()
     },
 

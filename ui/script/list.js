@@ -34,7 +34,8 @@
       begin.innerHTML = icon('new')
       begin.append(falcon.say('list.new'))
       begin.onclick = () => this.begin()
-      const search = Object.assign(document.createElement('input'), { type: 'search', placeholder: falcon.say('list.search') })
+      const search = Object.assign(document.createElement('input'), { type: 'search' })
+      search.placeholder = falcon.say('list.search')
       search.setAttribute('aria-label', falcon.say('keys.search'))
       search.oninput = () => {
         this.sought = search.value.trim().toLowerCase()
@@ -51,6 +52,7 @@
     attachHead(element) {
       this.head = element
       element.querySelector('[data-do=new]').onclick = () => this.begin()
+      falcon.panels.tell('panel')
       this.draw()
     },
 

@@ -34,6 +34,11 @@
     set(name, open, keep = WIDE.matches) {
       root.dataset[name] = open ? 'open' : 'closed'
       if (keep) kept(`falcon-${name}`, root.dataset[name])
+      this.tell(name)
+    },
+    // Has the buttons of a panel say whether it is open.
+    tell(name) {
+      const open = this.open(name)
       for (const button of document.querySelectorAll(`[data-do=${name}]`)) button.setAttribute('aria-expanded', open)
     },
     toggle(name) {
@@ -85,7 +90,7 @@
       const language = element.querySelector('#language')
       language.value = falcon.language.code
       language.onchange = () => falcon.language.choose(language.value)
-      panels.set('settings', panels.open('settings'), false)
+      panels.tell('settings')
     },
 
     // Says something for ten seconds, with one thing that can be done about it meanwhile.
