@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from ui import link, words
 
 from ..served_app import ServedApp
 from .actions import opened
-from .conftest import LEFT, PATIENCE_MS, VISITOR
+from .conftest import LEFT, PATIENCE_MS, Profiles
 
 TRANSLATIONS = [code for code in words.NAMES if code != words.DEFAULT]
 SEEN = """root => {
@@ -33,11 +33,15 @@ SEEN = """root => {
 class Visitor:
     """A browser that prefers a language. None of its pages may leave an error in the console."""
 
-    def __init__(self, context: BrowserContext, errors: list[str]) -> None:
-        self._context, self._errors = context, errors
+    def __init__(self, context: BrowserContext, language: str, errors: list[str]) -> None:
+        self._context, self._language, self._errors = context, language, errors
 
     def open(self, url: str) -> Page:
         page = self._context.new_page()
+        devtools = self._context.new_cdp_session(page)
+        agent = {"userAgent": page.evaluate("navigator.userAgent"), "acceptLanguage": self._language}
+        devtools.send("Emulation.setUserAgentOverride", agent)
+        devtools.send("Emulation.setLocaleOverride", {"locale": self._language})
         page.set_default_timeout(PATIENCE_MS)
         page.on("console", lambda message: self._note(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: self._errors.append(str(error)))
@@ -51,10 +55,11 @@ class Visitor:
 
 
 @pytest.fixture
-def visitor(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Visitor]:
+def visitor(request: pytest.FixtureRequest, profiles: Profiles) -> Iterator[Visitor]:
     errors: list[str] = []
-    with browser.new_context(locale=request.param, **VISITOR) as context:
-        yield Visitor(context, errors)
+    profile = profiles.take()
+    yield Visitor(profile, request.param, errors)
+    profiles.give_back(profile)
     assert errors == []
 
 
