@@ -100,6 +100,20 @@ def profiles(playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -
     profiles.close()
 
 
+def new_page(visitor: BrowserContext, errors: list[str]) -> Page:
+    """A page of a visitor's that is patient, and that adds to `errors` what is written to its console as one."""
+
+    def note(error: str) -> None:
+        if not any(words in error for words in LEFT):
+            errors.append(error)
+
+    page = visitor.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.on("console", lambda message: note(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    return page
+
+
 class Visits:
     """Visits of one page, each with a browser of its own, none of which may leave an error in the console."""
 
@@ -111,11 +125,8 @@ class Visits:
         """Opens the page as another visitor each time, and waits until it is as its link says and its header says
         `state`."""
         self._visitors.append(self._profiles.take())
-        page = self._visitors[-1].new_page()
+        page = new_page(self._visitors[-1], self._errors)
         page.set_viewport_size({"width": width, "height": height})
-        page.set_default_timeout(PATIENCE_MS)
-        page.on("console", lambda message: self._note(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: self._errors.append(str(error)))
         page.goto(url)
         opened(page)
         expect(page.locator("#header").get_by_role("status")).to_have_text(state)
@@ -124,10 +135,6 @@ class Visits:
     def end(self) -> None:
         while self._visitors:
             self._profiles.give_back(self._visitors.pop())
-
-    def _note(self, error: str) -> None:
-        if not any(words in error for words in LEFT):
-            self._errors.append(error)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from ui import link, words
 
 from ..served_app import ServedApp
 from .actions import opened
-from .conftest import LEFT, PATIENCE_MS, Profiles
+from .conftest import PATIENCE_MS, Profiles, new_page
 
 TRANSLATIONS = [code for code in words.NAMES if code != words.DEFAULT]
 SEEN = """root => {
@@ -31,36 +31,28 @@ SEEN = """root => {
 
 
 class Visitor:
-    """A browser that prefers a language. None of its pages may leave an error in the console."""
+    """Who prefers a language."""
 
-    def __init__(self, context: BrowserContext, language: str, errors: list[str]) -> None:
-        self._context, self._language, self._errors = context, language, errors
+    def __init__(self, profile: BrowserContext, language: str, errors: list[str]) -> None:
+        self._profile, self._language, self._errors = profile, language, errors
 
     def open(self, url: str) -> Page:
-        page = self._context.new_page()
-        devtools = self._context.new_cdp_session(page)
+        page = new_page(self._profile, self._errors)
+        devtools = self._profile.new_cdp_session(page)
         agent = {"userAgent": page.evaluate("navigator.userAgent"), "acceptLanguage": self._language}
         devtools.send("Emulation.setUserAgentOverride", agent)
         devtools.send("Emulation.setLocaleOverride", {"locale": self._language})
-        page.set_default_timeout(PATIENCE_MS)
-        page.on("console", lambda message: self._note(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: self._errors.append(str(error)))
         page.goto(url)
         opened(page)
         return page
 
-    def _note(self, error: str) -> None:
-        if not any(words in error for words in LEFT):
-            self._errors.append(error)
-
 
 @pytest.fixture
-def visitor(request: pytest.FixtureRequest, profiles: Profiles) -> Iterator[Visitor]:
-    errors: list[str] = []
+def visitor(request: pytest.FixtureRequest, profiles: Profiles, console_errors: list[str]) -> Iterator[Visitor]:
     profile = profiles.take()
-    yield Visitor(profile, request.param, errors)
+    yield Visitor(profile, request.param, console_errors)
     profiles.give_back(profile)
-    assert errors == []
+    assert console_errors == []
 
 
 def show(page: Page, tab: str) -> None:
