@@ -115,9 +115,7 @@ def sentence(fleet: Fleet, recommended: str | None = None) -> str:
         return _said(now, "busy", coming.status)
     if current.restarted_at and time.monotonic() - current.restarted_at < RESTART_IS_NEWS_S:
         now.append(say("sentence.restarted"))
-    elif fleet.answering:
-        now.append(say("sentence.answering", count=fleet.answering))
-    return _said(now)
+    return _said(now, answering=fleet.answering)
 
 
 def _now(runtime: FalconRuntime) -> str:
@@ -144,8 +142,10 @@ def _coming(runtime: FalconRuntime, recommended: bool) -> str:
     return say("sentence.recommended" if recommended else "sentence.whole", doing=doing)
 
 
-def _said(sentences: Sequence[str], kind: str = "calm", status: Status | None = None) -> str:
-    """The sentences on one line, with a bar where the status tells how far something is."""
+def _said(sentences: Sequence[str], kind: str = "calm", status: Status | None = None, answering: int = 0) -> str:
+    """The sentences on one line, with a bar where the status tells how far something is. How many are being answered
+    is apart: when this visitor's answer ends, it is no longer true, and the page takes it out until it is told anew."""
     progress = status.progress if status else None
     bar = "" if progress is None else f'<progress value="{progress:.3f}" aria-hidden="true"></progress>'
-    return f'<div class="said {kind}"><p>{escape(" ".join(sentences))}</p>{bar}</div>'
+    count = f' <span class="answering">{say("sentence.answering", count=answering)}</span>' if answering else ""
+    return f'<div class="said {kind}"><p>{escape(" ".join(sentences))}{count}</p>{bar}</div>'

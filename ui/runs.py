@@ -103,7 +103,7 @@ class Runs:
             if keep:  # First, so that whoever sees the end of a run has what it brought.
                 over = over(keep.function, [self._last, *keep.inputs], keep.outputs, js=keep.js, **INSTANT).then
             settled = over(self._settle, [self._last, self._stopping], self._shown(), **INSTANT)
-            settled.then(None, js=f"() => falcon.focusAgain('{self._start.elem_id}')", **INSTANT)
+            settled.then(None, js=f"() => falcon.over('{self._start.elem_id}')", **INSTANT)
         # Gradio waits for the function before it cancels, so that `_settle` knows why there is no more to come.
         self._stop.click(lambda: True, None, self._stopping, cancels=[run], **INSTANT)
 

@@ -19,9 +19,9 @@ def runtime(entry: Any, status: Status) -> Any:
     return SimpleNamespace(**facts, status=status, description="", restarted_at=None)
 
 
-def said(current: Any, coming: Any = None, recommended: str | None = FALCON.name) -> str:
+def said(current: Any, coming: Any = None, recommended: str | None = FALCON.name, answering: int = 0) -> str:
     """The sentence, without its tags."""
-    fleet: Any = SimpleNamespace(current=current, preparing=coming, answering=0)
+    fleet: Any = SimpleNamespace(current=current, preparing=coming, answering=answering)
     return header.sentence(fleet, recommended).partition("<p>")[2].partition("</p>")[0]
 
 
@@ -46,6 +46,7 @@ def test_what_answers_what_comes_and_why_is_one_sentence(status: Status, doing: 
 
 def test_it_is_always_true() -> None:
     assert said(runtime(STARTER, READY)).endswith("starter on this machine&#x27;s processor.")
+    assert said(runtime(STARTER, READY), answering=2).endswith('<span class="answering">2 being answered.</span>')
     theirs = SimpleNamespace(name="theirs", title="Theirs")
     assert said(runtime(theirs, READY)) == "Now: Theirs."
 

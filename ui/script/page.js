@@ -70,8 +70,9 @@ Object.assign((window.falcon ??= {}), {
     setTimeout(() => URL.revokeObjectURL(anchor.href), 1000)
   },
 
-  // After a run the button that had the focus may be gone: the next thing to use gets it, unless something else has it.
-  focusAgain(start) {
+  // A run is over. The button that had the focus may be gone: the next thing to use gets it, unless something else has.
+  over(start) {
+    document.querySelector('#sentence .answering')?.remove()
     if (start === 'chat-send') falcon.composer.next()
     if (document.activeElement && document.activeElement !== document.body) return
     const box = { 'chat-send': '#chat-message textarea' }[start]
