@@ -1,6 +1,7 @@
 """The page as a public one: what is closed, how much one client may take, and that nothing of a visitor stays."""
 
 import json
+import re
 import socket
 import time
 from collections import Counter
@@ -150,6 +151,26 @@ def test_pages_elsewhere_may_call_it(visitor: Visitor) -> None:
     answer = visitor.http.options(f"{API}/call/chat", headers=asks)
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] in ("*", "https://example.com")
+
+
+@pytest.mark.parametrize("path", ["/", "/config", f"{API}/info"])
+def test_the_page_is_sent_compressed(visitor: Visitor, path: str) -> None:
+    """To whoever takes it so, and it is the same."""
+    plain = visitor.http.get(path, headers={"Accept-Encoding": "identity"})
+    small = visitor.http.get(path, headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in plain.headers
+    assert small.headers["content-encoding"] == "gzip"
+    assert int(small.headers["content-length"]) < len(plain.content) / 5
+    assert len(small.content) == len(plain.content)
+    assert small.headers.get("content-security-policy") == plain.headers.get("content-security-policy")
+
+
+def test_a_browser_that_has_been_here_asks_for_little(visitor: Visitor) -> None:
+    script = re.search(r'src="\./(assets/[^"]+\.js)"', visitor.http.get("/").text)
+    assert script
+    assert "immutable" in visitor.http.get(f"/{script[1]}").headers["cache-control"]
+    for path in ("/assets/nothing.js", "/"):
+        assert "cache-control" not in visitor.http.get(path).headers
 
 
 def test_what_was_read_is_gone(visitor: Visitor) -> None:

@@ -19,7 +19,7 @@ from falcon_runtime.server import Clients, ServerSettings
 
 from . import about, api, chat, compare, footer, generate, header, instruct, keys, link, models, theme, words
 from .controls import Sampling
-from .door import Beside, Door, refuse_form
+from .door import Beside, Compressed, Door, refuse_form
 from .language import Languages
 from .link import Opening
 from .markup import mermaid
@@ -89,6 +89,7 @@ def launch_options(
             "middleware": [
                 Middleware(Beside, api=api),
                 *([Middleware(Downloads, files=phone_files)] if phone_files else []),
+                Middleware(Compressed),
                 Middleware(Door, scripts=scripts, most=most),
                 Middleware(Visitors, allowed=settings, clients=clients),
                 Middleware(Tools, fleet=fleet, settings=settings, clients=clients),

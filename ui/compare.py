@@ -101,7 +101,7 @@ class CompareTab:
         self.difference = gr.HTML("", elem_id="difference")
         with gr.Row(visible=False, elem_id="verdict") as self.verdict:
             votes = [(say(f"compare.better.{vote}"), vote) for vote in VOTES]
-            self.vote = gr.Radio(votes, label=say("compare.better"), scale=4)
+            self.vote = gr.Radio(votes, label=say("compare.better"), scale=4, min_width=320)
             self.export = gr.Button(say("chat.export"), size="sm", scale=1)
         self.file = gr.Textbox(visible="hidden")
         self.sides, self.latest, self.ended = gr.State([]), gr.State([]), gr.State([])

@@ -7,8 +7,10 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable
+from http import HTTPStatus
 
 from fastapi.exceptions import RequestValidationError
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -43,11 +45,16 @@ HEADERS = {
     b"referrer-policy": b"same-origin",
     b"permissions-policy": b"camera=(), microphone=(), geolocation=()",
 }
+NAMED = re.compile("/assets/")
+"""Where the names of files are made of their content."""
+KEPT = {b"cache-control": b"public, max-age=31536000, immutable"}
 SCRIPT = re.compile(rb"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
 
 
 BESIDE = re.compile(r"/v1/.*|/health(/.*)?|/metrics|/docs|/openapi\.json")
 """What the HTTP API answers."""
+LARGE = re.compile(rf"/|/config/?|{API}/(info|openapi\.json)/?")
+"""The page and its description."""
 
 
 class Beside:
@@ -59,6 +66,18 @@ class Beside:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         its = scope["type"] == "http" and BESIDE.fullmatch(scope["path"])
         await (self._api if its else self._app)(scope, receive, send)
+
+
+class Compressed:
+    """Middleware (ASGI) that compresses the page: to an eighth, and on a slow line two seconds. Gradio's own goes by the
+    endings of names, of which the page has none."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app, self._compressing = app, GZipMiddleware(app, compresslevel=6)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        large = scope["type"] == "http" and LARGE.fullmatch(scope["path"])
+        await (self._compressing if large else self._app)(scope, receive, send)
 
 
 class TooMuch(Exception):
@@ -103,23 +122,25 @@ class Door:
         if _length(scope) > self._most:  # Before any of it is stored.
             return await refuse(too_much, 413)(scope, receive, send)
         try:
-            await self._app(scope, count, _Policy(tell, self._scripts).send)
+            await self._app(scope, count, _Policy(tell, self._scripts, NAMED.match(scope["path"]) is not None).send)
         except TooMuch:
             if not began:
                 await refuse(too_much, 413)(scope, receive, send)
 
 
 class _Policy:
-    """Gives every answer its headers. A page waits until it is whole, for the hashes of the scripts in it."""
+    """Gives every answer its headers. A page waits until it is whole, for the hashes of the scripts in it; what is
+    `named` by its content is kept by browsers, and not asked for again."""
 
-    def __init__(self, send: Send, scripts: list[str]) -> None:
-        self._send, self._scripts = send, scripts
+    def __init__(self, send: Send, scripts: list[str], named: bool) -> None:
+        self._send, self._scripts, self._named = send, scripts, named
         self._start: Message | None = None
         self._page = b""
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], *HEADERS.items()]
+            kept = KEPT.items() if self._named and message["status"] == HTTPStatus.OK else ()
+            message["headers"] = [*message["headers"], *HEADERS.items(), *kept]
             if (b"content-type", b"text/html") in [(name, value[:9]) for name, value in message["headers"]]:
                 self._start = message
             else:
