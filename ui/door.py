@@ -69,8 +69,8 @@ class Beside:
 
 
 class Compressed:
-    """Middleware (ASGI) that compresses the page: to an eighth, and on a slow line two seconds. Gradio's own goes by the
-    endings of names, of which the page has none."""
+    """Middleware (ASGI) that compresses the page: to an eighth, which is two seconds on a slow line. Gradio's own goes
+    by the endings of names, of which the page has none."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app, self._compressing = app, GZipMiddleware(app, compresslevel=6)
