@@ -21,7 +21,7 @@ from .controls import Sampling
 from .conversations import Attachment, Conversation, dump, from_json, load, to_json, to_markdown
 from .icons import icon
 from .link import Opening
-from .runs import INSTANT, Keep, Runs, Start
+from .runs import INSTANT, LATEST, Keep, Runs, Start
 from .update import Update
 from .words import say
 
@@ -97,13 +97,14 @@ class ChatTab:
             padding=False,
             js_on_load="falcon.list.attach(element)",
         )
-        with gr.Accordion(say("chat.keep"), open=False), gr.Row(elem_classes="actions"):
-            self.share = gr.Button(say("link.link"), size="sm")
-            self.send_on = gr.Button(say("chat.share"), size="sm")
-            self.export = gr.Button(say("chat.export"), size="sm")
-            self.download = gr.Button(say("chat.download"), size="sm")
-            self.upload = gr.UploadButton(say("chat.import"), size="sm", file_types=[".json"], elem_id="import")
-            self.clear = gr.Button(say("clearing.clear"), size="sm")
+        with gr.Accordion(say("chat.keep"), open=False):
+            with gr.Row(elem_classes="actions"):
+                self.send_on = gr.Button(say("chat.share"), size="sm")
+                self.share = gr.Button(say("link.link"), size="sm")
+                self.clear = gr.Button(say("clearing.clear"), size="sm")
+                self.export = gr.Button(say("chat.export"), size="sm")
+                self.upload = gr.UploadButton(say("chat.import"), size="sm", file_types=[".json"], elem_id="import")
+                self.download = gr.Button(say("chat.download"), size="sm")
             self.linked = gr.HTML("")
         self.file = gr.Textbox(visible="hidden")
 
@@ -220,20 +221,21 @@ class ChatTab:
         for over in (altered.success, altered.failure):
             over(None, js="() => falcon.chat.changed()", **INSTANT)
         drawn = [self.talk, self.system, self.own]
-        self.conversation.input(self._show, self.conversation, drawn, **INSTANT)
+        self.conversation.input(self._show, self.conversation, drawn, **LATEST)
         opening.then(self._show, [self.conversation], drawn)
-        self.conversation.select(lambda: stats.idle(), None, self.line, **INSTANT)  # Another one is open.
+        # Another one is open.
+        self.conversation.select(lambda: (stats.idle(), ""), None, [self.line, self.linked], **INSTANT)
 
     def connect_system_prompt(self) -> None:
         self.system.change(None, None, self.own, js="() => falcon.conversations.wayToOwn()", **INSTANT)
         self.own.click(None, js="() => falcon.conversations.change({system: null})", **INSTANT)
-        chosen = f"name => falcon.prompts.use(name, {json.dumps(PERSONAS)})"
-        self.persona.input(None, self.persona, js=chosen, **INSTANT)
-        names = json.dumps(personas(), ensure_ascii=False)
+        prompts = json.dumps(PERSONAS)
+        self.persona.input(None, self.persona, js=f"name => falcon.prompts.use(name, {prompts})", **INSTANT)
+        ours = f"{json.dumps(personas(), ensure_ascii=False)}, {prompts}"
         shown = [self.persona, self.forget_prompt]
-        self.save_prompt.click(None, None, shown, js=f"() => falcon.prompts.save({names})", **INSTANT)
-        self.forget_prompt.click(None, None, shown, js=f"() => falcon.prompts.forget({names})", **INSTANT)
-        self.system.change(None, None, shown, js=f"() => falcon.prompts.shown({names})", **INSTANT)
+        self.save_prompt.click(None, None, shown, js=f"() => falcon.prompts.save({ours})", **INSTANT)
+        self.forget_prompt.click(None, None, shown, js=f"() => falcon.prompts.forget({ours})", **INSTANT)
+        self.system.change(None, None, shown, js=f"() => falcon.prompts.shown({ours})", **INSTANT)
 
     def connect_files(self) -> None:
         files = ((self.export, "conversation.json", to_json), (self.download, "conversation.md", to_markdown))
@@ -246,7 +248,7 @@ class ChatTab:
 
     def connect_composer(self) -> None:
         self.attach.upload(self._take_files, self.attach, [self.taken, self.line], **INSTANT)
-        self.size.input(self._measure, self.conversation, self.size, trigger_mode="always_last", **INSTANT)
+        self.size.input(self._measure, self.conversation, self.size, **LATEST)
 
     def offered(self) -> list[tuple[str, str]]:
         """The titles and names of the models that may write another answer."""

@@ -10,7 +10,7 @@ from gradio.components import Component
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.sampling import SamplingParams
 
-from .runs import INSTANT
+from .runs import INSTANT, LATEST
 from .words import say
 
 Values = dict[str, Any]
@@ -69,15 +69,14 @@ class Sampling:
         self.components = [controls[name] for name in NAMES]
         self.opened = [self._defaults, self._title, *self.components]
         """What is set when the page is opened: `reopened` gives the values."""
-        self._preset.input(choose_preset, [self._preset, self._defaults, *self.components], self.components, **INSTANT)
+        self._preset.input(choose_preset, [self._preset, self._defaults, *self.components], self.components, **LATEST)
         reset.click(self.restored, None, self.opened, **INSTANT)
         gr.on(
             [getattr(control, "change") for control in [self._title, *self.components]],  # noqa: B009  (Gradio adds it.)
             remember,
             self.opened,
             [self._preset, self._note, self.saved],
-            trigger_mode="always_last",
-            **INSTANT,
+            **LATEST,
         )
 
     def reopened(self, *sources: Values) -> list[Any]:

@@ -21,7 +21,7 @@ from .chips import Chips
 from .clearing import Clearing
 from .controls import Sampling
 from .link import Opening
-from .runs import INSTANT, Keep, Runs, Start
+from .runs import INSTANT, LATEST, Keep, Runs, Start
 from .streaming import Lines, together, updates
 from .tokens import Completion
 from .update import Update
@@ -177,7 +177,8 @@ class GenerateTab:
 
     def connect_tokens(self) -> None:
         now = [self.text, self.completion, self.earlier]
-        self.view.click(choose_token, self.completion, [self.view, self.alternatives], **INSTANT)
+        chosen = self.view.click(choose_token, self.completion, [self.view, self.alternatives], **LATEST)
+        chosen.then(None, js="() => falcon.reveal('alternatives')", **INSTANT)
         self.others.click(
             self._use_other, [*now, self.candidates], [*now, self.view, self.others, self.candidates], **INSTANT
         )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from falcon_runtime.fleet import Fleet
-from falcon_runtime.models.catalog import STARTER
+from falcon_runtime.models.catalog import CATALOG, STARTER
 from falcon_runtime.runtime import COMPILING, RESTARTING, FalconRuntime
 from falcon_runtime.status import Status
 
@@ -119,7 +119,14 @@ def sentence(fleet: Fleet, recommended: str | None = None) -> str:
 
 
 def _now(runtime: FalconRuntime) -> str:
-    """Which model answers, and of what kind it is."""
+    """Which model answers, of what kind it is and, to who reads another language, which ones it was made for."""
+    entry = CATALOG.get(runtime.name.partition(":")[0])
+    if entry and words.language() not in entry.languages:
+        return f"{_kind(runtime)} {say('sentence.languages', languages=words.languages(entry.languages))}"
+    return _kind(runtime)
+
+
+def _kind(runtime: FalconRuntime) -> str:
     parameters = getattr(runtime.manifest, "parameters", 0)
     if parameters < 1e6:
         return say("sentence.now", title=runtime.title)

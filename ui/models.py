@@ -18,7 +18,7 @@ from falcon_runtime.system.machine import cpu_name
 
 from . import views, words
 from .phone import PhoneFiles
-from .runs import INSTANT
+from .runs import INSTANT, LATEST
 from .words import say
 
 WATCH_S = 1
@@ -83,8 +83,8 @@ class ModelMenu:
         self.opened.click(self._refresh, [self.models, self.begun], menu, **INSTANT)
         self.opened.click(self._measure, None, self.machine, **INSTANT)
         self.opened.click(self._templates, None, self.template, **INSTANT)
-        self.template.input(self._choose_template, self.template, self.template, **INSTANT)
-        self.models.input(self._describe, [self.models, self.begun], [self.details, self.use], **INSTANT)
+        self.template.input(self._choose_template, self.template, self.template, **LATEST)
+        self.models.input(self._describe, [self.models, self.begun], [self.details, self.use], **LATEST)
         self.use.click(self._switch, [self.models], shown, **INSTANT)
         self.watching.tick(self._watch, [self.models, self.begun], shown, **INSTANT)
         self.dismiss.click(self._forget, [self.models], shown, **INSTANT)

@@ -16,6 +16,8 @@ CONCURRENT_RUNS = 8
 """Requests of one kind that reach the engine at a time; it queues them itself and tells each its place."""
 INSTANT: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """Options of the events that only rearrange the page."""
+LATEST: dict[str, Any] = INSTANT | {"trigger_mode": "always_last"}
+"""The same for those of which the last one counts: Gradio would drop what comes while one is at work."""
 
 
 class Start(NamedTuple):

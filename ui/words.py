@@ -10,7 +10,7 @@ What `falcon_runtime` says, errors above all, is English everywhere: it is the A
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, lru_cache
@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from babel import Locale
+from babel.lists import format_list
 from babel.numbers import format_decimal, format_percent
 
 from falcon_runtime.status import Status
@@ -79,6 +80,12 @@ def duration(seconds: float) -> str:
 def language() -> str:
     """The code of the language of the visitor for whom something is done now; English where there is none."""
     return _language.get() or DEFAULT
+
+
+def languages(codes: Sequence[str]) -> str:
+    """What languages are called in that of the visitor."""
+    locale = Locale.parse(language())
+    return format_list([locale.languages[code] for code in codes], locale=locale)
 
 
 def direction(code: str) -> str:

@@ -76,6 +76,8 @@ class CatalogEntry:
     licence_url: str
     licence_summary: str
     """What the licence asks for, in a sentence."""
+    languages: tuple[str, ...]
+    """Those that it was made for, by their codes (BCP 47)."""
     offsets: bool = False
     """Whether its source is a GGUF file whose 4-bit blocks have offsets."""
     sampling: Mapping[str, float | int] = field(default_factory=dict)
@@ -151,6 +153,7 @@ def _falcon3(size: str, layers: int, hidden: int, heads: int, intermediate: int)
         licence=_FALCON_LICENCE,
         licence_url=_FALCON_LICENCE_URL,
         licence_summary=_FALCON_LICENCE_SUMMARY,
+        languages=("en", "fr", "es", "pt"),
         # All sizes have one tokenizer, and of the small ones the smallest drafts fastest.
         draft=None if size == "1B" else "falcon3-1b-instruct",
     )
@@ -183,6 +186,7 @@ STARTER = CatalogEntry(
     licence="Apache-2.0",
     licence_url="https://www.apache.org/licenses/LICENSE-2.0",
     licence_summary="Free for any use; keep the notices.",
+    languages=("en",),
     offsets=True,
     # Measured with benchmarks/answers.py. So small a model knows most when it answers briefly and takes the likeliest
     # token, and goes round in circles unless what it has written counts against it. It does not know the week, and

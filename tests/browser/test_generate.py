@@ -85,8 +85,11 @@ def test_a_token_shows_its_alternatives_and_forks(page: Page) -> None:
     expect(page.locator("#token-view")).to_contain_text(re.compile(r"tokens of prompt, 12 written.*perplexity of"))
     expect(page.locator("#token-view rect")).to_have_count(12)
 
+    page.set_viewport_size({"width": 1280, "height": 600})  # They come below the window.
     tokens(page).nth(2).click()
     expect(alternatives(page)).to_have_count(10)
+    expect(alternatives(page).last).to_be_in_viewport()
+    page.set_viewport_size({"width": 1280, "height": 900})
     shares = [float(share.rstrip("%")) for share in page.locator("#alternatives .share").all_inner_texts()]
     assert shares == sorted(shares, reverse=True)
     # At temperature 0 the token that came is the likeliest one.

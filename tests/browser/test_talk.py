@@ -42,6 +42,13 @@ window.spoken = []
 speechSynthesis.speak = words => spoken.push(words)
 speechSynthesis.cancel = () => spoken.at(-1)?.onend?.()
 """
+SLOW_LINE = """() => {
+  window.quickly = window.fetch
+  window.fetch = async (...request) => {
+    await new Promise(done => setTimeout(done, 500))
+    return quickly(...request)
+  }
+}"""
 
 
 def packed(content: str) -> str:
@@ -120,6 +127,13 @@ def test_the_panel_finds_names_and_deletes(open_page: OpenPage) -> None:
     search.fill("nowhere")
     expect(page.locator("#conversations nav")).to_have_text("Nothing found.")
     search.fill("")
+
+    page.evaluate(SLOW_LINE)
+    for title in ("Today's falcons", "Yesterday's owls"):  # The second before the first is there.
+        choose_conversation(page, title)
+    expect(open_conversation(page)).to_have_text("Yesterday's owls")
+    expect(question(page)).to_have_text("Yesterday's owls and a secret word")
+    page.evaluate("() => { window.fetch = window.quickly }")
 
     choose_conversation(page, "Ancient ravens")
     expect(question(page)).to_have_text("Ancient ravens and a secret word")
@@ -216,13 +230,17 @@ def test_prompts_of_ones_own_are_kept(page: Page) -> None:
     open_settings(page)
     page.get_by_role("button", name="Save this prompt").click()
     expect(toast(page)).to_contain_text("There is no prompt of your own")
+    persona = page.get_by_role("combobox", name="Persona")
+    expect(persona).to_have_value("The model's own")
     system_prompt(page).fill("You are a parrot, and repeat each question.")
+    expect(persona).to_have_value("")
     page.get_by_role("button", name="Save this prompt").click()
     expect(page.get_by_role("button", name="Forget this prompt")).to_be_visible()
+    expect(persona).to_have_value(re.compile("★ You are a parrot"))
     press(page, "New")
+    expect(persona).to_have_value("The model's own")
     reload(page)
     open_settings(page)
-    persona = page.get_by_role("combobox", name="Persona")
     persona.click()
     page.get_by_role("option", name="★ You are a parrot").click()
     expect(system_prompt(page)).to_have_value("You are a parrot, and repeat each question.")

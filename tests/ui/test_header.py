@@ -7,7 +7,7 @@ import pytest
 
 from falcon_runtime.models.catalog import CATALOG, STARTER
 from falcon_runtime.status import Status
-from ui import header
+from ui import header, words
 
 FALCON = CATALOG["falcon3-3b-instruct"]
 READY = Status("ready")
@@ -49,6 +49,14 @@ def test_it_is_always_true() -> None:
     assert said(runtime(STARTER, READY), answering=2).endswith('<span class="answering">2 being answered.</span>')
     theirs = SimpleNamespace(name="theirs", title="Theirs")
     assert said(runtime(theirs, READY)) == "Now: Theirs."
+
+
+def test_who_reads_another_language_is_told_what_the_model_was_made_for() -> None:
+    with words.speaking("fr"):
+        assert said(runtime(STARTER, READY)).endswith("Il a été entraîné surtout en anglais.")
+        assert "entraîné" not in said(runtime(FALCON, READY))
+    with words.speaking("de"):
+        assert "Englisch, Französisch, Spanisch und Portugiesisch" in said(runtime(FALCON, READY))
 
 
 @pytest.mark.parametrize(

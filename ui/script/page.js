@@ -61,6 +61,11 @@ Object.assign((window.falcon ??= {}), {
     return `<p class="linked" role="status">${said}</p>`
   },
 
+  // Brings what has just been asked for into view, where it came below the window.
+  reveal(id) {
+    requestAnimationFrame(() => document.getElementById(id)?.scrollIntoView({ block: 'nearest' }))
+  },
+
   // Lets the visitor keep a text as a file.
   save(name, text) {
     const anchor = document.createElement('a')

@@ -30,24 +30,27 @@
 
   Object.assign((window.falcon ??= {}), {
     prompts: {
-      // What the list offers, and whether the prompt in the box can be forgotten.
-      shown(names) {
+      // What the list offers, which of it is in the box, if any, and whether that can be forgotten.
+      shown(names, personas) {
+        const { system } = falcon.conversations.open
+        const kept = own().includes(system)
+        const value = kept ? titled(system) : Object.keys(personas).find(name => personas[name] === system)
         const choices = [...names, ...own().map(titled).map(name => [name, name])]
-        return [update({ choices }), update({ visible: own().includes(current()) })]
+        return [update({ choices, value: value ?? null }), update({ visible: kept })]
       },
       use(name, personas) {
         const system = name in personas ? personas[name] : own().find(prompt => titled(prompt) === name)
         if (system !== undefined) falcon.conversations.change({ system })
       },
-      save(names) {
+      save(names, personas) {
         const prompt = current()
         if (prompt.trim()) keep([prompt, ...own().filter(other => other !== prompt)])
         else falcon.toast(falcon.say('prompts.nothing'))
-        return this.shown(names)
+        return this.shown(names, personas)
       },
-      forget(names) {
+      forget(names, personas) {
         keep(own().filter(prompt => prompt !== current()))
-        return this.shown(names)
+        return this.shown(names, personas)
       },
     },
   })
