@@ -13,11 +13,11 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from executorch.exir.passes import _quant_patterns_and_replacements  # noqa: F401  (registers embedding_byte)
 from torch import Tensor, nn
 from torchao.quantization import quant_primitives  # noqa: F401  (registers torch.ops.torchao.*)
 
 from ...models.recipes import FP32, Scheme
+from .. import exporter  # noqa: F401
 from .quantize import hadamard
 from .schemes import INT8, StockScheme
 

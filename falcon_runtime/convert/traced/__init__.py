@@ -4,7 +4,4 @@ What packed models are made of is written directly (`packed.py`). The same modul
 written program is tested against.
 """
 
-import executorch.exir
-
-# All of the exporter, where only its classes were imported so far: its parts need one another in circles.
-executorch.exir.to_edge  # noqa: B018
+from .. import exporter  # noqa: F401
