@@ -148,7 +148,7 @@ class FalconRuntime:
     @property
     def defaults(self) -> Defaults:
         """What the model is used with unless something else is asked for."""
-        return defaults_of(self._model.entry, self._manifest or self._model.manifest())
+        return defaults_of(self._model.known, self._manifest or self._model.manifest())
 
     @property
     def forwards(self) -> Mapping[int, float]:

@@ -35,6 +35,8 @@ class Plan:
     needs: Needs
     licence: str
     """For people."""
+    catalogued: str
+    """The name of the catalogue's model that is converted, if it is one."""
 
 
 def make_plan(request: Request, opened: Opened) -> Plan:
@@ -72,6 +74,7 @@ def make_plan(request: Request, opened: Opened) -> Plan:
         chip=request.chip,
         needs=Needs(origin.download_bytes, origin.download_room, size, memory),
         licence=request.entry.terms if request.entry else origin.licence,
+        catalogued=request.entry.name if request.entry else "",
     )
 
 

@@ -26,6 +26,8 @@ class Exported(BaseModel):
     context: Annotated[int, Field(gt=0)]
     licence: str
     """For people; empty where it is not known."""
+    catalogued: str = ""
+    """The name of the catalogue's model that it was made of, if it was."""
     source: str
     source_sha256: Sha256
     program_bytes: Size
@@ -40,6 +42,14 @@ class Exported(BaseModel):
 def is_exported(folder: Path) -> bool:
     """Whether a conversion for another runtime into `folder` was finished."""
     return os.path.isfile(folder / EXPORTED)
+
+
+def catalogued(folder: Path) -> str:
+    """The name of the catalogue's model that a folder for another runtime was made of; empty where nothing tells."""
+    try:
+        return parse_exported(folder).catalogued if is_exported(folder) else ""
+    except ModelDamaged:
+        return ""
 
 
 def parse_exported(folder: Path) -> Exported:

@@ -4,6 +4,7 @@ import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
@@ -12,6 +13,7 @@ from ..system.folders import user_cache
 from ..system.replacement import recover
 from ..system.unicode import whole
 from .catalog import CATALOG, STARTER, CatalogEntry
+from .exported import catalogued
 from .manifest import MANIFEST, RecipeName, is_outdated
 from .reading import AnyManifest, Recipe, is_model, read_model
 from .sources import HubRepository, name_of, parse_source
@@ -32,6 +34,11 @@ class Model:
         if not self.entry:
             return self.name
         return f"{self.entry.title} {self.recipe}" if self.recipe else self.entry.title
+
+    @cached_property
+    def known(self) -> CatalogEntry | None:
+        """What the catalogue knows of it, which is one of its own or was made of one for other runtimes."""
+        return self.entry or CATALOG.get(catalogued(self.folder))
 
     @property
     def needs_provisioning(self) -> bool:
@@ -166,7 +173,7 @@ def choices(models_dir: Path) -> list[Choice]:
 
 
 def _choice(model: Model) -> Choice | None:
-    manifest, entry = model.manifest(), model.entry
+    manifest, entry, known = model.manifest(), model.entry, model.known
     facts = manifest or entry
     if not facts:
         return None
@@ -181,9 +188,9 @@ def _choice(model: Model) -> Choice | None:
         download_bytes=entry.download_bytes if entry and not manifest else 0,
         program_bytes=facts.program_bytes,
         memory_bytes=facts.memory_bytes,
-        licence=entry.licence if entry else "",
-        licence_url=entry.licence_url if entry else "",
-        licence_summary=entry.licence_summary if entry else "",
+        licence=known.licence if known else "",
+        licence_url=known.licence_url if known else "",
+        licence_summary=known.licence_summary if known else "",
         remarks=manifest.remarks if manifest else (),
     )
 

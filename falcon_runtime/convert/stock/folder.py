@@ -47,6 +47,7 @@ def write_model(plan: Plan, opened: Opened, folder: Path, name: str, report: Rep
         parameters=checkpoint.architecture.parameters,
         context=plan.context,
         licence=plan.licence,
+        catalogued=plan.catalogued,
         source=origin.name,
         source_sha256=source_sha256 or origin.sha256(checkpoint.files),
         program_bytes=program.stat().st_size,
