@@ -22,6 +22,7 @@ from .models.library import Model, default_models_dir, find_model
 from .models.manifest import Backend
 from .models.provision import Provisioning
 from .models.reading import AnyManifest, Recipe, read_model
+from .models.stock.manifest import REMARKS
 from .sampling import SamplingParams
 from .status import Report, Status
 from .text import templates
@@ -109,7 +110,7 @@ class FalconRuntime:
         if not m:
             return ""
         slots, draft = f" · {m.slots} at once" * (m.slots > 1), f" · {self.draft} drafts" if self.draft else ""
-        remarks = "".join(f" · {remark}" for remark in m.remarks)
+        remarks = "".join(f" · {REMARKS[remark]}" for remark in m.remarks)
         return f"{m.recipe} · {m.context:,} tokens of context{slots}{draft}{remarks}"
 
     @property

@@ -61,7 +61,7 @@ def render(fleet: Fleet) -> str:
 def figures(fleet: Fleet) -> list[tuple[str, str]]:
     """What was measured on this machine, by name."""
     runtime = fleet.current
-    model = [runtime.title, runtime.description] if runtime.description else [runtime.title]
+    model = [part for part in (runtime.title, words.kind(runtime)) if part]
     rows = [
         (say("about.processor"), say("about.threads", cpu=cpu_name(), count=fleet.threads, kind=chosen().title)),
         (say("about.model"), say("list.comma").join(model)),

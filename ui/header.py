@@ -67,7 +67,7 @@ def bar(runtime: FalconRuntime) -> str:
         state = say("bar.starting")
     else:  # Until a conversion has written something, nobody knows how long it takes.
         state = words.status(replace(status, message="", progress=status.progress or None))
-    recipe = f'<span class="recipe" dir="auto">{escape(runtime.description)}</span>' if runtime.description else ""
+    recipe = f'<span class="recipe" dir="auto">{escape(kind)}</span>' if (kind := words.kind(runtime)) else ""
     return (
         f'<button type="button" class="model {status.state}" popovertarget="models" aria-haspopup="dialog">'
         f'<span class="sr-only">{say("bar.models")} </span>'

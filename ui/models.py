@@ -21,6 +21,8 @@ from .phone import PhoneFiles
 from .runs import INSTANT, LATEST
 from .words import say
 
+LICENCES = {"Apache-2.0": "licence.apache", "TII Falcon-LLM License 2.0": "licence.falcon"}
+"""The words of the page for what licences ask for."""
 WATCH_S = 1
 """Seconds between looks at a switch that a visitor began."""
 
@@ -205,7 +207,7 @@ def details_of(choice: Choice, links: str = "") -> str:
     facts = [
         say("models.context", size=size, count=choice.context),
         say("models.memory", size=gigabytes(choice.memory_bytes), count=choice.slots),
-        *(f"<bdi>{escape(remark[0].upper() + remark[1:])}</bdi>" for remark in choice.remarks),
+        *(say(f"models.remark.{remark}") for remark in choice.remarks),
         say("models.cpu", cpu=cpu)
         if choice.recipe == "stock"
         else say("models.cpu_with", cpu=cpu, instructions=chosen().title),
@@ -216,11 +218,16 @@ def details_of(choice: Choice, links: str = "") -> str:
     if choice.licence:
         facts.append(
             f'<bdi><a href="{escape(choice.licence_url)}" target="_blank" rel="noopener">{escape(choice.licence)}</a>. '
-            f"{escape(choice.licence_summary)}</bdi>"
+            f"{escape(summary(choice))}</bdi>"
         )
     if links:
         facts.append(links)
     return f"<ul>{''.join(f'<li>{fact}</li>' for fact in facts)}</ul>"
+
+
+def summary(choice: Choice) -> str:
+    """What the licence of a model asks for, in a sentence; that of the catalogue where the page has no words for it."""
+    return say(LICENCES[choice.licence]) if choice.licence in LICENCES else choice.licence_summary
 
 
 def machine_of(runtime: FalconRuntime, best: Ceilings) -> str:

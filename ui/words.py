@@ -22,6 +22,7 @@ from babel import Locale
 from babel.lists import format_list
 from babel.numbers import format_decimal, format_percent
 
+from falcon_runtime.runtime import FalconRuntime
 from falcon_runtime.status import Status
 
 HERE = Path(__file__).parent / "languages"
@@ -70,6 +71,16 @@ def status(status: Status) -> str:
     said = said or say(f"status.{status.state}")
     said += f" {percent(status.progress)}" if status.progress is not None else ""
     return said if status.eta_s is None else say("status.left", status=said, time=duration(status.eta_s))
+
+
+def kind(runtime: FalconRuntime) -> str:
+    """Recipe, context, slots and draft model in a few words; empty until the model is loaded."""
+    if not (runtime.recipe and runtime.context and runtime.slots):
+        return ""
+    parts = [runtime.recipe, say("kind.context", count=runtime.context)]
+    parts += [say("kind.slots", count=runtime.slots)] if runtime.slots > 1 else []
+    parts += [say("kind.drafts", title=runtime.draft)] if runtime.draft else []
+    return " · ".join(parts)
 
 
 def duration(seconds: float) -> str:

@@ -78,7 +78,7 @@ class Choice:
     licence_summary: str
     """All three empty where the catalogue does not know the model."""
     remarks: tuple[str, ...] = ()
-    """What it cannot do that others can, in a few words each."""
+    """What it cannot do that others can: keys of `stock.manifest.REMARKS`."""
 
 
 def default_models_dir() -> Path:

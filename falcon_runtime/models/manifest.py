@@ -108,7 +108,7 @@ class Manifest(BaseModel):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What it cannot do that others can, in a few words each."""
+        """What it cannot do that others can."""
         return ()
 
     @property

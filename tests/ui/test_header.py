@@ -16,7 +16,7 @@ COMING = Status("downloading", "Downloading Falcon3-3B-Instruct (6.5 GB),", 0.4,
 
 def runtime(entry: Any, status: Status) -> Any:
     facts = {"name": entry.name, "title": entry.title, "manifest": entry}
-    return SimpleNamespace(**facts, status=status, description="", restarted_at=None)
+    return SimpleNamespace(**facts, status=status, recipe="int4", context=None, restarted_at=None)
 
 
 def said(current: Any, coming: Any = None, recommended: str | None = FALCON.name, answering: int = 0) -> str:

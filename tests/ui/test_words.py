@@ -6,16 +6,20 @@ import re
 from itertools import product
 from pathlib import Path
 from string import Formatter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from babel import Locale
 
 from falcon_runtime.chunk import Stats
+from falcon_runtime.models.catalog import CATALOG
+from falcon_runtime.models.stock.manifest import REMARKS
 from falcon_runtime.sampling import SamplingParams
 from falcon_runtime.status import Status
 from ui import controls, stats, words
 from ui.language import SAID, language_of
+from ui.models import LICENCES
 from ui.update import Update
 
 UI = Path(words.__file__).parent
@@ -189,3 +193,27 @@ def test_what_is_laid_out_for_all_is_said_to_each() -> None:
 )
 def test_the_language_of_a_request(query: str, headers: dict[str, str], code: str) -> None:
     assert language_of(query, headers) == code
+
+
+def test_what_the_catalogues_licences_ask_for_is_said_in_all_languages() -> None:
+    for entry in CATALOG.values():
+        assert words.dictionary(words.DEFAULT)[LICENCES[entry.licence]] == entry.licence_summary
+
+
+def test_so_is_what_some_programs_cannot_do() -> None:
+    for remark, told in REMARKS.items():
+        assert words.dictionary(words.DEFAULT)[f"models.remark.{remark}"] == told[0].upper() + told[1:]
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [("en", "int4 · 2,048 tokens of context · 8 at once"), ("de", "int4 · 2.048 Tokens Kontext · 8 gleichzeitig")],
+)
+def test_what_a_model_is_in_a_few_words(code: str, told: str) -> None:
+    runtime: Any = SimpleNamespace(recipe="int4", context=2048, slots=8, draft=None)
+    with words.speaking(code):
+        assert words.kind(runtime) == told
+        runtime.slots, runtime.draft = 1, "Small"
+        assert words.kind(runtime).endswith(f" · {words.say('kind.drafts', title='Small')}")
+        runtime.context = None
+        assert words.kind(runtime) == ""

@@ -25,6 +25,11 @@ DATA_MAGIC = b"FT01"
 """What a file of weights apart from their program has at byte 4 (flat_tensor.fbs)."""
 SETTINGS = "stock.json"
 """What the owner of the folder decides, if anything."""
+REMARKS: Mapping[str, str] = {
+    "no_cache": "no KV cache, so that every token computes all of the text",
+    "rings": "its caches are rings, so that what changes is computed from the beginning",
+}
+"""What some programs cannot do, in a few words."""
 BACKENDS: Mapping[str, Backend] = {"QnnBackend": "qnn", "OpenvinoBackend": "openvino"}
 """What those are called here that ExecuTorch calls so; everything else runs as xnnpack."""
 
@@ -109,13 +114,9 @@ class StockManifest:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What it cannot do that others can, in a few words each."""
-        found = []
-        if not self.contract.cached:
-            found.append("no KV cache, so that every token computes all of the text")
-        if not self.contract.rewinds:
-            found.append("its caches are rings, so that what changes is computed from the beginning")
-        return tuple(found)
+        """What it cannot do that others can: keys of `REMARKS`."""
+        holds = {"no_cache": not self.contract.cached, "rings": not self.contract.rewinds}
+        return tuple(remark for remark in REMARKS if holds[remark])
 
     @cached_property
     def tokenizer_folder(self) -> Path:
