@@ -169,11 +169,12 @@ def send(page: Page, message: str) -> None:
 
 
 def ask(page: Page, message: str) -> None:
-    """Sends a message and waits until it is answered."""
-    answers = answer(page).count()
+    """Sends a message and waits until it is answered, when the answer stands among the others."""
+    whole = page.locator("#conversation .bot-row .bubble")
+    answers = whole.count()
     send(page, message)
-    expect(answer(page)).to_have_count(answers + 1)
-    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    expect(whole).to_have_count(answers + 1)
+    over(page)
 
 
 def question(page: Page) -> Locator:

@@ -29,6 +29,7 @@
     },
     set working(is) {
       this.atWork = is
+      document.documentElement.toggleAttribute('data-answering', is && this.run !== null)
       falcon.list.draw()
     },
 
@@ -143,6 +144,7 @@
 
     // Another conversation that has this one's messages up to here.
     fork(id) {
+      if (this.working) return
       const { open } = falcon.conversations
       this.quiet()
       falcon.conversations.fork(id)
