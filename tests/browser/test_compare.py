@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, Page, expect
 from falcon_runtime.models.catalog import STARTER
 from tests.served_app import ServedApp, serve
 
-from .actions import OVER, open_tab, press
+from .actions import OVER, open_tab, press, settle
 from .chat_actions import download
 from .conftest import OpenPage
 
@@ -31,6 +31,7 @@ def set_side(page: Page, side: int, name: str, value: float) -> None:
     field = column.get_by_label(f"number input for {name}", exact=True)
     if field.is_hidden():
         column.get_by_role("button", name="Settings").click()
+        settle(page)
     field.fill(str(value))
     field.blur()
 

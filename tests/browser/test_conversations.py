@@ -146,6 +146,8 @@ def test_two_tabs_write_in_the_same_conversation(context: BrowserContext) -> Non
     assert texts(second) == ["both know"]
     second.evaluate("removeEventListener('storage', onstorage); falcon.chat.working = true")
     tell(first, "of the first")
+    # Another process, which has what is stored a moment later.
+    second.wait_for_function("Object.values(localStorage).some(kept => kept.includes('of the first'))")
     tell(second, "of the second")
     assert sorted(texts(second)) == ["both know", "of the first", "of the second"]
     first.wait_for_function("falcon.conversations.open.messages.length === 3 && drawn > 0")
