@@ -19,7 +19,7 @@ from ray.serve import Application
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
 from ray.serve.handle import DeploymentHandle
-from ray.serve.request_router import PendingRequest, RunningReplica
+from ray.serve.request_router import PendingRequest, ReplicaID, RunningReplica
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Router
@@ -111,18 +111,27 @@ class SlotRouter(ConsistentHashRouter):
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
-        # Ray forgets lengths that have not changed for ten seconds, and would count from nothing again.
-        unknown = [replica for replica in candidate_replicas if self._queue_length(replica) is None]
+        unknown = [replica for replica in candidate_replicas if self._queue_length(replica.replica_id) is None]
         await self._probe_queue_lens(unknown, PATIENT)
         ranks = await super().choose_replicas(candidate_replicas, pending_request)
         return [rank for rank in ranks if any(map(self._has_slot, rank))]
 
     def _has_slot(self, replica: RunningReplica) -> bool:
-        length = self._queue_length(replica)
+        length = self._queue_length(replica.replica_id)
         return length is not None and length < replica.max_ongoing_requests - LOOKERS
 
-    def _queue_length(self, replica: RunningReplica) -> int | None:
-        return self.replica_queue_len_cache.get(replica.replica_id)
+    def _queue_length(self, replica: ReplicaID) -> int | None:
+        """None when it has not changed for ten seconds, or was not asked for since something ended there."""
+        return self.replica_queue_len_cache.get(replica)
+
+    def on_send_request(self, replica_id: ReplicaID) -> None:
+        # Where Ray has forgotten the length, it counts on from nothing: a look at a full replica would make it idle.
+        if self._queue_length(replica_id) is not None:
+            super().on_send_request(replica_id)
+
+    def decrement_queue_len_cache(self, replica_id: ReplicaID) -> None:
+        # Whether the length has what ended in it, Ray does not know.
+        self.replica_queue_len_cache.invalidate_key(replica_id)
 
 
 @serve.ingress()

@@ -1,5 +1,6 @@
 """Several engines behind one address, by Ray Serve: two of them on this machine."""
 
+import itertools
 import json
 import shutil
 from collections import Counter
@@ -55,9 +56,9 @@ def user(text: str) -> Any:
 
 
 def count(client: OpenAI, text: str, tokens: int = 2000) -> Any:
-    """A stream that goes on by itself, at its first words."""
-    messages = [user(text)]
-    stream = client.chat.completions.create(model="endless", messages=messages, max_tokens=tokens, stream=True)
+    """A stream that goes on by itself, at its first words. No draft foresees words of chance: it takes its time."""
+    asked: Any = {"messages": [user(text)], "max_tokens": tokens, "temperature": 1.5}
+    stream = client.chat.completions.create(model="endless", stream=True, **asked)
     while not next(iter(stream)).choices[0].delta.content:
         pass
     return stream
@@ -106,10 +107,10 @@ def test_a_key_and_limits(cluster: Api, client: OpenAI) -> None:
 def test_too_many(cluster: Api, client: OpenAI) -> None:
     """All slots are taken wherever their conversations would have gone, some wait, and the others are told."""
     with ExitStack() as stack:
-        for number in range(2 * SLOTS):
-            stack.callback(count(client, f"Count from {number}.").close)
-        assert list(told(cluster, "running_requests").values()) == [SLOTS, SLOTS]
-        assert not any(told(cluster, "waiting_requests").values())
+        numbers = itertools.count()
+        while list(told(cluster, "running_requests").values()) != [SLOTS, SLOTS]:
+            assert not any(told(cluster, "waiting_requests").values())
+            stack.callback(count(client, f"Count from {next(numbers)}.").close)
         with ThreadPoolExecutor(25) as pool:
             asked = [pool.submit(ask, client, f"Say {number}.") for number in range(9)]
             wait_until(lambda: sum(answer.done() for answer in asked) == len(asked) - QUEUE)
