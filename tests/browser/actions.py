@@ -178,6 +178,7 @@ def ask(page: Page, message: str) -> None:
 
 
 def question(page: Page) -> Locator:
+    """The questions. A list is expected of them: there may be more or fewer until the page has changed."""
     return page.locator("#conversation .user-row .bubble")
 
 
