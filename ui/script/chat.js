@@ -180,15 +180,15 @@
       return true
     },
 
-    // What stands in the box, and what is attached; while an answer is being written, it waits for its turn.
+    // What stands in the box, and what is attached; while the server is at work, it waits for its turn.
     send() {
       const text = box().value
       const attachments = falcon.composer.files
       if (!text.trim() && !attachments.length) return this.say(falcon.say('chat.nothing_to_answer'))
-      if (this.working ? falcon.composer.wait(text) : this.start({ do: 'ask', text, attachments })) {
-        fill('')
-        falcon.composer.setFiles([])
-      }
+      if (this.working) falcon.composer.wait(text)
+      else this.start({ do: 'ask', text, attachments })
+      fill('')
+      falcon.composer.setFiles([])
     },
 
     resume() {
@@ -267,7 +267,9 @@
     },
 
     changed() {
-      if (!this.run) this.working = false
+      if (this.run) return
+      this.working = false
+      falcon.composer.next()
     },
 
     undo() {

@@ -7,7 +7,7 @@
   const composer = {
     element: null,
     files: [], // Attached, as text.
-    waiting: [], // Messages that follow when the answer that is being written is over.
+    waiting: [], // Messages that follow when the server has done what it is at.
     held: false, // They do not, since that one failed or was stopped.
     measure: null,
     timer: null,
@@ -32,13 +32,10 @@
       this.draw()
     },
 
-    // Has a message wait; gives whether it does.
     wait(text) {
-      if (!falcon.chat.run) return false
       this.held = false
       this.waiting.push({ text, attachments: this.files })
       this.draw()
-      return true
     },
 
     hold() {
