@@ -1,6 +1,5 @@
 """The Chat tab. Conversations live in the visitor's browser alone: the server sees the open one with each request."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -23,24 +22,12 @@ from .icons import icon
 from .link import Opening
 from .runs import INSTANT, LATEST, Keep, Runs, Start
 from .update import Update
+from .who import WhoAnswers
 from .words import say
 
-PERSONAS = {
-    "own": None,
-    "none": "",
-    "teacher": "You are a patient teacher. Explain in simple words, with one example.",
-    "expert": "You are an expert. Answer in one or two sentences.",
-    "pirate": "You are a pirate. Talk like one.",
-}
-"""System prompts, in English, which all models know; None for the one that belongs to the model."""
 DRAWN_PER_S = 40_000
 """Characters of an answer that the page draws. A longer answer is drawn less often: browsers that cannot keep up would
 lag behind, and nothing could be pressed."""
-
-
-def personas() -> list[tuple[str, str]]:
-    """What the list of personas offers: words and names."""
-    return [(say(f"chat.persona.{name}"), name) for name in PERSONAS]
 
 
 def build(fleet: Fleet, sampling: Sampling, opening: Opening, settings: gr.Column, offer: Offer) -> None:
@@ -48,7 +35,7 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening, settings: gr.Colum
     tab = ChatTab(fleet, opening, settings, offer)
     tab.connect_runs(sampling)
     tab.connect_conversations(opening)
-    tab.connect_system_prompt()
+    tab.who.connect()
     tab.connect_files()
     tab.connect_composer()
     opening.then(lambda: [tab.offered()], [], [tab.choices])
@@ -87,7 +74,7 @@ class ChatTab:
                 self._lay_out_talk()
                 self._lay_out_composer()
         with settings:
-            self._lay_out_settings()
+            self.who = WhoAnswers()
 
     def _lay_out_panel(self) -> None:
         gr.HTML(
@@ -165,36 +152,12 @@ class ChatTab:
                 self.line = gr.HTML(stats.idle())
                 self.size = gr.HTML("", elem_id="message-size", js_on_load="falcon.composer.measure = trigger")
 
-    def _lay_out_settings(self) -> None:
-        with gr.Column(elem_id="who-answers"):
-            gr.HTML(f"<h2>{say('chat.who')}</h2>", apply_default_css=False, padding=False)
-            self.persona = gr.Dropdown(
-                personas(), label=say("chat.persona"), info=say("chat.persona.info"), elem_id="persona"
-            )
-            self.system = gr.Textbox(
-                "",
-                label=say("chat.system"),
-                lines=2,
-                max_lines=8,
-                interactive=True,  # Gradio would lock what events write and none reads.
-                elem_id="system-prompt",
-            )
-            with gr.Row(elem_classes="actions"):
-                self.own = gr.Button(say("chat.own"), size="sm", visible=False)
-                self.save_prompt = gr.Button(say("chat.save_prompt"), size="sm")
-                self.forget_prompt = gr.Button(say("chat.forget_prompt"), size="sm", visible=False)
-            self.beginning = gr.Textbox(
-                "",
-                label=say("chat.beginning"),
-                info=say("chat.beginning.info"),
-            )
-
     def connect_runs(self, sampling: Sampling) -> None:
         # One event for all ways to ask, so that one cannot begin while another does.
         start = Start(
             [self.talk.submit],
             self._begin,
-            [self.conversation, self.beginning],
+            [self.conversation, self.who.beginning],
             [self.conversation, self.talk, self.written],
         )
         keep = Keep(
@@ -220,22 +183,11 @@ class ChatTab:
         altered = self.talk.click(self._change, self.conversation, [self.conversation, self.talk], **INSTANT)
         for over in (altered.success, altered.failure):
             over(None, js="() => falcon.chat.changed()", **INSTANT)
-        drawn = [self.talk, self.system, self.own]
+        drawn = [self.talk, self.who.system, self.who.own]
         self.conversation.input(self._show, self.conversation, drawn, **LATEST)
         opening.then(self._show, [self.conversation], drawn)
         # Another one is open.
         self.conversation.select(lambda: (stats.idle(), ""), None, [self.line, self.linked], **INSTANT)
-
-    def connect_system_prompt(self) -> None:
-        self.system.change(None, None, self.own, js="() => falcon.conversations.wayToOwn()", **INSTANT)
-        self.own.click(None, js="() => falcon.conversations.change({system: null})", **INSTANT)
-        prompts = json.dumps(PERSONAS)
-        self.persona.input(None, self.persona, js=f"name => falcon.prompts.use(name, {prompts})", **INSTANT)
-        ours = f"{json.dumps(personas(), ensure_ascii=False)}, {prompts}"
-        shown = [self.persona, self.forget_prompt]
-        self.save_prompt.click(None, None, shown, js=f"() => falcon.prompts.save({ours})", **INSTANT)
-        self.forget_prompt.click(None, None, shown, js=f"() => falcon.prompts.forget({ours})", **INSTANT)
-        self.system.change(None, None, shown, js=f"() => falcon.prompts.shown({ours})", **INSTANT)
 
     def connect_files(self) -> None:
         files = ((self.export, "conversation.json", to_json), (self.download, "conversation.md", to_markdown))

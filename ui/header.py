@@ -122,11 +122,12 @@ def _now(runtime: FalconRuntime) -> str:
     """Which model answers, of what kind it is and, to who reads another language, which ones it was made for."""
     entry = CATALOG.get(runtime.name.partition(":")[0])
     if entry and words.language() not in entry.languages:
-        return f"{_kind(runtime)} {say('sentence.languages', languages=words.languages(entry.languages))}"
-    return _kind(runtime)
+        return f"{_named(runtime)} {say('sentence.languages', languages=words.languages(entry.languages))}"
+    return _named(runtime)
 
 
-def _kind(runtime: FalconRuntime) -> str:
+def _named(runtime: FalconRuntime) -> str:
+    """Which model answers, and of what size it is where that is known."""
     parameters = getattr(runtime.manifest, "parameters", 0)
     if parameters < 1e6:
         return say("sentence.now", title=runtime.title)
