@@ -69,7 +69,7 @@ def main() -> None:
         for messages in MESSAGES:
             page = browser.new_context().new_page()
             page.goto(app.url)
-            expect(page.locator("#header").get_by_role("status")).to_have_text("Ready", timeout=60_000)
+            expect(page.locator("#header").get_by_role("status")).to_have_text("Ready", timeout=PATIENCE_MS)
             updates, rate = measure(page, messages)
             print(f"| {messages} | {updates} | {rate:.0f} |", flush=True)
         print("\n| first visit of a slow phone: largest paint, s | usable, s | layout shift | kB |\n|---|---|---|---|")
@@ -125,9 +125,9 @@ def measure(page: Page, messages: int) -> tuple[int, float]:
     set_sampling(page, "Max new tokens", 400)
     set_sampling(page, "Temperature", 1)
     send(page, "Write a long story about a falcon and a lighthouse keeper.")
-    expect(page.locator("#live")).to_be_visible()
+    expect(page.locator("#live")).to_be_visible(timeout=PATIENCE_MS)
     page.evaluate(WATCH)
-    expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=120_000)
+    expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=PATIENCE_MS)
     shown = page.evaluate("window.shown")[1:-1]
     return len(shown), (len(shown) - 1) / (shown[-1] - shown[0]) * 1000
 
