@@ -51,7 +51,7 @@ class _Writer(Instructions):
             x = self._layer(f"layers.{i}.", layer, x, even, odd, scratch)
         x = self._result("aten::index_select", [x, self.value(Int(1)), self._rows], odd, MAX_ROWS, a.hidden)
         weight = self._packed("head", schemes.head, a.vocabulary, a.hidden)
-        logits = self._normed(x, "norm", weight, scratch, MAX_ROWS, a.vocabulary, precise=True)
+        logits = self._normed(x, "norm", weight, scratch, MAX_ROWS, a.vocabulary, schemes.precise_head)
         program = self.program([self._tokens, self._positions, self._sequences, self._rows], logits)
         return Graph(program, self.weights, self.constants, same=TIED if schemes.shared else {})
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ..models.recipes import BLOCK, QUADS, TILE, Scheme
 
-DIVISORS = -8.0, -9.0, -7.0
-"""Of the number farthest from zero in a block of 4 bits: scales to begin with, the best of which is taken. -8 gives
-those of llama.cpp's Q4_0."""
+DIVISORS = {4: (-8.0, -9.0, -7.0), 6: (-32.0, -33.0, -31.0, -30.0)}
+"""Of the number farthest from zero in a block of so many bits: scales to begin with, the best of which is taken. -8
+gives those of llama.cpp's Q4_0."""
 SPANS = 15.0, 14.0, 13.0
 """Steps between the least and the greatest number of a block with an offset, as many as there are or a few less."""
 BETTER = 1 - 1e-5
@@ -24,7 +24,7 @@ def packed(weight: Tensor, scheme: Scheme) -> Tensor:
     numbers = np.zeros((tiles * TILE, blocks, BLOCK), np.float32)
     numbers[: len(weight)] = weight.numpy().reshape(len(weight), blocks, BLOCK)
     scale, offset = grid(numbers, scheme)
-    result = np.empty((tiles, blocks, size), np.uint8)
+    result = np.zeros((tiles, blocks, size), np.uint8)
     # As they are stored: the integers should fit the scales that are used.
     for i, part in enumerate((scale, offset)[: 1 + scheme.offsets]):
         stored = part.reshape(tiles, TILE, blocks).transpose(0, 2, 1).astype(np.float16)
@@ -41,8 +41,11 @@ def unpacked(weight: Tensor, scheme: Scheme) -> Tensor:
     head = scheme.head_bytes
     floats = weight[..., :head].contiguous().view(torch.float16).float().view(tiles, blocks, -1, TILE)
     integers = weight[..., head:].view(tiles, blocks, -1, 4 * TILE)
-    if scheme.bits == 4:
-        integers = torch.stack([integers & 15, integers >> 4], 3)
+    if scheme.bits < 8:
+        low, high = integers[:, :, : QUADS // 2], integers[:, :, QUADS // 2 :]
+        integers = torch.stack([low & 15, low >> 4], 3).flatten(2, 3)
+        if scheme.bits == 6:
+            integers += torch.stack([high >> shift & 3 for shift in (0, 2, 4, 6)], 3).flatten(2, 3) << 4
     numbers = integers.float().view(tiles, blocks, QUADS, TILE, 4).permute(0, 3, 1, 2, 4).flatten(3) - scheme.zero
     scale, *offset = (part.transpose(1, 2)[..., None] for part in floats.unbind(2))
     return (numbers * scale + (offset[0] if offset else 0)).view(tiles * TILE, -1)
@@ -56,14 +59,14 @@ def grid(numbers: Any, scheme: Scheme) -> tuple[Any, Any]:
     elif scheme.bits == 8:
         scale[:] = np.abs(numbers).max(-1) / 127
     else:
-        _search(numbers, np.array(DIVISORS, np.float32), scale)
+        _search(numbers, np.array(DIVISORS[scheme.bits], np.float32), np.float32(scheme.zero), scale)
     return scale, offset
 
 
 @njit(nogil=True, fastmath=True)
-def _search(numbers: Any, divisors: Any, scales: Any) -> None:
-    """The scales of 4 bits with the least squared errors: each of those that `divisors` give is fitted to the integers
-    that it rounds to (least squares), and the best is kept."""
+def _search(numbers: Any, divisors: Any, zero: Any, scales: Any) -> None:
+    """The scales of integers from -zero to zero - 1 with the least squared errors: each of those that `divisors` give
+    is fitted to the integers that it rounds to (least squares), and the best is kept."""
     for out in range(numbers.shape[0]):
         for block in range(numbers.shape[1]):
             x = numbers[out, block]
@@ -77,7 +80,7 @@ def _search(numbers: Any, divisors: Any, scales: Any) -> None:
                 inverse = divisor / far
                 product, square = np.float32(0), np.float32(0)
                 for i in range(BLOCK):
-                    q = min(max(np.rint(x[i] * inverse), np.float32(-8)), np.float32(7))
+                    q = min(max(np.rint(x[i] * inverse), -zero), zero - np.float32(1))
                     product += q * x[i]
                     square += q * q
                 # The error is sum(x * x) - product ** 2 / square.
@@ -115,7 +118,7 @@ def _search_spans(numbers: Any, offsets: Any, spans: Any, scales: Any) -> None:
 
 @njit(nogil=True, fastmath=True)
 def _fill(numbers: Any, scales: Any, offsets: Any, bits: Any, zero: Any, result: Any) -> None:
-    low, high = (-127, 127) if bits == 8 else (-zero, 15 - zero)
+    low, high = (-127, 127) if bits == 8 else (-zero, (1 << bits) - 1 - zero)
     for tile in range(result.shape[0]):
         for block in range(result.shape[1]):
             for output in range(TILE):
@@ -128,7 +131,7 @@ def _fill(numbers: Any, scales: Any, offsets: Any, bits: Any, zero: Any, result:
                     quad, place = i // 4, 4 * output + i % 4
                     if bits == 8:
                         result[tile, block, quad, place] = q
-                    elif quad % 2 == 0:
-                        result[tile, block, quad // 2, place] = q
                     else:
-                        result[tile, block, quad // 2, place] |= q << np.uint8(4)
+                        result[tile, block, quad // 2, place] |= (q & 15) << (4 * (quad % 2))
+                    if bits == 6:
+                        result[tile, block, QUADS // 2 + quad // 4, place] |= (q >> 4) << (2 * (quad % 4))

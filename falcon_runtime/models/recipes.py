@@ -19,10 +19,13 @@ class Scheme:
 
     8 bits are what llama.cpp calls Q8_0 (scale * q, q from -127 to 127), 4 bits are its Q4_0 (q from -8 to 7), and 4
     bits with `offsets` its Q4_1 (scale * q + offset, q from 0 to 15, the offset a float16 too). The numbers of such a
-    file stay exactly what they are. But they lie in another order, that of the kernel (engine/tile.py): the blocks of
-    16 outputs for the same 32 inputs stand together, as their 16 scales, their 16 offsets if any, and then, for each 4
-    inputs, the 4 numbers of the first output, of the second one, and so on, unsigned (q + 128 or q + 8; with offsets
-    q). Where a number has 4 bits, the low halves of 64 bytes are one such group of inputs and the high halves the next.
+    file stay exactly what they are. 6 bits (scale * q, q from -32 to 31) have no like there: Q6_K has smaller blocks.
+
+    But they lie in another order, that of the kernel (engine/tile.py): the blocks of 16 outputs for the same 32 inputs
+    stand together, as their 16 scales, their 16 offsets if any, and then, for each 4 inputs, the 4 numbers of the first
+    output, of the second one, and so on, unsigned (q + 128, q + 32 or q + 8; with offsets q). Where a number has 4
+    bits, the low halves of 64 bytes are one such group of inputs and the high halves the next. Where it has 6, all low
+    4 bits stand first, in the same way, and then the high 2, four groups in 64 bytes, the first in the lowest bits.
     """
 
     bits: int
@@ -70,9 +73,10 @@ class Scheme:
 
 FP32 = Scheme(bits=32)
 INT8 = Scheme(bits=8)
+INT6 = Scheme(bits=6)
 INT4 = Scheme(bits=4)
 INT4_OFFSET = Scheme(bits=4, offsets=True)
-PACKED = (INT8, INT4, INT4_OFFSET)
+PACKED = (INT8, INT6, INT4, INT4_OFFSET)
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,12 @@ class Schemes:
     def packed(self) -> bool:
         """Whether all of them are stored in blocks."""
         return self.head != FP32
+
+    @property
+    def precise_head(self) -> bool:
+        """Whether inputs of the output layer are rounded to 16 bits and not to 8: logits show every error, and few rows
+        have any. Not where the rounding of its weights hides it."""
+        return self.head.bits > 6
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -140,4 +150,6 @@ def schemes_of(
     if recipe == "int8":
         return Schemes(INT8, INT8, (INT8_LAYER,) * layers, tied, cache_bits)
     layer = INT4_OFFSET_LAYER if offsets else INT4_LAYER
-    return Schemes(INT8 if tied else INT4, INT8, (layer,) * layers, tied, cache_bits)
+    # An output layer is read for each token and an embedding is not, and of the layers it takes rounding the worst.
+    embedding, head = (INT8, INT8) if tied else (INT4, INT6)
+    return Schemes(embedding, head, (layer,) * layers, tied, cache_bits)

@@ -52,6 +52,7 @@ class Llama(nn.Module):
             Layer(architecture, layer, torch.zeros(shape, dtype=kind)) for layer in schemes.layers
         )
         self.head = make_linear(vocabulary, hidden, schemes.head)
+        self.precise_head = schemes.precise_head
         self.norm = RMSNorm(hidden, architecture.rms_norm_eps)
         self.cos = nn.Parameter(torch.empty(context, head_dim), requires_grad=False)
         self.sin = nn.Parameter(torch.empty(context, head_dim), requires_grad=False)
@@ -65,5 +66,4 @@ class Llama(nn.Module):
         x = self.embed(tokens)
         for layer in self.layers:
             x = layer(x, positions, sequences, self.cos, self.sin)
-        # Logits show every error, and few rows have any.
-        return self.head.normed(x.index_select(1, rows), self.norm, precise=True)
+        return self.head.normed(x.index_select(1, rows), self.norm, self.precise_head)

@@ -44,17 +44,32 @@ class BlockSums(ABC):
 
     def quads(self, at: Any) -> Iterator[tuple[int, Values]]:
         """The groups of four: which it is, and its unsigned bytes, [parts]."""
-        b, eight = self.code.builder, self.scheme.bits == 8
-        for i in range(QUADS if eight else QUADS // 2):
-            places = [self.code.offset(at, 4 * (i * TILE + part * self.lanes), 1) for part in self.parts]
-            stored = [self.code.load(place, self.bytes) for place in places]
-            if eight:
-                yield i, stored
-            else:
-                mask, four = constant(self.bytes, 15), constant(self.shorts, 4)
-                yield 2 * i, [b.and_(both, mask) for both in stored]
-                high = [b.bitcast(b.lshr(b.bitcast(both, self.shorts), four), self.bytes) for both in stored]
-                yield 2 * i + 1, [b.and_(both, mask) for both in high]
+        if self.scheme.bits == 8:
+            yield from ((i, self._stored(at, i)) for i in range(QUADS))
+            return
+        high: Values = []
+        for two in range(QUADS // 2):
+            low = self._stored(at, two)
+            if self.scheme.bits == 6 and two % 2 == 0:
+                high = self._stored(at, QUADS // 2 + two // 2)
+            for i in (2 * two, 2 * two + 1):
+                numbers = [self._masked(one, 15, 4 * (i % 2)) for one in low]
+                top = [self._masked(one, 48, 2 * (i % 4) - 4) for one in high]
+                yield i, [self.code.builder.or_(*both) for both in zip(numbers, top, strict=True)] if top else numbers
+
+    def _stored(self, at: Any, i: int) -> Values:
+        """Bytes in the order of a group, [parts]."""
+        places = [self.code.offset(at, 4 * (i * TILE + part * self.lanes), 1) for part in self.parts]
+        return [self.code.load(place, self.bytes) for place in places]
+
+    def _masked(self, numbers: Any, mask: int, right: int) -> Any:
+        """Bits of each byte, shifted to the right, or to the left where `right` is negative."""
+        b = self.code.builder
+        if right:
+            shift = b.lshr if right > 0 else b.shl
+            shifted = shift(b.bitcast(numbers, self.shorts), constant(self.shorts, abs(right)))
+            numbers = b.bitcast(shifted, self.bytes)
+        return b.and_(numbers, constant(self.bytes, mask))
 
     def inputs(self, row: Any, quad: int) -> Any:
         """The four inputs that meet a group, for each output."""
@@ -115,18 +130,24 @@ class PlainDots(Dots):
 
 class ShortSums(BlockSums):
     """Weights of 4 bits: the sums of a whole block fit into 16 bits, 15 * 127 * 2 * 8 = 30,480, and are summed by twos
-    once at its end."""
+    once at its end. Of 6 bits, those of two groups: 63 * 127 * 2 * 2 = 32,004."""
+
+    def __init__(self, code: Code, scheme: Scheme, isa: InstructionSet):
+        super().__init__(code, scheme, isa)
+        self.together = QUADS if scheme.bits == 4 else 2
 
     def sums(self, at: Any, rows: Sequence[Any], starts: Values) -> list[Values]:
-        sums: list[Values] = [[] for _ in rows]
+        ones, sums = constant(self.shorts, 1), [list(starts) for _ in self.parts]
+        shorts: list[Values] = [[] for _ in rows]
         for i, quad in self.quads(at):
             for row, address in enumerate(rows):
-                sums[row] = self.add(sums[row], quad, address, i)
-        ones, add = constant(self.shorts, 1), self.code.builder.add
-        return [
-            [add(start, self.by_twos(row[part], ones)) for start, row in zip(starts, sums, strict=True)]
-            for part in self.parts
-        ]
+                shorts[row] = self.add(shorts[row], quad, address, i)
+            if (i + 1) % self.together == 0:
+                for part, totals in enumerate(sums):
+                    twos = [self.by_twos(row[part], ones) for row in shorts]
+                    totals[:] = [self.code.builder.add(*both) for both in zip(totals, twos, strict=True)]
+                shorts = [[] for _ in rows]
+        return sums
 
     def add(self, sums: Values, quad: Values, row: Any, i: int) -> Values:
         """A row's sums [parts], with the products of a group; there are none before the first."""
@@ -219,16 +240,44 @@ class ShortSumsInOrder(_InOrder, ShortSums):
         return self.code.call("llvm.x86.avx2.pmadd.wd", self.ints, shorts, factors)
 
 
+class PairSumsInOrder(_InOrder, ShortSums):
+    """Weights of 6 bits, two groups in a step, after which their sums leave their registers to the next row's."""
+
+    @property
+    def sum_kind(self) -> Any:
+        return self.ints
+
+    def sums(self, at: Any, rows: Sequence[Any], starts: Values) -> list[Values]:
+        sums: list[Values] = [[] for _ in rows]
+        quads = self.quads(at)
+        for i, first in quads:
+            _, second = next(quads)
+            for row, address in enumerate(rows):
+                sums[row] = self.add(sums[row], [*first, *second], address, i)
+        add = self.code.builder.add
+        return [[add(start, row[part]) for start, row in zip(starts, sums, strict=True)] for part in self.parts]
+
+    def add(self, sums: Values, quad: Values, row: Any, i: int) -> Values:
+        code = []
+        for first, second, total in ((5, 7, 0), (6, 8, 1)):
+            code += ["vpbroadcastd ($4), $2", f"vpmaddubsw $2, ${first}, $3"]
+            code += ["vpbroadcastd 4($4), $2", f"vpmaddubsw $2, ${second}, $2", "vpaddw $2, $3, $3"]
+            code += [f"vpmaddwd $9, $3, ${3 if sums else total}"]
+            code += [f"vpaddd $3, ${total}, ${total}"] if sums else []
+        return self.step(code, quad, row, i, sums)
+
+
+BITS = 4, 6, 8
 _WAYS: dict[str, tuple[Callable[[Code, Scheme, InstructionSet], BlockSums], ...]] = {
-    # Of weights of 4 and of 8 bits.
-    "avx512vnni": (Dots, Dots),
-    "avx512": (ShortSums, SignedSums),
-    "avxvnni": (Dots, Dots),
-    "avx2": (ShortSumsInOrder, SignedSumsInOrder),
-    "dotprod": (SignedDots, SignedDots),
-    "any": (PlainDots, PlainDots),
+    # Of weights of so many bits.
+    "avx512vnni": (Dots, Dots, Dots),
+    "avx512": (ShortSums, ShortSums, SignedSums),
+    "avxvnni": (Dots, Dots, Dots),
+    "avx2": (ShortSumsInOrder, PairSumsInOrder, SignedSumsInOrder),
+    "dotprod": (SignedDots, SignedDots, SignedDots),
+    "any": (PlainDots, PlainDots, PlainDots),
 }
 
 
 def block_sums(code: Code, scheme: Scheme, isa: InstructionSet) -> BlockSums:
-    return _WAYS[isa.name][scheme.bits == 8](code, scheme, isa)
+    return _WAYS[isa.name][BITS.index(scheme.bits)](code, scheme, isa)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import carray, cfunc, njit
 
-from ...models.recipes import BLOCK, TILE
+from ...models.recipes import BLOCK, QUADS, TILE
 from .arithmetic import F, from_half
 from .linear import scheme_of, workspace_at
 from .linear_workspace import MAX_SCHEMES, SCHEME
@@ -29,6 +29,9 @@ def _unpack(scheme: Any, at: Any, output: Any, numbers: Any) -> None:
             q = np.int32(stored[4 * TILE * quad + place])
         else:
             q = np.int32(stored[4 * TILE * (quad // 2) + place]) >> (4 * (quad % 2)) & 15
+        if scheme.bits == 6:
+            high = np.int32(stored[4 * TILE * (QUADS // 2 + quad // 4) + place]) >> (2 * (quad % 4)) & 3
+            q |= high << 4
         numbers[i] = F(q - scheme.zero) * scale + offset
 
 

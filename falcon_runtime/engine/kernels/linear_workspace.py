@@ -23,7 +23,7 @@ NORM_ARGUMENTS, ADD_ARGUMENTS = 8, 5
 FACTORS = 8
 """Bytes that a block of inputs has beside its 8-bit numbers: their scale, a float32, and what their sum adds to every
 output: with offsets their own sum, a float32, and else an int32, that of the numbers times -`Scheme.zero`."""
-MAX_SCHEMES = 4
+MAX_SCHEMES = 8
 
 SCHEME = np.dtype(
     [("block_bytes", np.int64), ("head_bytes", np.int64), ("bits", np.int64), ("zero", np.int64), ("multiply", ADDRESS)]
