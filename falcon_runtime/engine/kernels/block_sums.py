@@ -207,11 +207,11 @@ class _InOrder(BlockSums):
     def sum_kind(self) -> Any:
         return self.ints if self.signed else self.shorts
 
-    def step(self, code: Sequence[str], quad: Values, row: Any, i: int, sums: Values) -> Values:
-        """The results 0 and 1 of `code`, which may also use 2 and 3. It is given what to broadcast (4), the operands in
-        `quad` (from 5 on), ones (the one after these), and with `sums` starts with these in 0 and 1."""
+    def step(self, code: Sequence[str], quad: Values, row: Any, sums: Values) -> Values:
+        """The results 0 and 1 of `code`, which may also use 2 and 3. It is given where the row's inputs are (4), the
+        operands in `quad` (from 5 on), ones (the one after these), and with `sums` starts with these in 0 and 1."""
         b, ones, results = self.code.builder, constant(self.shorts, 1), ir.LiteralStructType([self.sum_kind] * 4)
-        operands = [self.code.offset(row, i, 4), *quad, ones, *sums]
+        operands = [row, *quad, ones, *sums]
         kind = ir.FunctionType(results, [operand.type for operand in operands])
         places = ",".join(["=&x"] * 4 + ["r"] + ["x"] * (len(quad) + 1) + ["0", "1"][: len(sums)])
         result = b.call(ir.InlineAsm(kind, "\n".join(code), places, side_effect=True), operands)
@@ -221,20 +221,20 @@ class _InOrder(BlockSums):
 class SignedSumsInOrder(_InOrder, SignedSums):
     def add(self, sums: Values, quad: Values, row: Any, i: int) -> Values:
         operands = [operand for both in quad for operand in both]
-        code = ["vpbroadcastd ($4), $2"]
+        code = [f"vpbroadcastd {4 * i}($4), $2"]
         for weights, magnitudes, to in ((5, 6, 3), (7, 8, 2)):
             code += [f"vpsignb ${weights}, $2, ${to}", f"vpmaddubsw ${to}, ${magnitudes}, ${to}"]
             code += [f"vpmaddwd $9, ${to}, ${to}"]
         ends = ["vpaddd $3, $0, $0", "vpaddd $2, $1, $1"] if sums else ["vmovdqa $3, $0", "vmovdqa $2, $1"]
-        return self.step([*code, *ends], operands, row, i, sums)
+        return self.step([*code, *ends], operands, row, sums)
 
 
 class ShortSumsInOrder(_InOrder, ShortSums):
     def add(self, sums: Values, quad: Values, row: Any, i: int) -> Values:
         first, second = ("$3", "$2") if sums else ("$0", "$1")
-        code = ["vpbroadcastd ($4), $2", f"vpmaddubsw $2, $5, {first}", f"vpmaddubsw $2, $6, {second}"]
+        code = [f"vpbroadcastd {4 * i}($4), $2", f"vpmaddubsw $2, $5, {first}", f"vpmaddubsw $2, $6, {second}"]
         ends = ["vpaddw $3, $0, $0", "vpaddw $2, $1, $1"] if sums else []
-        return self.step([*code, *ends], quad, row, i, sums)
+        return self.step([*code, *ends], quad, row, sums)
 
     def by_twos(self, shorts: Any, factors: Any) -> Any:
         return self.code.call("llvm.x86.avx2.pmadd.wd", self.ints, shorts, factors)
@@ -260,11 +260,11 @@ class PairSumsInOrder(_InOrder, ShortSums):
     def add(self, sums: Values, quad: Values, row: Any, i: int) -> Values:
         code = []
         for first, second, total in ((5, 7, 0), (6, 8, 1)):
-            code += ["vpbroadcastd ($4), $2", f"vpmaddubsw $2, ${first}, $3"]
-            code += ["vpbroadcastd 4($4), $2", f"vpmaddubsw $2, ${second}, $2", "vpaddw $2, $3, $3"]
+            code += [f"vpbroadcastd {4 * i}($4), $2", f"vpmaddubsw $2, ${first}, $3"]
+            code += [f"vpbroadcastd {4 * i + 4}($4), $2", f"vpmaddubsw $2, ${second}, $2", "vpaddw $2, $3, $3"]
             code += [f"vpmaddwd $9, $3, ${3 if sums else total}"]
             code += [f"vpaddd $3, ${total}, ${total}"] if sums else []
-        return self.step(code, quad, row, i, sums)
+        return self.step(code, quad, row, sums)
 
 
 BITS = 4, 6, 8
