@@ -38,8 +38,9 @@ which is what somebody waits who stops it; and no fewer than the last, which wou
 BESIDE, BESIDE_S = (32, 16, 8), 0.05
 """The same while one is written, and stands still for so long."""
 
-LONG_S = 1
-"""More rows than take so long are not measured: what they take follows from fewer, and it would delay the start."""
+LONG_S, ONCE_S = 0.5, 0.25
+"""More rows than take so long are not measured, since what they take follows from fewer, and it would delay the start;
+and what takes so long is measured once, since beside it little counts what else the machine does for a moment."""
 
 
 def serve(connection: Connection, scheduler: Scheduler) -> None:
@@ -68,7 +69,7 @@ def measure_costs(program: ForwardProgram) -> list[float]:
     # All of them once, and again: the first forward of so many rows also prepares the kernels for them, and what else
     # the machine does for a moment should not make one of them look slow beside the others.
     for count in [count for count in (1, 2, 4, 8, 16, 32) if count <= most] * 2:
-        if seconds.get(count // 2, 0) > LONG_S:
+        if seconds.get(count // 2, 0) > LONG_S or seconds.get(count, 0) > ONCE_S:
             continue
         tokens, starts = [[0] * count] + [[]] * idle, [start] + [0] * idle
         began = time.perf_counter()
