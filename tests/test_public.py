@@ -19,7 +19,8 @@ API = "/gradio_api"
 SECRET = "the heron at Lough Derg"
 LONG = {"data": ["Once upon a time", 2000, 0]}
 AT_ONCE, PER_MINUTE, UNREAD_S, MEGABYTES = 4, 40, 2, 1
-REQUESTS, MAY_GROW = 400, 1_000_000
+REQUESTS, MAY_GROW, ROUNDS = 200, 500_000, 8
+"""Requests of a round, after one of which memory has grown by less than that."""
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +276,7 @@ def test_limits_of_a_request(endless_models_dir: Path, tmp_path: Path) -> None:
 
 
 def test_memory_stays_flat(endless_models_dir: Path, tmp_path: Path) -> None:
-    """Over hundreds of requests, of which half are refused."""
+    """Over hundreds of requests, of which half are refused. What fills up at first does not go on growing."""
     many = {"FALCON_REQUESTS_PER_MINUTE": "100000"}
     with serve(endless_models_dir, tmp_path / "log", "--model", "endless", afresh=True, **many) as app:
         visitor = Visitor(app)
@@ -284,10 +285,12 @@ def test_memory_stays_flat(endless_models_dir: Path, tmp_path: Path) -> None:
             def kind(number: int) -> str:
                 return visitor.answer({"data": ["Hi" if number % 2 else 5, 1, 0]})[0]
 
-            def requests(count: int) -> int:
-                assert Counter(pool.map(kind, range(count))) == {"complete": count // 2, "error": count // 2}
+            def after_a_round() -> int:
+                assert Counter(pool.map(kind, range(REQUESTS))) == dict.fromkeys(["complete", "error"], REQUESTS // 2)
                 time.sleep(3)  # For what is cleared away after each second.
                 return int(app.process.memory_info().rss)
 
-            before = requests(200)
-            assert requests(REQUESTS) - before < MAY_GROW
+            sizes = [after_a_round() for _ in range(2)]
+            while sizes[-1] - sizes[-2] > MAY_GROW:
+                assert len(sizes) < ROUNDS, sizes
+                sizes.append(after_a_round())
