@@ -219,8 +219,8 @@ def test_a_folder_that_may_not_be_written_is_a_sentence(small_checkpoint: Path, 
 @pytest.mark.parametrize(
     ("kind", "recipe", "schemes"),
     [
-        (GGMLQuantizationType.Q4_0, "int4", ("int4", "int8")),
-        (GGMLQuantizationType.Q4_1, "int4", ("int4", "int4+offset", "int8")),
+        (GGMLQuantizationType.Q4_0, "int4", ("int4", "int6")),
+        (GGMLQuantizationType.Q4_1, "int4", ("int4", "int4+offset", "int6")),
         (GGMLQuantizationType.Q8_0, "int8", ("int8",)),
     ],
 )
