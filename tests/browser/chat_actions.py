@@ -41,8 +41,10 @@ def choose_conversation(page: Page, name: str) -> None:
 
 
 def press_in_message(page: Page, name: str) -> None:
-    """Presses one of the small buttons below the messages."""
-    page.locator("#conversation").get_by_role("button", name=name, exact=True).click()
+    """Presses one of the small buttons below the messages, when there is no other of that name any more."""
+    button = page.locator("#conversation").get_by_role("button", name=name, exact=True)
+    expect(button).to_have_count(1)
+    button.click()
 
 
 def download(page: Page, name: str) -> str:
