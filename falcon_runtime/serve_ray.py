@@ -58,6 +58,9 @@ PATIENT = 10
 tenth."""
 LONGEST_S = 24 * 3600
 """Seconds that an answer may take where there is no limit."""
+NICENESS = "0"
+"""As of any server. With Ray's 15, whatever else a machine does comes first: while it was busy, Ray's proxy did not
+start within the time that Ray gives it."""
 LOGS = "/tmp/ray/session_latest/logs/serve"
 OBJECT_STORE_BYTES = 80_000_000
 """About the least that Ray takes: nothing large goes through its object store."""
@@ -258,6 +261,7 @@ def serve_replicas(settings: ReplicaSettings, on_status: Report, tell: Callable[
 def _start_ray(cpus: int) -> None:
     """A cluster of this machine alone, which tells nobody of itself."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", NICENESS)
     ray.init(
         address="local",
         num_cpus=cpus,

@@ -40,8 +40,13 @@ class ServedApp:
 
     def workers(self) -> list[psutil.Process]:
         """The processes of all engines that run now."""
-        children = self.process.children(recursive=True)
-        return [child for child in children if "falcon_runtime.engine.worker" in child.cmdline()]
+        return engines_of(self.process)
+
+
+def engines_of(process: psutil.Process | ForkedApp) -> list[psutil.Process]:
+    """The processes of all engines that it, or one that it has started, runs now."""
+    children = process.children(recursive=True)
+    return [child for child in children if "falcon_runtime.engine.worker" in child.cmdline()]
 
 
 def wait_until(condition: Callable[[], object]) -> None:

@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from falcon_runtime.serve_ray import Replica, app
 from falcon_runtime.server.conversation import conversation_id
 from falcon_runtime.server.settings import BadSetting, ReplicaSettings
-from tests.served_app import wait_until
+from tests.served_app import engines_of, slowed, wait_until
 
 from .conftest import Api, serve
 
@@ -64,6 +64,14 @@ def count(client: OpenAI, text: str, tokens: int = 2000) -> Any:
     return stream
 
 
+@contextmanager
+def slowly(cluster: Api) -> Iterator[None]:
+    """Both engines write slowly: on a fast processor the first answers would be over before the last have begun."""
+    one, other = engines_of(cluster.process)
+    with slowed(one), slowed(other):
+        yield
+
+
 def test_a_conversation_finds_its_cache(cluster: Api, client: OpenAI) -> None:
     """Several at a time, until both replicas have some of them."""
     before, told_so_far = told(cluster, "generated_tokens_total"), []
@@ -107,6 +115,7 @@ def test_a_key_and_limits(cluster: Api, client: OpenAI) -> None:
 def test_too_many(cluster: Api, client: OpenAI) -> None:
     """All slots are taken wherever their conversations would have gone, some wait, and the others are told."""
     with ExitStack() as stack:
+        stack.enter_context(slowly(cluster))
         numbers = itertools.count()
         while list(told(cluster, "running_requests").values()) != [SLOTS, SLOTS]:
             assert not any(told(cluster, "waiting_requests").values())
@@ -122,12 +131,13 @@ def test_too_many(cluster: Api, client: OpenAI) -> None:
 
 def test_a_replica_that_is_killed_is_replaced(cluster: Api, client: OpenAI) -> None:
     """Whom it was answering is told, and the others are answered."""
-    streams = [count(client, "Count.", 600)]
-    while not all(told(cluster, "running_requests").values()):
-        streams.append(count(client, f"Count from {len(streams)}.", 600))
-    running = told(cluster, "running_requests")
-    started = [process for process in cluster.process.children(recursive=True) if "default:Replica" in process.name()]
-    started[0].kill()
+    with slowly(cluster):
+        streams = [count(client, "Count.", 600)]
+        while not all(told(cluster, "running_requests").values()):
+            streams.append(count(client, f"Count from {len(streams)}.", 600))
+        running = told(cluster, "running_requests")
+        started = cluster.process.children(recursive=True)
+        next(process for process in started if "default:Replica" in process.name()).kill()
     with ThreadPoolExecutor(16) as pool:
         ends = pool.map(end, streams)
         answers = list(pool.map(lambda number: ask(client, f"Say {number}."), range(4)))
