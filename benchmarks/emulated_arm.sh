@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Perplexity by the engine on an emulated ARM processor with the dot product, and on this one beside it. It takes about
-# ten minutes, most of them for compiling the kernels, and says nothing about speed.
+# Perplexity by the engine on an emulated ARM processor, with each of its instruction sets, and on this one beside it. It
+# takes about twenty minutes, most of them for compiling the kernels, and says nothing about speed.
 #
 # benchmarks/emulated_arm.sh MODEL_FOLDER TEXT [--tokens N], as root on Debian, with the project's environment active.
 set -euo pipefail
@@ -22,9 +22,6 @@ if [ ! -e "$work/site" ]; then
   (cd "$work/debs" && for name in python3.11-minimal $libraries; do apt-get download -qq "$name:arm64" 2>/dev/null; done)
   dpkg --remove-architecture arm64
   for file in "$work"/debs/*.deb; do dpkg -x "$file" "$work/root"; done
-  # What Linux tells on a Graviton2: under emulation it tells of this processor.
-  printf 'processor\t: 0\nFeatures\t: fp asimd crc32 atomics fphp asimdhp asimddp\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n' \
-    >"$work/root/proc/cpuinfo"
   pins=$(for name in $packages; do python -m pip freeze | grep -i "^$name=="; done)
   # shellcheck disable=SC2086
   python -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.11 --dest "$work/wheels" \
@@ -35,7 +32,13 @@ if [ ! -e "$work/site" ]; then
   mv "$work/unpacked" "$work/site"
 fi
 
+# What Linux tells on a Graviton3: under emulation it tells of this processor.
+printf 'processor\t: 0\nFeatures\t: fp asimd crc32 atomics fphp asimdhp asimddp i8mm\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n' \
+  >"$work/root/proc/cpuinfo"
+
 cd "$project"
 python -m benchmarks.engine_perplexity "$model" "$text" "$@"
-PYTHONPATH=$project:$work/site XDG_CACHE_HOME=$work/cache PYTHONDONTWRITEBYTECODE=1 \
-  qemu-aarch64 -cpu max -L "$work/root" "$work/root/usr/bin/python3.11" -m benchmarks.engine_perplexity "$model" "$text" "$@"
+for set in i8mm dotprod; do
+  FALCON_ISA=$set PYTHONPATH=$project:$work/site XDG_CACHE_HOME=$work/cache PYTHONDONTWRITEBYTECODE=1 \
+    qemu-aarch64 -cpu max -L "$work/root" "$work/root/usr/bin/python3.11" -m benchmarks.engine_perplexity "$model" "$text" "$@"
+done

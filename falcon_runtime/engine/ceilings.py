@@ -99,7 +99,8 @@ def measure(threads: int) -> Ceilings:
 
         reading = best(lambda i: read(memory[i].ctypes.data, memory.shape[1] // group))
         multiplying = best(lambda i: multiply(memory[i].ctypes.data, MULTIPLIED))
-    return Ceilings(memory.size / reading, threads * MULTIPLIED * group / multiplying)
+    products = threads * MULTIPLIED * VECTORS * isa.lanes * isa.products
+    return Ceilings(memory.size / reading, products / multiplying)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,12 @@ class InstructionSet:
     lanes: int
     """Numbers of 32 bits in a register."""
     registers: int
+    products: int = 4
+    """Of bytes with bytes, that an instruction adds to each of these numbers."""
 
 
-def _set(name: str, title: str, needs: str, lanes: int, registers: int) -> InstructionSet:
-    return InstructionSet(name, title, tuple(needs.split()), lanes, registers)
+def _set(name: str, title: str, needs: str, lanes: int, registers: int, products: int = 4) -> InstructionSet:
+    return InstructionSet(name, title, tuple(needs.split()), lanes, registers, products)
 
 
 INSTRUCTION_SETS = (
@@ -33,6 +35,7 @@ INSTRUCTION_SETS = (
     _set("avx512", "AVX-512", "avx512f avx512bw avx512vl avx2 fma f16c", 16, 32),
     _set("avxvnni", "AVX-VNNI", "avxvnni avx2 fma f16c", 8, 16),
     _set("avx2", "AVX2", "avx2 fma f16c", 8, 16),
+    _set("i8mm", "ARM matrix products", "neon dotprod i8mm", 4, 32, products=8),
     _set("dotprod", "ARM dot product", "neon dotprod", 4, 32),
     _set("any", "what LLVM finds best", "", 4, 16),
 )

@@ -15,6 +15,7 @@ INSTRUCTIONS = {
     "avx512": (X86, "vpmaddubsw", "zmm", "vpmaddubsw"),
     "avxvnni": (X86, "vpdpbusd", "ymm", "vpdpbusd"),
     "avx2": (X86, "vpmaddubsw", "ymm", "vpsignb"),
+    "i8mm": (ARM, "usmmla", "v", "usmmla"),
     "dotprod": (ARM, "sdot", "v", "sdot"),
     "any": (X86, "pmaddwd", "xmm", "pmaddwd"),
 }

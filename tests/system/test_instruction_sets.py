@@ -17,6 +17,7 @@ ZEN_4 = "+avx,+avx2,+fma,+f16c,+avx512f,+avx512bw,+avx512vl,+avx512vnni,+avx512b
 ALDER_LAKE = "+avx,+avx2,+fma,+f16c,+avxvnni,-avx512f"
 SKYLAKE_X = "+avx,+avx2,+fma,+f16c,+avx512f,+avx512bw,+avx512vl,-avx512vnni"
 GRAVITON = "+neon,+dotprod,+fullfp16"
+GRAVITON_3 = f"{GRAVITON},+i8mm,+sve"
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +36,7 @@ def on(features: str, monkeypatch: pytest.MonkeyPatch) -> None:
         (ALDER_LAKE, ["avxvnni", "avx2", "any"]),
         (SKYLAKE_X, ["avx512", "avx2", "any"]),
         (GRAVITON, ["dotprod", "any"]),
+        (GRAVITON_3, ["i8mm", "dotprod", "any"]),
         ("", ["any"]),
     ],
 )
@@ -45,7 +47,14 @@ def test_the_best_set_of_a_processor_is_used(features: str, names: list[str], mo
     assert target() == ("triple", "some-cpu", features)
 
 
-@pytest.mark.parametrize(("there", "best"), [("fp asimd crc32 asimddp asimdhp", "dotprod"), ("fp asimd crc32", "any")])
+@pytest.mark.parametrize(
+    ("there", "best"),
+    [
+        ("fp asimd crc32 asimddp asimdhp i8mm", "i8mm"),
+        ("fp asimd crc32 asimddp asimdhp", "dotprod"),
+        ("fp asimd crc32", "any"),
+    ],
+)
 def test_what_llvm_does_not_see_of_an_arm_processor(there: str, best: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It reports no dot product for a Graviton, which has it."""
     seen = "aarch64-unknown-linux-gnu", "neoverse-n1", "+crc,+neon,-sve"
@@ -54,7 +63,7 @@ def test_what_llvm_does_not_see_of_an_arm_processor(there: str, best: str, monke
     monkeypatch.setattr(instruction_sets, "processor", instruction_sets.processor.__wrapped__)
     assert chosen().name == best
     assert target()[:2] == seen[:2]
-    assert ("+dotprod" in target()[2]) == (best == "dotprod")
+    assert ("+dotprod" in target()[2]) == (best != "any")
 
 
 def test_a_set_can_be_asked_for_and_the_rest_stays_unused(monkeypatch: pytest.MonkeyPatch) -> None:

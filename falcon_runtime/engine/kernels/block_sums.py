@@ -12,7 +12,7 @@ from llvmlite import ir
 
 from ...models.recipes import QUADS, TILE, Scheme
 from ...system.instruction_sets import InstructionSet
-from .vectors import BYTE, INT, SHORT, Code, constant
+from .vectors import BYTE, INT, LONG, SHORT, Code, constant
 
 Values = list[Any]
 
@@ -109,6 +109,58 @@ class SignedDots(Dots):
 
     def dot(self, total: Any, unsigned: Any, signed: Any) -> Any:
         return self.code.call("llvm.aarch64.neon.sdot.v4i32.v16i8", self.ints, total, unsigned, signed)
+
+
+class MatrixSums(Dots):
+    """By ARM's instruction that multiplies a matrix of 2 x 8 unsigned bytes with one of 8 x 2 signed ones: two groups
+    of two outputs with those of two rows. A row that is left over takes the last one's place beside itself."""
+
+    def sums(self, at: Any, rows: Sequence[Any], starts: Values) -> list[Values]:
+        if len(rows) == 1:
+            return super().sums(at, rows, starts)
+        add, zeros, quads = self.code.builder.add, constant(self.ints, 0), self.quads(at)
+        twos = [(rows[i], rows[min(i + 1, len(rows) - 1)]) for i in range(0, len(rows), 2)]
+        sums = [[[zeros, zeros] for _ in twos] for _ in self.parts]
+        for i, first in quads:
+            _, second = next(quads)
+            inputs = [self.eights(two, i) for two in twos]
+            for part, both in enumerate(zip(first, second, strict=True)):
+                for half, weights in enumerate(self.outputs_by_two(*both)):
+                    for two, eights in zip(sums[part], inputs, strict=True):
+                        two[half] = self.matrix_product(two[half], weights, eights)
+        each = [[row for two in part for row in self.rows_of(*two)][: len(rows)] for part in sums]
+        return [[add(*both) for both in zip(starts, part, strict=True)] for part in each]
+
+    def dot(self, total: Any, unsigned: Any, signed: Any) -> Any:
+        return self.code.call("llvm.aarch64.neon.usdot.v4i32.v16i8", self.ints, total, unsigned, signed)
+
+    def multiply(self, total: Any, inputs: Any) -> Any:
+        return self.matrix_product(total, inputs, inputs)
+
+    def matrix_product(self, total: Any, unsigned: Any, signed: Any) -> Any:
+        """[outputs, rows], the rows of an output beside each other."""
+        return self.code.call("llvm.aarch64.neon.usmmla.v4i32.v16i8", self.ints, total, unsigned, signed)
+
+    def outputs_by_two(self, first: Any, second: Any) -> Values:
+        """Bytes [4 outputs][4] of two groups as [2 outputs][8], twice."""
+        first, second = (self.code.builder.bitcast(four, self.ints) for four in (first, second))
+        halves = [self._picked(first, second, (i, 4 + i, i + 1, 5 + i)) for i in (0, 2)]
+        return [self.code.builder.bitcast(half, self.bytes) for half in halves]
+
+    def eights(self, two: Sequence[Any], quad: int) -> Any:
+        """The eight inputs of two rows that meet a group and the next one."""
+        both: Any = ir.Constant(ir.VectorType(LONG, 2), ir.Undefined)
+        for place, row in enumerate(two):
+            eight = self.code.load(self.code.offset(row, quad, 4), LONG)
+            both = self.code.builder.insert_element(both, eight, INT(place))
+        return self.code.builder.bitcast(both, self.bytes)
+
+    def rows_of(self, half: Any, other: Any) -> Values:
+        """The sums of a row for four outputs, and those of the other."""
+        return [self._picked(half, other, (i, i + 2, i + 4, i + 6)) for i in (0, 1)]
+
+    def _picked(self, one: Any, other: Any, places: Sequence[int]) -> Any:
+        return self.code.builder.shuffle_vector(one, other, ir.Constant(self.ints, places))
 
 
 class PlainDots(Dots):
@@ -274,6 +326,7 @@ _WAYS: dict[str, tuple[Callable[[Code, Scheme, InstructionSet], BlockSums], ...]
     "avx512": (ShortSums, ShortSums, SignedSums),
     "avxvnni": (Dots, Dots, Dots),
     "avx2": (ShortSumsInOrder, PairSumsInOrder, SignedSumsInOrder),
+    "i8mm": (MatrixSums, MatrixSums, MatrixSums),
     "dotprod": (SignedDots, SignedDots, SignedDots),
     "any": (PlainDots, PlainDots, PlainDots),
 }
