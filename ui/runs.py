@@ -14,7 +14,10 @@ from .words import say
 
 CONCURRENT_RUNS = 8
 """Requests of one kind that reach the engine at a time; it queues them itself and tells each its place."""
-INSTANT: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+SILENT: dict[str, Any] = {"show_progress": "hidden", "show_progress_on": [], "api_visibility": "private"}
+"""Options of all events. Progress would be told to each output even though it is hidden, and to do so browsers copy all
+that an output has, and each output of earlier events too: at every update of an answer."""
+INSTANT: dict[str, Any] = {"queue": False, **SILENT}
 """Options of the events that only rearrange the page."""
 LATEST: dict[str, Any] = INSTANT | {"trigger_mode": "always_last"}
 """The same for those of which the last one counts: Gradio would drop what comes while one is at work."""
@@ -94,8 +97,7 @@ class Runs:
             inputs,
             [*outputs, self._line, self._last],
             concurrency_limit=CONCURRENT_RUNS,
-            show_progress="hidden",
-            api_visibility="private",
+            **SILENT,
         )
         begun.success(None, js="() => falcon.begun()", **INSTANT)
         broken = json.dumps(stats.line(Update(error=say("stats.broken"))), ensure_ascii=False)
