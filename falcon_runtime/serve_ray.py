@@ -56,6 +56,9 @@ SEEKING_S = 0.05
 PATIENT = 10
 """Has Ray wait for the length of a queue as long as it ever does, a second: a busy machine takes more than its first
 tenth."""
+TOGETHER_S = 0.03
+"""Words that a replica writes within this time go to the door together: what Ray does for each message costs more than
+a word of a small model."""
 LONGEST_S = 24 * 3600
 """Seconds that an answer may take where there is no limit."""
 NICENESS = "0"
@@ -83,8 +86,9 @@ class Replica:
         if status.state == "failed":
             raise RuntimeError(status.message)
 
-    async def answer(self, request: Scope, body: bytes) -> AsyncIterator[Message]:
-        """The messages (ASGI) with which the API answers. Whoever goes away cancels them."""
+    async def answer(self, request: Scope, body: bytes) -> AsyncIterator[list[Message]]:
+        """The messages (ASGI) with which the API answers, those that come at about the same time together. Whoever goes
+        away cancels them."""
         answered: asyncio.Queue[Message | None] = asyncio.Queue()
         asked: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -97,13 +101,19 @@ class Replica:
         working.add_done_callback(lambda _: answered.put_nowait(None))
         try:
             while message := await answered.get():
-                yield message
+                messages = [message]
+                while not answered.empty() and (message := answered.get_nowait()):
+                    messages.append(message)
+                yield messages
+                if not message:
+                    break
+                await asyncio.sleep(TOGETHER_S)
         finally:
             working.cancel()
 
     async def look(self, request: Scope) -> tuple[str, int, bytes]:
         """The replica's name, and the status and the body with which it answers a GET."""
-        start, *rest = [message async for message in self.answer(request, b"")]
+        start, *rest = [message async for messages in self.answer(request, b"") for message in messages]
         name = serve.get_replica_context().replica_id.unique_id
         return name, start["status"], b"".join(message.get("body", b"") for message in rest)
 
@@ -159,9 +169,10 @@ class Door:
         start: Message | None = None
         try:
             answer: Any = self._replicas.options(session_id=conversation_id(body)).remote(request, body)
-            async for message in answer:
-                start = start or message
-                await send(message)
+            async for messages in answer:
+                start = start or messages[0]
+                for message in messages:
+                    await send(message)
         except Exception as error:
             if not start:
                 raise _failure(error) from None
