@@ -211,11 +211,13 @@ def test_an_interrupted_batch_goes_on_without_doing_anything_twice(endless_model
         enough = before.count("\n") + 3
         process = psutil.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
         wait_until(lambda enough=enough: kept().count("\n") >= enough)
+        process.suspend()  # Else it would go on, perhaps to its end, while others are tried.
         children = process.children(recursive=True)
         if ending == signal.SIGKILL:
             second = subprocess.run(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
             assert "is being written by another batch" in second.stderr
         process.send_signal(ending)
+        process.resume()
         assert process.stderr.read() == b""
         assert process.wait() == (130 if ending == signal.SIGINT else -ending)
         assert not psutil.wait_procs(children, timeout=60)[1], "the engine has ended too"
