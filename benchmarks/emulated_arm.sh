@@ -38,7 +38,7 @@ printf 'processor\t: 0\nFeatures\t: fp asimd crc32 atomics fphp asimdhp asimddp 
 
 cd "$project"
 python -m benchmarks.engine_perplexity "$model" "$text" "$@"
-for set in i8mm dotprod; do
-  FALCON_ISA=$set PYTHONPATH=$project:$work/site XDG_CACHE_HOME=$work/cache PYTHONDONTWRITEBYTECODE=1 \
+for isa in i8mm dotprod; do
+  FALCON_ISA=$isa PYTHONPATH=$project:$work/site XDG_CACHE_HOME=$work/cache PYTHONDONTWRITEBYTECODE=1 \
     qemu-aarch64 -cpu max -L "$work/root" "$work/root/usr/bin/python3.11" -m benchmarks.engine_perplexity "$model" "$text" "$@"
 done

@@ -157,14 +157,6 @@ def test_nothing_else_can_be_called(app: ServedApp, client: Client) -> None:
                 assert answer.status_code == 404, path
 
 
-def test_no_component_is_told_of_progress(client: Client) -> None:
-    """Else browsers would copy all that each of them has, at every update of an answer."""
-    own = [function for function in client.config["dependencies"] if function["api_visibility"] != "public"]
-    telling = [function["id"] for function in own if function["outputs"] and function["show_progress_on"] != []]
-    assert len(own) > 50
-    assert telling == []
-
-
 def test_null_is_the_default(client: Client) -> None:
     arguments: dict[str, Any] = {"max_new_tokens": 8, "seed": 1}
     nothing = {"stop": None, "temperature": None, "top_k": None, "logit_bias": None, "stop_on_repetition": None}

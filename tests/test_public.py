@@ -182,6 +182,15 @@ def test_what_was_read_is_gone(visitor: Visitor) -> None:
     assert "has been read" in again.json()["error"]
 
 
+def test_no_component_is_told_of_progress(visitor: Visitor) -> None:
+    """Else browsers would copy all that each of them has, at every update of an answer."""
+    functions = visitor.http.get("/config").json()["dependencies"]
+    own = [function for function in functions if function["api_visibility"] != "public"]
+    telling = [function["id"] for function in own if function["outputs"] and function["show_progress_on"] != []]
+    assert len(own) > 50
+    assert telling == []
+
+
 def test_events_of_the_page_with_wrong_values(public: ServedApp, visitor: Visitor) -> None:
     """Its session is open, as that of a page; what its events take is wrong in every way. Nothing of it is logged."""
     functions = visitor.http.get("/config").json()["dependencies"]

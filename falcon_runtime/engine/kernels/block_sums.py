@@ -113,7 +113,7 @@ class SignedDots(Dots):
 
 class MatrixSums(Dots):
     """By ARM's instruction that multiplies a matrix of 2 x 8 unsigned bytes with one of 8 x 2 signed ones: two groups
-    of two outputs with those of two rows. A row that is left over takes the last one's place beside itself."""
+    of two outputs with those of two rows. Where a row is left over, it is both of the two."""
 
     def sums(self, at: Any, rows: Sequence[Any], starts: Values) -> list[Values]:
         if len(rows) == 1:
