@@ -15,6 +15,9 @@ from ...system.instruction_sets import InstructionSet
 from .vectors import BYTE, INT, LONG, SHORT, Code, constant
 
 Values = list[Any]
+Starts = Callable[[], Values]
+"""Gives what the sums of each row start from, int32 [rows][lanes], read where it is called: early where it costs
+nothing, or late where registers are few."""
 
 
 class BlockSums(ABC):
@@ -33,9 +36,15 @@ class BlockSums(ABC):
         self.shorts, self.bytes = ir.VectorType(SHORT, 2 * isa.lanes), ir.VectorType(BYTE, 4 * isa.lanes)
 
     @abstractmethod
-    def sums(self, at: Any, rows: Sequence[Any], starts: Values) -> list[Values]:
-        """Of each row, on top of its one of `starts`: int32 [parts][rows][lanes]. `at` is the address of the block's
+    def sums(self, at: Any, rows: Sequence[Any], starts: Starts) -> list[Values]:
+        """Of each row, on top of what it starts from: int32 [parts][rows][lanes]. `at` is the address of the block's
         numbers, and `rows` are those of the rows' inputs."""
+
+    def started(self, sums: Sequence[Values], starts: Starts) -> list[Values]:
+        """Sums [rows][parts] on top of what their rows start from, [parts][rows]."""
+        parts = [list(part) for part in zip(*sums, strict=True)]
+        begun = starts()
+        return [[self.code.builder.add(*both) for both in zip(begun, part, strict=True)] for part in parts]
 
     @abstractmethod
     def multiply(self, total: Any, inputs: Any) -> Any:
@@ -80,8 +89,9 @@ class BlockSums(ABC):
 class Dots(BlockSums):
     """By an instruction that adds the products of four unsigned and four signed bytes to an int32."""
 
-    def sums(self, at: Any, rows: Sequence[Any], starts: Values) -> list[Values]:
-        sums = [list(starts) for _ in self.parts]
+    def sums(self, at: Any, rows: Sequence[Any], starts: Starts) -> list[Values]:
+        begun = starts()
+        sums = [list(begun) for _ in self.parts]
         for i, quad in self.quads(at):
             for row, address in enumerate(rows):
                 four = self.inputs(address, i)
@@ -115,10 +125,10 @@ class MatrixSums(Dots):
     """By ARM's instruction that multiplies a matrix of 2 x 8 unsigned bytes with one of 8 x 2 signed ones: two groups
     of two outputs with those of two rows. Where a row is left over, it is both of the two."""
 
-    def sums(self, at: Any, rows: Sequence[Any], starts: Values) -> list[Values]:
+    def sums(self, at: Any, rows: Sequence[Any], starts: Starts) -> list[Values]:
         if len(rows) == 1:
             return super().sums(at, rows, starts)
-        add, zeros, quads = self.code.builder.add, constant(self.ints, 0), self.quads(at)
+        zeros, quads = constant(self.ints, 0), self.quads(at)
         twos = [(rows[i], rows[min(i + 1, len(rows) - 1)]) for i in range(0, len(rows), 2)]
         sums = [[[zeros, zeros] for _ in twos] for _ in self.parts]
         for i, first in quads:
@@ -129,7 +139,7 @@ class MatrixSums(Dots):
                     for two, eights in zip(sums[part], inputs, strict=True):
                         two[half] = self.matrix_product(two[half], weights, eights)
         each = [[row for two in part for row in self.rows_of(*two)][: len(rows)] for part in sums]
-        return [[add(*both) for both in zip(starts, part, strict=True)] for part in each]
+        return self.started(list(zip(*each, strict=True)), starts)
 
     def dot(self, total: Any, unsigned: Any, signed: Any) -> Any:
         return self.code.call("llvm.aarch64.neon.usdot.v4i32.v16i8", self.ints, total, unsigned, signed)
@@ -188,24 +198,27 @@ class ShortSums(BlockSums):
         super().__init__(code, scheme, isa)
         self.together = QUADS if scheme.bits == 4 else 2
 
-    def sums(self, at: Any, rows: Sequence[Any], starts: Values) -> list[Values]:
-        ones, sums = constant(self.shorts, 1), [list(starts) for _ in self.parts]
+    def sums(self, at: Any, rows: Sequence[Any], starts: Starts) -> list[Values]:
+        ones = constant(self.shorts, 1)
+        sums: list[Values] = [[] for _ in rows]
         shorts: list[Values] = [[] for _ in rows]
         for i, quad in self.quads(at):
             for row, address in enumerate(rows):
                 shorts[row] = self.add(shorts[row], quad, address, i)
             if (i + 1) % self.together == 0:
-                for part, totals in enumerate(sums):
-                    twos = [self.by_twos(row[part], ones) for row in shorts]
-                    totals[:] = [self.code.builder.add(*both) for both in zip(totals, twos, strict=True)]
+                twos = [[self.by_twos(part, ones) for part in row] for row in shorts]
+                sums = [self.added(*both) for both in zip(sums, twos, strict=True)]
                 shorts = [[] for _ in rows]
-        return sums
+        return self.started(sums, starts)
+
+    def added(self, sums: Values, more: Values) -> Values:
+        """A row's sums [parts] and more of them; there are none at first."""
+        return [self.code.builder.add(*both) for both in zip(sums, more, strict=True)] if sums else more
 
     def add(self, sums: Values, quad: Values, row: Any, i: int) -> Values:
-        """A row's sums [parts], with the products of a group; there are none before the first."""
+        """A row's sums [parts], with the products of a group."""
         four = self.inputs(row, i)
-        pairs = [self.pairs(unsigned, four) for unsigned in quad]
-        return [self.code.builder.add(total, pair) for total, pair in zip(sums, pairs, strict=True)] if sums else pairs
+        return self.added(sums, [self.pairs(unsigned, four) for unsigned in quad])
 
     def multiply(self, total: Any, inputs: Any) -> Any:
         return self.pairs(self.code.builder.bitcast(total, self.bytes), inputs)
@@ -226,7 +239,7 @@ class SignedSums(ShortSums):
 
     signed = True
 
-    def sums(self, at: Any, rows: Sequence[Any], starts: Values) -> list[Values]:
+    def sums(self, at: Any, rows: Sequence[Any], starts: Starts) -> list[Values]:
         sums: list[Values] = [[] for _ in rows]
         for i, quad in self.quads(at):
             weights = [self.code.builder.xor(one, constant(self.bytes, -128)) for one in quad]
@@ -237,9 +250,9 @@ class SignedSums(ShortSums):
 
     def add(self, sums: Values, quad: Values, row: Any, i: int) -> Values:
         """The same with pairs of weights and their magnitudes."""
-        b, four, ones = self.code.builder, self.inputs(row, i), constant(self.shorts, 1)
+        four, ones = self.inputs(row, i), constant(self.shorts, 1)
         twos = [self.by_twos(self.pairs(magnitudes, self.with_signs(four, one)), ones) for one, magnitudes in quad]
-        return [b.add(total, two) for total, two in zip(sums, twos, strict=True)] if sums else twos
+        return self.added(sums, twos)
 
     def magnitudes(self, weights: Any) -> Any:
         return self.code.call(f"llvm.abs.v{4 * self.lanes}i8", self.bytes, weights, ir.IntType(1)(0))
@@ -253,40 +266,38 @@ class SignedSums(ShortSums):
 class _InOrder(BlockSums):
     """AVX2's 16 registers hold the sums of four rows, if things are done in this order. LLVM would rather gather all
     inputs first, and keep them in memory, so that each step is written as it should be: an assembly of few lines, which
-    reads what nothing here writes."""
+    reads what nothing here writes. What the processor has to load as a vector costs it as much as to compute one, what
+    it spreads from a number in memory nothing beside that."""
 
-    @property
-    def sum_kind(self) -> Any:
-        return self.ints if self.signed else self.shorts
-
-    def step(self, code: Sequence[str], quad: Values, row: Any, sums: Values) -> Values:
-        """The results 0 and 1 of `code`, which may also use 2 and 3. It is given where the row's inputs are (4), the
-        operands in `quad` (from 5 on), ones (the one after these), and with `sums` starts with these in 0 and 1."""
-        b, ones, results = self.code.builder, constant(self.shorts, 1), ir.LiteralStructType([self.sum_kind] * 4)
-        operands = [row, *quad, ones, *sums]
-        kind = ir.FunctionType(results, [operand.type for operand in operands])
-        places = ",".join(["=&x"] * 4 + ["r"] + ["x"] * (len(quad) + 1) + ["0", "1"][: len(sums)])
-        result = b.call(ir.InlineAsm(kind, "\n".join(code), places, side_effect=True), operands)
-        return [b.extract_value(result, place) for place in (0, 1)]
+    def step(self, code: Sequence[str], kind: Any, row: Any, vectors: Values, sums: Values, count: int = 1) -> Values:
+        """`count` sums of a row, each a vector of `kind`, by `code`, in which they are $0 and so on, and start with
+        `sums` if there are any. After them come two vectors that it may use, the address of the row's inputs, and
+        `vectors`."""
+        b, results = self.code.builder, ir.LiteralStructType([kind] * (count + 2))
+        operands = [row, *vectors, *sums]
+        places = ["=&x"] * (count + 2) + ["r"] + ["x"] * len(vectors) + [str(place) for place in range(len(sums))]
+        function = ir.FunctionType(results, [operand.type for operand in operands])
+        result = b.call(ir.InlineAsm(function, "\n".join(code), ",".join(places), side_effect=True), operands)
+        return [b.extract_value(result, place) for place in range(count)]
 
 
 class SignedSumsInOrder(_InOrder, SignedSums):
     def add(self, sums: Values, quad: Values, row: Any, i: int) -> Values:
-        operands = [operand for both in quad for operand in both]
-        code = [f"vpbroadcastd {4 * i}($4), $2"]
-        for weights, magnitudes, to in ((5, 6, 3), (7, 8, 2)):
-            code += [f"vpsignb ${weights}, $2, ${to}", f"vpmaddubsw ${to}, ${magnitudes}, ${to}"]
-            code += [f"vpmaddwd $9, ${to}, ${to}"]
-        ends = ["vpaddd $3, $0, $0", "vpaddd $2, $1, $1"] if sums else ["vmovdqa $3, $0", "vmovdqa $2, $1"]
-        return self.step([*code, *ends], operands, row, sums)
+        found = []
+        for part, (weights, magnitudes) in enumerate(quad):
+            code = [f"vpbroadcastd {4 * i}($3), $1", "vpsignb $4, $1, $1", "vpmaddubsw $1, $5, $1"]
+            code += ["vpmaddwd $6, $1, $1", "vpaddd $1, $0, $0"] if sums else ["vpmaddwd $6, $1, $0"]
+            vectors = [weights, magnitudes, constant(self.shorts, 1)]
+            found += self.step(code, self.ints, row, vectors, sums[part : part + 1])
+        return found
 
 
 class ShortSumsInOrder(_InOrder, ShortSums):
     def add(self, sums: Values, quad: Values, row: Any, i: int) -> Values:
         first, second = ("$3", "$2") if sums else ("$0", "$1")
         code = [f"vpbroadcastd {4 * i}($4), $2", f"vpmaddubsw $2, $5, {first}", f"vpmaddubsw $2, $6, {second}"]
-        ends = ["vpaddw $3, $0, $0", "vpaddw $2, $1, $1"] if sums else []
-        return self.step([*code, *ends], quad, row, sums)
+        code += ["vpaddw $3, $0, $0", "vpaddw $2, $1, $1"] if sums else []
+        return self.step(code, self.shorts, row, quad, sums, len(quad))
 
     def by_twos(self, shorts: Any, factors: Any) -> Any:
         return self.code.call("llvm.x86.avx2.pmadd.wd", self.ints, shorts, factors)
@@ -295,28 +306,25 @@ class ShortSumsInOrder(_InOrder, ShortSums):
 class PairSumsInOrder(_InOrder, ShortSums):
     """Weights of 6 bits, two groups in a step, after which their sums leave their registers to the next row's."""
 
-    @property
-    def sum_kind(self) -> Any:
-        return self.ints
-
-    def sums(self, at: Any, rows: Sequence[Any], starts: Values) -> list[Values]:
+    def sums(self, at: Any, rows: Sequence[Any], starts: Starts) -> list[Values]:
         sums: list[Values] = [[] for _ in rows]
         quads = self.quads(at)
         for i, first in quads:
             _, second = next(quads)
             for row, address in enumerate(rows):
-                sums[row] = self.add(sums[row], [*first, *second], address, i)
-        add = self.code.builder.add
-        return [[add(start, row[part]) for start, row in zip(starts, sums, strict=True)] for part in self.parts]
+                sums[row] = self.add(sums[row], list(zip(first, second, strict=True)), address, i)
+        return self.started(sums, starts)
 
     def add(self, sums: Values, quad: Values, row: Any, i: int) -> Values:
-        code = []
-        for first, second, total in ((5, 7, 0), (6, 8, 1)):
-            code += [f"vpbroadcastd {4 * i}($4), $2", f"vpmaddubsw $2, ${first}, $3"]
-            code += [f"vpbroadcastd {4 * i + 4}($4), $2", f"vpmaddubsw $2, ${second}, $2", "vpaddw $2, $3, $3"]
-            code += [f"vpmaddwd $9, $3, ${3 if sums else total}"]
-            code += [f"vpaddd $3, ${total}, ${total}"] if sums else []
-        return self.step(code, quad, row, sums)
+        found = []
+        for part, two in enumerate(quad):
+            code = []
+            for group, to in enumerate(("$1", "$2")):
+                code += [f"vpbroadcastd {4 * (i + group)}($3), {to}", f"vpmaddubsw {to}, ${4 + group}, {to}"]
+            code += ["vpaddw $2, $1, $1"]
+            code += ["vpmaddwd $6, $1, $1", "vpaddd $1, $0, $0"] if sums else ["vpmaddwd $6, $1, $0"]
+            found += self.step(code, self.ints, row, [*two, constant(self.shorts, 1)], sums[part : part + 1])
+        return found
 
 
 BITS = 4, 6, 8

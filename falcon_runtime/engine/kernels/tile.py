@@ -90,10 +90,12 @@ class _Tile(Code):
         """Adds to `totals` [parts][rows] what the block of weights at an address gives with the inputs of each row."""
         b, scheme = self.builder, self.scheme
         addends = [self.offset(factor, 1, FACTORS // 2) for factor in factors]
-        if scheme.offsets or self.block.signed:
-            starts = [constant(self.ints, 0)] * len(rows)
-        else:
-            starts = [self.spread(addend, INT, self.lanes) for addend in addends]
+
+        def starts() -> list[Any]:
+            if scheme.offsets or self.block.signed:
+                return [constant(self.ints, 0)] * len(rows)
+            return [self.spread(addend, INT, self.lanes) for addend in addends]
+
         for part, sums in enumerate(self.block.sums(self.offset(at, scheme.head_bytes, 1), rows, starts)):
             heads = [self.offset(at, 2 * (i * TILE + part * self.lanes), 1) for i in range(1 + scheme.offsets)]
             scale, *offsets = [self.load_floats(head, 16, self.lanes) for head in heads]
