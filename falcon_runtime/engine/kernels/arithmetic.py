@@ -79,7 +79,7 @@ def below(x: Any) -> Any:
 @njit(fastmath=True)
 def exp2(x: Any) -> Any:
     """2**x for x <= 0; what is below `LOWEST` counts as it."""
-    x = max(x, LOWEST)
+    x = higher(x, LOWEST)
     whole = np.rint(x)
     r = F(x - whole)
     fraction = F(1) + r * (T1 + r * (T2 + r * (T3 + r * (T4 + r * (T5 + r * T6)))))

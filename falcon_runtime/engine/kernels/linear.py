@@ -24,7 +24,7 @@ from numba import carray, cfunc, njit
 from ...models.architecture import MAX_TOKENS
 from ...models.recipes import BLOCK, TILE, Scheme
 from ...system.instruction_sets import InstructionSet
-from .arithmetic import LOG2, F, exp2
+from .arithmetic import LOG2, F, exp2, select
 from .linear_workspace import (
     ADD_ARGUMENTS,
     CHUNK,
@@ -75,45 +75,56 @@ def scheme_of(w: Any, weight: Any) -> Any:
     return -1
 
 
+@njit
+def _floats(address: Any, first: Any, count: Any) -> Any:
+    """`count` float32 from the place `first` on: LLVM makes vectors of loops over all of an array, and not over a part
+    of one, where numba's indices might be negative."""
+    return carray(pointer(address + first * 4), count, np.float32)
+
+
 @njit(fastmath=True)
-def _make_plain(x: Any, first: Any, numbers: Any) -> None:
+def _make_plain(x: Any, numbers: Any) -> None:
     for i in range(len(numbers)):
-        numbers[i] = x[first + i]
+        numbers[i] = x[i]
 
 
 @njit(fastmath=True)
-def _make_normed(x: Any, first: Any, numbers: Any, norm: Any, eps: Any) -> None:
-    """RMSNorm (Zhang and Sennrich, 2019, arXiv:1910.07467) of the row x."""
+def _rms_factor(row: Any, eps: Any) -> Any:
+    """What RMSNorm (Zhang and Sennrich, 2019, arXiv:1910.07467) multiplies a row with."""
     square = F(0)
-    for i in range(len(x)):
-        square += x[i] * x[i]
-    factor = F(1) / np.sqrt(F(square / F(len(x)) + eps))
-    for i in range(len(numbers)):
-        numbers[i] = x[first + i] * factor * norm[first + i]
+    for i in range(len(row)):
+        square += row[i] * row[i]
+    return F(1) / np.sqrt(F(square / F(len(row)) + eps))
 
 
 @njit(fastmath=True)
-def _make_gated(x: Any, first: Any, numbers: Any) -> None:
-    """SwiGLU (Shazeer, 2020, arXiv:2002.05202) of a row of gates and then ups."""
-    up = len(x) // 2
+def _make_normed(x: Any, norm: Any, factor: Any, numbers: Any) -> None:
     for i in range(len(numbers)):
-        gate = x[first + i]
-        power = exp2(F(-abs(gate) * F(1 / LOG2)))
-        sigmoid = (F(1) if gate >= F(0) else power) / (F(1) + power)
-        numbers[i] = gate * sigmoid * x[up + first + i]
+        numbers[i] = x[i] * factor * norm[i]
+
+
+@njit(fastmath=True, error_model="numpy")  # Without a test of each divisor, which LLVM makes no vectors of.
+def _make_gated(gates: Any, ups: Any, numbers: Any) -> None:
+    """SwiGLU (Shazeer, 2020, arXiv:2002.05202)."""
+    for i in range(len(numbers)):
+        power = exp2(F(-abs(gates[i]) * F(1 / LOG2)))
+        sigmoid = select(gates[i] >= F(0), F(1), power) / (F(1) + power)
+        numbers[i] = gates[i] * sigmoid * ups[i]
 
 
 @njit
 def _make(w: Any, row: Any, first: Any, numbers: Any) -> None:
-    """The inputs of blocks from `first` on, as float32."""
-    width = w.blocks * BLOCK * (2 if w.kind == GATED else 1)
-    x = carray(pointer(w.x + row * width * 4), width, np.float32)
+    """The inputs of blocks from `first` on, as float32. A row of a gated product has its gates and then its ups."""
+    width, count, first = w.blocks * BLOCK, len(numbers), first * BLOCK
+    x = w.x + row * width * 4 * (2 if w.kind == GATED else 1)
+    some = _floats(x, first, count)
     if w.kind == NORMED:
-        _make_normed(x, first * BLOCK, numbers, carray(pointer(w.norm), width, np.float32), F(w.eps))
+        factor = _rms_factor(_floats(x, 0, width), F(w.eps))
+        _make_normed(some, _floats(w.norm, first, count), factor, numbers)
     elif w.kind == GATED:
-        _make_gated(x, first * BLOCK, numbers)
+        _make_gated(some, _floats(x, width + first, count), numbers)
     else:
-        _make_plain(x, first * BLOCK, numbers)
+        _make_plain(some, numbers)
 
 
 @njit
