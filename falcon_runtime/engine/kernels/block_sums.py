@@ -139,7 +139,7 @@ class MatrixSums(Dots):
                     for two, eights in zip(sums[part], inputs, strict=True):
                         two[half] = self.matrix_product(two[half], weights, eights)
         each = [[row for two in part for row in self.rows_of(*two)][: len(rows)] for part in sums]
-        return self.started(list(zip(*each, strict=True)), starts)
+        return self.started([list(row) for row in zip(*each, strict=True)], starts)
 
     def dot(self, total: Any, unsigned: Any, signed: Any) -> Any:
         return self.code.call("llvm.aarch64.neon.usdot.v4i32.v16i8", self.ints, total, unsigned, signed)
