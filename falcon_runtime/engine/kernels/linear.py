@@ -221,6 +221,18 @@ def _begin(w: Any, arguments: Any, count: Any) -> Any:
     return scheme_of(w, weight)
 
 
+@njit
+def _put_in_order(twice: Any, order: Any) -> Any:
+    """Writes the blocks to `order`, and returns how many entries there are. A block that is multiplied twice is so at
+    once: later, its weights would have to come from farther away, while nothing new was asked of memory."""
+    pairs = 0
+    for block in range(len(twice)):
+        for again in range(1 + twice[block]):
+            order[pairs, 0], order[pairs, 1] = block, block + again * len(twice)
+            pairs += 1
+    return pairs
+
+
 def linear() -> Mapping[str, Any]:
     """The kernel of all three operators in one, which compiles faster: a norm has more arguments, a gate an input twice
     as wide. And the first step as the thread pool calls it."""
@@ -240,20 +252,14 @@ def linear() -> Mapping[str, Any]:
         w.zero = scheme.zero
         w.unit = max(1, min(UNIT_BYTES // (w.blocks * scheme.block_bytes), w.tiles // UNITS))
         twice = carray(pointer(w.twice), w.blocks, np.uint8)
-        order = carray(pointer(w.order), 4 * w.blocks, np.int64)
-        for block in range(w.blocks):
-            twice[block], order[2 * block], order[2 * block + 1] = 0, block, block
+        twice[:] = 0
         pool, units = word_at(w.pool), w.rows * ((w.blocks + CHUNK - 1) // CHUNK)
         if w.rows * w.blocks <= SERIAL:
             for unit in range(units):
                 call_unit(w.quantize, address, 0, unit)
         else:
             parallelize(w.parallelize_with_thread, pool, w.quantize, address, units)
-        w.pairs = w.blocks
-        for block in range(w.blocks):
-            if twice[block]:
-                order[2 * w.pairs], order[2 * w.pairs + 1] = block, w.blocks + block
-                w.pairs += 1
+        w.pairs = _put_in_order(twice, carray(pointer(w.order), (2 * w.blocks, 2), np.int64))
         tasks = (w.tiles + w.unit - 1) // w.unit
         parallelize(w.parallelize_with_thread, pool, scheme.multiply, address, tasks)
 
