@@ -15,6 +15,7 @@ from falcon_runtime.engine.program import Program
 from falcon_runtime.engine.request import Request
 from falcon_runtime.engine.scheduler import Pace, Scheduler
 from falcon_runtime.errors import DraftUnusable, ModelDamaged
+from falcon_runtime.fleet import Fleet
 from falcon_runtime.models.catalog import STARTER
 from falcon_runtime.models.library import Model
 from falcon_runtime.models.manifest import PROGRAM, read_manifest
@@ -116,3 +117,30 @@ def test_a_damaged_one_is_left_out_unless_it_was_named(
         assert len(tokens_of_chunks(list(runtime.generate("A", GREEDY)))) == 24
         assert "onvert the model again" in (runtime.draft_problem or "")
         assert runtime.draft is None
+
+
+def test_a_fleet_has_it_for_those_that_it_can_draft_for(
+    small_model_slots: Path, small_draft: Path, starter_models_dir: Path, tmp_path: Path, expected: list[list[int]]
+) -> None:
+    shutil.copytree(small_model_slots, tmp_path / "small")
+    shutil.copytree(starter_models_dir / STARTER.name, tmp_path / STARTER.name)
+
+    def switch(name: str) -> None:
+        fleet.switch(name)
+        wait_until(lambda: fleet.current.name == name and not fleet.preparing)
+
+    def answer() -> list[int]:
+        with fleet.lease() as runtime:
+            return tokens_of_chunks(list(runtime.generate(PROMPTS[1], GREEDY)))
+
+    with Fleet("small", tmp_path, draft=str(small_draft)) as fleet:
+        assert answer() == expected[1]
+        title = fleet.current.draft
+        switch(STARTER.name)
+        assert len(answer()) == 24
+        assert (fleet.current.draft, "cannot draft" in (fleet.current.draft_problem or "")) == (None, True)
+        assert str(small_draft) not in newest_worker().cmdline()
+        switch("small")
+        assert answer() == expected[1]
+        assert fleet.current.draft == title == read_manifest(small_draft).title
+        assert str(small_draft) in newest_worker().cmdline()

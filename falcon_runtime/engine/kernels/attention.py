@@ -24,7 +24,7 @@ from numba import carray, cfunc, njit
 from ...models.architecture import MAX_LAYERS, MAX_TOKENS, SCALE_BYTES
 from ...system.instruction_sets import InstructionSet
 from .abi import CHAR, HALF, MAX_THREADS
-from .arithmetic import F, exp2
+from .arithmetic import F, exp2, higher
 from .attention_cache import make_keep, make_place_of, make_turned, make_weigh
 from .attention_loops import make_scores, make_sums
 from .attention_workspace import (
@@ -103,7 +103,7 @@ def _make_soften(heads: Heads) -> Any:
         what was summed before to it."""
         top = tops[i]
         for j in range(seen):
-            top = max(top, scores[i, j])
+            top = higher(top, scores[i, j])
         total = F(0)
         for j in range(seen):
             weight = exp2(F(scores[i, j] - top))
@@ -160,8 +160,9 @@ def attend(heads: Heads, isa: InstructionSet) -> Mapping[str, Any]:
         for i in range(run.rows * queries):
             r, h = run.row + i // queries, head * queries + i % queries
             if w.pieces == 1:
+                factor = F(1) / totals[i]
                 for d in range(size):
-                    out[r, h, d] = sums[i, d] / totals[i]
+                    out[r, h, d] = sums[i, d] * factor
             else:
                 piece_tops[r, h], piece_totals[r, h] = tops[i], totals[i]
                 for d in range(size):
@@ -198,7 +199,7 @@ def merge(heads: Heads) -> Mapping[str, Any]:
             top = LEAST
             for piece in range(w.pieces):
                 if totals[piece, row, h] > F(0):
-                    top = max(top, tops[piece, row, h])
+                    top = higher(top, tops[piece, row, h])
             total = F(0)
             for d in range(size):
                 out[h, d] = F(0)
@@ -208,8 +209,9 @@ def merge(heads: Heads) -> Mapping[str, Any]:
                     total += weight * totals[piece, row, h]
                     for d in range(size):
                         out[h, d] += weight * sums[piece, row, h, d]
+            factor = F(1) / total
             for d in range(size):
-                out[h, d] /= total
+                out[h, d] *= factor
 
     return {"merge": merge_row}
 
