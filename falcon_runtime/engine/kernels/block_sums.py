@@ -5,7 +5,7 @@ the other (`recipes.Scheme`), and are unpacked once for all rows.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -40,11 +40,10 @@ class BlockSums(ABC):
         """Of each row, on top of what it starts from: int32 [parts][rows][lanes]. `at` is the address of the block's
         numbers, and `rows` are those of the rows' inputs."""
 
-    def started(self, sums: Sequence[Values], starts: Starts) -> list[Values]:
-        """Sums [rows][parts] on top of what their rows start from, [parts][rows]."""
-        parts = [list(part) for part in zip(*sums, strict=True)]
+    def started(self, sums: Iterable[Iterable[Any]], starts: Starts) -> list[Values]:
+        """Sums [parts][rows] on top of what the rows start from."""
         begun = starts()
-        return [[self.code.builder.add(*both) for both in zip(begun, part, strict=True)] for part in parts]
+        return [[self.code.builder.add(*both) for both in zip(begun, part, strict=True)] for part in sums]
 
     @abstractmethod
     def multiply(self, total: Any, inputs: Any) -> Any:
@@ -139,7 +138,7 @@ class MatrixSums(Dots):
                     for two, eights in zip(sums[part], inputs, strict=True):
                         two[half] = self.matrix_product(two[half], weights, eights)
         each = [[row for two in part for row in self.rows_of(*two)][: len(rows)] for part in sums]
-        return self.started([list(row) for row in zip(*each, strict=True)], starts)
+        return self.started(each, starts)
 
     def dot(self, total: Any, unsigned: Any, signed: Any) -> Any:
         return self.code.call("llvm.aarch64.neon.usdot.v4i32.v16i8", self.ints, total, unsigned, signed)
@@ -209,7 +208,7 @@ class ShortSums(BlockSums):
                 twos = [[self.by_twos(part, ones) for part in row] for row in shorts]
                 sums = [self.added(*both) for both in zip(sums, twos, strict=True)]
                 shorts = [[] for _ in rows]
-        return self.started(sums, starts)
+        return self.started(zip(*sums, strict=True), starts)
 
     def added(self, sums: Values, more: Values) -> Values:
         """A row's sums [parts] and more of them; there are none at first."""
@@ -280,16 +279,17 @@ class _InOrder(BlockSums):
         result = b.call(ir.InlineAsm(function, "\n".join(code), ",".join(places), side_effect=True), operands)
         return [b.extract_value(result, place) for place in range(count)]
 
+    def step_by_twos(self, code: Sequence[str], row: Any, vectors: Values, sums: Values) -> Values:
+        """One sum of 32 bits by two `vectors` and `code`, which leaves sums of 16 bits in $1 to be summed by twos."""
+        ends = ["vpmaddwd $6, $1, $1", "vpaddd $1, $0, $0"] if sums else ["vpmaddwd $6, $1, $0"]
+        return self.step([*code, *ends], self.ints, row, [*vectors, constant(self.shorts, 1)], sums)
+
 
 class SignedSumsInOrder(_InOrder, SignedSums):
     def add(self, sums: Values, quad: Values, row: Any, i: int) -> Values:
-        found = []
-        for part, (weights, magnitudes) in enumerate(quad):
-            code = [f"vpbroadcastd {4 * i}($3), $1", "vpsignb $4, $1, $1", "vpmaddubsw $1, $5, $1"]
-            code += ["vpmaddwd $6, $1, $1", "vpaddd $1, $0, $0"] if sums else ["vpmaddwd $6, $1, $0"]
-            vectors = [weights, magnitudes, constant(self.shorts, 1)]
-            found += self.step(code, self.ints, row, vectors, sums[part : part + 1])
-        return found
+        code = [f"vpbroadcastd {4 * i}($3), $1", "vpsignb $4, $1, $1", "vpmaddubsw $1, $5, $1"]
+        steps = [self.step_by_twos(code, row, both, sums[part : part + 1]) for part, both in enumerate(quad)]
+        return [total for step in steps for total in step]
 
 
 class ShortSumsInOrder(_InOrder, ShortSums):
@@ -313,18 +313,14 @@ class PairSumsInOrder(_InOrder, ShortSums):
             _, second = next(quads)
             for row, address in enumerate(rows):
                 sums[row] = self.add(sums[row], list(zip(first, second, strict=True)), address, i)
-        return self.started(sums, starts)
+        return self.started(zip(*sums, strict=True), starts)
 
     def add(self, sums: Values, quad: Values, row: Any, i: int) -> Values:
-        found = []
-        for part, two in enumerate(quad):
-            code = []
-            for group, to in enumerate(("$1", "$2")):
-                code += [f"vpbroadcastd {4 * (i + group)}($3), {to}", f"vpmaddubsw {to}, ${4 + group}, {to}"]
-            code += ["vpaddw $2, $1, $1"]
-            code += ["vpmaddwd $6, $1, $1", "vpaddd $1, $0, $0"] if sums else ["vpmaddwd $6, $1, $0"]
-            found += self.step(code, self.ints, row, [*two, constant(self.shorts, 1)], sums[part : part + 1])
-        return found
+        """The same with a pair of groups for each part."""
+        code = [f"vpbroadcastd {4 * i}($3), $1", "vpmaddubsw $1, $4, $1"]
+        code += [f"vpbroadcastd {4 * (i + 1)}($3), $2", "vpmaddubsw $2, $5, $2", "vpaddw $2, $1, $1"]
+        steps = [self.step_by_twos(code, row, two, sums[part : part + 1]) for part, two in enumerate(quad)]
+        return [total for step in steps for total in step]
 
 
 BITS = 4, 6, 8
