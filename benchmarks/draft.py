@@ -13,11 +13,11 @@ probability. The tokenizer is any, such as the starter's.
 """
 
 import argparse
-import copy
+import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from falcon_runtime.engine.speculation import MAX_DRAFTED
@@ -141,14 +141,12 @@ def converted_layers(path: Path, folder: Path, layers: int) -> tuple[Path, Path]
         converted(path, whole)
     if not is_converted(few):
         checkpoint = open_checkpoint(path)
-        config = copy.deepcopy(checkpoint.config)
-        config.num_hidden_layers = layers
+        config = asdict(checkpoint.config) | {"num_hidden_layers": layers, "model_type": "llama"}
         part.mkdir(parents=True, exist_ok=True)
-        config.save_pretrained(part)
+        (part / "config.json").write_text(json.dumps(config))
         checkpoint.save_tokenizer(part)
-        save_file(
-            {name: checkpoint.tensor(name).contiguous() for name in tensor_shapes(config)}, part / "model.safetensors"
-        )
+        names = tensor_shapes(replace(checkpoint.architecture, layers=layers))
+        save_file({name: checkpoint.tensor(name).contiguous() for name in names}, part / "model.safetensors")
         converted(part, few)
         shutil.rmtree(part)
     return whole, few

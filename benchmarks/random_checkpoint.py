@@ -75,7 +75,7 @@ def write(shape: Architecture, folder: Path) -> None:
     numbers = torch.randn(2 * piece).mul_(0.02).bfloat16()
     held: dict[str, torch.Tensor] = {}
     file_of: dict[str, str] = {}
-    for name, sizes in tensor_shapes(config).items():
+    for name, sizes in tensor_shapes(shape).items():
         if sum(tensor.nbytes for tensor in held.values()) + 2 * prod(sizes) > FILE_BYTES:
             _save(held, folder, file_of)
         tensor = torch.ones(sizes, dtype=torch.bfloat16)

@@ -6,16 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
-from transformers import LlamaConfig, PreTrainedTokenizerFast
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers import PreTrainedTokenizerFast
 
 from ..errors import ConversionFailed
 from ..models.architecture import Architecture
 from ..system.panics import no_panics
 from .end_tokens import known_ends, no_end_after_text
-from .llama_config import trained_context
+from .llama_config import LlamaConfig, trained_context
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -67,13 +65,13 @@ class Checkpoint(ABC):
         """
         yield from self.shapes
 
-    def check(self, config: LlamaConfig) -> None:
-        """Raises ConversionFailed unless these are the tensors of the Llama that `config` describes, and no others."""
-        expected = tensor_shapes(config)
+    def check(self) -> None:
+        """Raises ConversionFailed unless the tensors are those of the Llama that `config` describes, and no others."""
+        expected = tensor_shapes(self.architecture)
         for name in self.shapes:
             if name not in expected:
                 raise ConversionFailed(
-                    f"{self.source} has a tensor {name:.200}, which a Llama of {config.num_hidden_layers} layers "
+                    f"{self.source} has a tensor {name:.200}, which a Llama of {self.architecture.layers} layers "
                     "without biases does not have. Only LlamaForCausalLM checkpoints can be converted."
                 )
         for name, shape in expected.items():
@@ -104,8 +102,6 @@ class Checkpoint(ABC):
     @cached_property
     def architecture(self) -> Architecture:
         config = self.config
-        assert config.head_dim is not None  # LlamaConfig fills in both.
-        assert config.num_key_value_heads is not None
         return Architecture(
             layers=config.num_hidden_layers,
             hidden=config.hidden_size,
@@ -115,17 +111,8 @@ class Checkpoint(ABC):
             intermediate=config.intermediate_size,
             vocabulary=config.vocab_size,
             rms_norm_eps=config.rms_norm_eps,
-            tied=bool(config.tie_word_embeddings),
+            tied=config.tie_word_embeddings,
         )
-
-    def rope_tables(self, context: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [context, head_dim] for positions from 0; the sign of `rotate_half` is in the sines.
-
-        They are transformers' own, so that every kind of RoPE scaling it knows is right here too.
-        """
-        cos, sin = LlamaRotaryEmbedding(self.config)(torch.zeros(1), torch.arange(context)[None])
-        half = torch.ones(self.architecture.head_dim // 2)
-        return cos[0], sin[0] * torch.cat([-half, half])
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -144,12 +131,10 @@ class Checkpoint(ABC):
         return EMBEDDING if name == HEAD and self.config.tie_word_embeddings else name
 
 
-def tensor_shapes(config: LlamaConfig) -> dict[str, Shape]:
+def tensor_shapes(llama: Architecture) -> dict[str, Shape]:
     """Every tensor of a LlamaForCausalLM and its shape, a linear layer's being [out, in]."""
-    hidden, mlp = config.hidden_size, config.intermediate_size
-    assert config.head_dim is not None  # LlamaConfig fills in both.
-    assert config.num_key_value_heads is not None
-    queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+    hidden, mlp = llama.hidden, llama.intermediate
+    queries, keys = llama.heads * llama.head_dim, llama.kv_heads * llama.head_dim
     layer: dict[str, Shape] = {
         "input_layernorm": (hidden,),
         "self_attn.q_proj": (queries, hidden),
@@ -161,7 +146,7 @@ def tensor_shapes(config: LlamaConfig) -> dict[str, Shape]:
         "mlp.up_proj": (mlp, hidden),
         "mlp.down_proj": (hidden, mlp),
     }
-    shapes: dict[str, Shape] = {EMBEDDING: (config.vocab_size, hidden)}
-    for i in range(config.num_hidden_layers):
+    shapes: dict[str, Shape] = {EMBEDDING: (llama.vocabulary, hidden)}
+    for i in range(llama.layers):
         shapes |= {f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()}
-    return shapes | {"model.norm.weight": (hidden,), HEAD: (config.vocab_size, hidden)}
+    return shapes | {"model.norm.weight": (hidden,), HEAD: (llama.vocabulary, hidden)}

@@ -1,14 +1,14 @@
 """A GGUF file as a checkpoint. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md"""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import gguf
 import numpy as np
 import torch
 from gguf import GGMLQuantizationType
 from torch import Tensor
-from transformers import LlamaConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from ..errors import ConversionFailed
 from ..models.architecture import MAX_HEAD_DIM
@@ -16,7 +16,7 @@ from ..models.recommended import GGUF_KEYS
 from .checkpoint import Checkpoint, tensor_shapes
 from .gguf_header import BadHeader, StoredTensor, read_header
 from .gguf_tokenizer import build_tokenizer, end_ids
-from .llama_config import make_config
+from .llama_config import LlamaConfig, make_config
 
 EMBEDDING, HEAD, ROPE_FACTORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
 _NUMBERS = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}
@@ -42,12 +42,12 @@ class GgufCheckpoint(Checkpoint):
         self.config = self._read_config()
         self._tensors.pop(ROPE_FACTORS, None)
         names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, self.config.num_hidden_layers)
-        ours = {names.get_name(name, try_suffixes=(".weight",)): name for name in tensor_shapes(self.config)}
+        ours = {names.get_name(name, try_suffixes=(".weight",)): name for name in tensor_shapes(self.architecture)}
         if twice := self._tensors.keys() & ours.values():
             raise ConversionFailed(f"{self.source} has a tensor {min(twice)}, which is no name in a GGUF file.")
         self._tensors = {ours.get(name, name): tensor for name, tensor in self._tensors.items()}
         self.shapes = {name: tensor.shape for name, tensor in self._tensors.items()}
-        self.check(self.config)
+        self.check()
         for name in {tensor.kind: name for name, tensor in self._tensors.items()}.values():
             self._read(name, slice(1))
         self.end_ids = end_ids(self._metadata, self.config.vocab_size)
@@ -77,7 +77,7 @@ class GgufCheckpoint(Checkpoint):
         """Rows of a tensor as they are in the file, copied: what is mapped stays in memory until it is closed."""
         data = self._mapped(self._tensors[name])
         if name.endswith(("q_proj.weight", "k_proj.weight")):
-            return data[_rotary_order(len(data), cast(int, self.config.head_dim))[rows]]
+            return data[_rotary_order(len(data), self.config.head_dim)[rows]]
         return np.array(data[rows])
 
     def _mapped(self, tensor: StoredTensor) -> Any:

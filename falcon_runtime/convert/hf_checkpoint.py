@@ -69,7 +69,7 @@ class HfCheckpoint(Checkpoint):
         settings["vocab_size"] = (self.shapes.get(EMBEDDING) or (1,))[0]  # `check` says if it is not there.
         settings["tie_word_embeddings"] = bool(settings.get("tie_word_embeddings")) and HEAD not in self.shapes
         self.config = make_config(self.source, settings)
-        self.check(self.config)
+        self.check()
         if (model := self._path / "tokenizer.model").is_file():
             self.sentencepiece = model
         self.files = [self._path / shard for shard in shards]

@@ -1,11 +1,12 @@
 """The configuration of a Llama, checked before any work: transformers takes much without a word that fails later."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import LlamaConfig
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from torch import Tensor
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, RotaryEmbeddingConfigMixin
 
 from ..errors import ConversionFailed
 from ..models.architecture import (
@@ -19,7 +20,6 @@ from ..models.architecture import (
 
 REQUIRED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 OPTIONAL = ("num_key_value_heads", "head_dim", "max_position_embeddings", "original_max_position_embeddings")
-OTHERS = ("hidden_act", "tie_word_embeddings")
 MOST = {
     "hidden_size": MAX_WIDTH,
     "intermediate_size": MAX_WIDTH,
@@ -44,11 +44,42 @@ ROPE: dict[str, tuple[set[str], set[str]]] = {
 """The kinds of RoPE that a Llama has in transformers, with the parameters that each needs and that it may have."""
 
 
-class _LlamaConfig(LlamaConfig):  # type: ignore[no-untyped-call]
-    """Where `head_dim` is given, the hidden size need not be a multiple of the heads: no tensor's shape asks for it."""
+@dataclass
+class LlamaConfig(RotaryEmbeddingConfigMixin):
+    """What there is to know of a Llama, called as in transformers' LlamaConfig and with its defaults. To import that
+    one takes seconds: a process that converts a small model would spend a third of its time on it."""
 
-    def validate_architecture(self) -> None:
-        pass
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    rope_parameters: dict[str, Any]
+    vocab_size: int = 32000
+    max_position_embeddings: int = 2048
+    rms_norm_eps: float = 1e-6
+    tie_word_embeddings: bool = False
+
+    def rope_frequencies(self) -> tuple[Tensor, float]:
+        """By how much each pair of elements of a head is turned from one position to the next, in radians
+        [head_dim / 2], and what sines and cosines are multiplied by.
+
+        Scaled ones are transformers' own, so that every kind it knows is right here too. The others:
+        https://arxiv.org/abs/2104.09864, section 3.3.
+        """
+        kind = self.rope_parameters["rope_type"]
+        if kind != "default":
+            frequencies, scale = ROPE_INIT_FUNCTIONS[kind](self)
+            return frequencies, scale
+        return 1 / self.rope_parameters["rope_theta"] ** (torch.arange(0, self.head_dim, 2) / self.head_dim), 1.0
+
+    def rope_tables(self, context: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [context, head_dim] for positions from 0; the sign of `rotate_half` is in the sines."""
+        frequencies, scale = self.rope_frequencies()
+        angles = torch.arange(context)[:, None] * frequencies
+        cos, sin = angles.cos() * scale, angles.sin() * scale
+        return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
 
 
 def make_config(source: str, settings: Mapping[str, Any]) -> LlamaConfig:
@@ -57,7 +88,7 @@ def make_config(source: str, settings: Mapping[str, Any]) -> LlamaConfig:
     Errors: ConversionFailed where they make no sense, or say what a Llama in transformers does not support.
     """
     given = {name: value for name, value in settings.items() if value is not None}
-    values = {name: given[name] for name in OTHERS if name in given}
+    values: dict[str, Any] = {"tie_word_embeddings": bool(given.get("tie_word_embeddings"))}
     for name in (*REQUIRED, *OPTIONAL, "vocab_size"):
         if name in given:
             values[name] = _count(source, name, given[name])
@@ -73,16 +104,22 @@ def make_config(source: str, settings: Mapping[str, Any]) -> LlamaConfig:
         if values["rms_norm_eps"] >= 1:
             raise ConversionFailed(f"{_of(source)} says that rms_norm_eps is {values['rms_norm_eps']}. It is below 1.")
     _check_heads(source, values)
-    rope = values["rope_parameters"] = _rope(source, given)
-    try:
-        config: LlamaConfig = _LlamaConfig.from_dict(values)
-        rotary = LlamaRotaryEmbedding(config)
-    except Exception as error:  # transformers' validation has kinds of its own
-        raise ConversionFailed(f"{_of(source)} is not one of a Llama: {error!s:.300}") from error
+    values.setdefault("num_key_value_heads", values["num_attention_heads"])
+    values.setdefault("head_dim", values["hidden_size"] // values["num_attention_heads"])
+    rope = _rope(source, given)
+    if (trained := values.pop(ORIGINAL, None)) and ORIGINAL in ROPE[rope["rope_type"]][1]:
+        rope[ORIGINAL] = trained
     for name in ("short_factor", "long_factor"):
-        if 2 * len(rope.get(name, rotary.inv_freq)) != config.head_dim:
+        if name in rope and 2 * len(rope[name]) != values["head_dim"]:
             raise ConversionFailed(f"{_of(source)} has a {name} that is not half as long as head_dim.")
-    if not torch.isfinite(rotary.inv_freq).all():
+    config = LlamaConfig(**values, rope_parameters=rope)
+    try:
+        config.standardize_rope_params()  # type: ignore[no-untyped-call]
+        frequencies, _ = config.rope_frequencies()
+        together = bool(torch.isfinite(frequencies).all())
+    except (ArithmeticError, ValueError):
+        together = False
+    if not together:
         raise ConversionFailed(f"{_of(source)} has RoPE parameters that do not go together: {rope!s:.300}.")
     return config
 
@@ -93,7 +130,7 @@ def trained_context(config: LlamaConfig) -> int:
     transformers' longrope takes other factors for every token once a text is longer than what the model was first
     trained with.
     """
-    rope: dict[str, Any] = dict(config.rope_parameters or {})
+    rope = config.rope_parameters
     if rope["rope_type"] == "longrope" and rope["short_factor"] != rope["long_factor"]:
         return min(config.max_position_embeddings, rope[ORIGINAL])
     return config.max_position_embeddings

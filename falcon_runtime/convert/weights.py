@@ -95,7 +95,7 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
 
 def places_of(checkpoint: Checkpoint, schemes: Schemes) -> dict[str, list[Place]]:
     """Where each tensor that the checkpoint stores goes; a tied embedding goes to two places unless they are one."""
-    shapes = tensor_shapes(checkpoint.config)
+    shapes = tensor_shapes(checkpoint.architecture)
     places = {
         EMBEDDING: [Place("embed", 0, schemes.embedding)],
         HEAD: [Place("head", 0, schemes.head)],

@@ -77,7 +77,7 @@ def _write_program(plan: Plan, checkpoint: Checkpoint, path: Path, report: Repor
     graph = _graph(plan, checkpoint, progress)
     layout = graph.layout()
     with ProgramFile(path, layout, graph.weights) as file:
-        for name, table in zip(TABLES, checkpoint.rope_tables(plan.context), strict=True):
+        for name, table in zip(TABLES, checkpoint.config.rope_tables(plan.context), strict=True):
             file.write(name, 0, table)
         stream(checkpoint, plan.schemes, file.write, partial(progress.streaming, layout.size))
     return path, graph.parts(layout)

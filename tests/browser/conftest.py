@@ -16,7 +16,7 @@ from .actions import opened
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 PATIENCE_MS = 300_000
 """How long a page may take on a loaded machine before a test gives up on it."""
-LEFT = ("AbortError: signal is aborted", "Connection errored out")
+LEFT = ("AbortError: signal is aborted", "AbortError: BodyStreamBuffer was aborted", "Connection errored out")
 """What Gradio writes to the console when a page is left while it listens to the server."""
 VISITOR: dict[str, Any] = {
     "viewport": {"width": 1280, "height": 900},

@@ -76,7 +76,7 @@ def filled(checkpoint: Checkpoint, schemes: Schemes, slots: int, context: int) -
         parameters[name].data[first : first + len(numbers)] = numbers
 
     stream(checkpoint, schemes, write)
-    for name, table in zip(TABLES, checkpoint.rope_tables(context), strict=True):
+    for name, table in zip(TABLES, checkpoint.config.rope_tables(context), strict=True):
         write(name, 0, table)
     if schemes.shared:
         write("embed.weight", 0, parameters["head.weight"])

@@ -42,7 +42,7 @@ def read_all(folder: Path) -> None:
     checkpoint = open_checkpoint(folder)
     for name in checkpoint.stream():
         assert checkpoint.tensor(name).isfinite() is not None
-    checkpoint.rope_tables(16)
+    checkpoint.config.rope_tables(16)
     assert checkpoint.end_tokens() is not None
     assert max(checkpoint.tokenizer.get_vocab().values()) >= 0
 

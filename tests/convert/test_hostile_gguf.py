@@ -258,7 +258,7 @@ def read_all(path: Path) -> None:
     checkpoint = open_checkpoint(path)
     for name in checkpoint.stream():
         assert checkpoint.tensor(name).dtype == torch.float32
-    checkpoint.rope_tables(16)
+    checkpoint.config.rope_tables(16)
     assert len(checkpoint.tokenizer) >= 0
     assert checkpoint.end_tokens() is not None
 

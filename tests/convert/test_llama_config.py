@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig
+import transformers
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from falcon_runtime.convert.llama_config import make_config, trained_context
+from falcon_runtime.convert.llama_config import LlamaConfig, make_config, trained_context
 from falcon_runtime.errors import ConversionFailed
 
 SHAPE = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -38,14 +38,18 @@ def configured(**settings: Any) -> LlamaConfig:
 def test_rope_is_that_of_transformers(scaling: dict[str, Any] | None, theta: float) -> None:
     config = configured(rope_scaling=scaling, rope_theta=theta)
     given = {**scaling} if scaling else None
-    expected = LlamaConfig(**SHAPE, max_position_embeddings=256, rope_scaling=given, rope_theta=theta)
-    position = torch.arange(trained_context(config))[None]
-    for found, right in zip(
-        LlamaRotaryEmbedding(config)(torch.zeros(1), position),
-        LlamaRotaryEmbedding(expected)(torch.zeros(1), position),
-        strict=True,
-    ):
-        assert torch.equal(found, right)
+    expected = transformers.LlamaConfig(**SHAPE, max_position_embeddings=256, rope_scaling=given, rope_theta=theta)
+    context = trained_context(config)
+    cos, sin = LlamaRotaryEmbedding(expected)(torch.zeros(1), torch.arange(context)[None])
+    tables = config.rope_tables(context)
+    assert torch.equal(tables[0], cos[0])
+    assert torch.equal(tables[1], sin[0] * torch.tensor([-1.0] * 8 + [1.0] * 8))
+
+
+def test_the_original_context_may_stand_beside_the_scaling() -> None:
+    scaling, original = {"rope_type": "yarn", "factor": 4.0}, {"original_max_position_embeddings": 64}
+    beside, within = configured(rope_scaling=scaling, **original), configured(rope_scaling=scaling | original)
+    assert beside == within != configured(rope_scaling=scaling)
 
 
 def test_a_context_is_as_long_as_rope_stays_the_same() -> None:

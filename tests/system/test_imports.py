@@ -47,6 +47,7 @@ def test_a_conversion_imports_what_it_needs(small_checkpoint: Path, tmp_path: Pa
         "convert(checkpoint, Path(folder), 'int8', output=Path(folder, 'out'))\n"
         "assert 'executorch.exir.program' not in sys.modules\n"
         "assert 'executorch.exir.schema' in sys.modules and not sys.modules['sklearn']\n"
+        "assert 'transformers.models.llama' not in sys.modules\n"
         # What lowers a module needs all of it, which comes whole.
         "import falcon_runtime.convert.stock.openvino, falcon_runtime.convert.qnn.program\n"
         "assert 'executorch.exir.program' in sys.modules"

@@ -27,7 +27,7 @@ def filled(checkpoint: Checkpoint, schemes: Schemes, context: int, kind: type[Ki
         target[first : first + len(numbers)] = numbers
 
     stream(checkpoint, schemes, write, parts=stock_parts)
-    for name, table in zip(TABLES, checkpoint.rope_tables(context), strict=True):
+    for name, table in zip(TABLES, checkpoint.config.rope_tables(context), strict=True):
         write(name, 0, table)
     for name, other in TIED.items():
         if schemes.shared and name in parameters:

@@ -64,7 +64,7 @@ class Layer(nn.Module):
 
 class Llama(nn.Module):
     """Weights, and RoPE's tables `cos` and `sin` [context, head_dim], are allocated and not set. The sign of
-    `rotate_half` is in the sines (`Checkpoint.rope_tables`)."""
+    `rotate_half` is in the sines (`LlamaConfig.rope_tables`)."""
 
     def __init__(self, architecture: Architecture, schemes: Schemes, context: int):
         """It has as many layers as `schemes`."""

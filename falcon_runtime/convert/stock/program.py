@@ -29,7 +29,7 @@ def write_stock_program(
     graph = stock_graph(checkpoint.architecture, plan.schemes, plan.context, constants, identity)
     progress, layout = Progress(plan.title, report), graph.layout()
     with ProgramFile(path, layout, graph.weights) as file:
-        for name, table in zip(TABLES, checkpoint.rope_tables(plan.context), strict=True):
+        for name, table in zip(TABLES, checkpoint.config.rope_tables(plan.context), strict=True):
             file.write(name, 0, table)
         stream(
             checkpoint,

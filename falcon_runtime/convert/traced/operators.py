@@ -102,7 +102,7 @@ def attention(qkv: Tensor, positions: Tensor, sequences: Tensor, cos: Tensor, si
     """RoPE, an update of the KV cache, and causal attention.
 
     `qkv` [1, N, (heads + 2 * kv_heads) * head_dim], float32, are the projections of N tokens, with `positions` [N] in
-    `sequences` [N]; `cos` and `sin` [context, head_dim] are the tables of `Checkpoint.rope_tables`, and `cache`
+    `sequences` [N]; `cos` and `sin` [context, head_dim] are the tables of `LlamaConfig.rope_tables`, and `cache`
     [slots, 2, kv_heads, context, head_dim], float16 or float32, holds keys and values. Or they are int8, each with its
     scale, a float32: [slots, 2, kv_heads, context, head_dim + 4]. Gives [1, N, heads * head_dim].
     """
