@@ -39,6 +39,9 @@ class Ceilings:
     products_per_second: float
     """Of one byte with another."""
 
+    def or_better(self, other: "Ceilings") -> "Ceilings":
+        return Ceilings(*map(max, astuple(self), astuple(other)))
+
 
 class Reached(NamedTuple):
     """How much of the ceilings a model reaches."""

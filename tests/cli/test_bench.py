@@ -1,5 +1,6 @@
 """The benchmark of one model; what is measured depends on the machine and is only looked at for being there."""
 
+import itertools
 import json
 from dataclasses import fields
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from falcon_runtime.cli.bench import CONTEXTS, DECODED, PREFILLED, STREAMS, Benchmark, Meter, measure
 from falcon_runtime.convert import convert
+from falcon_runtime.engine.ceilings import Ceilings
 from falcon_runtime.models.manifest import read_manifest
 from falcon_runtime.runtime import FalconRuntime
 from falcon_runtime.status import Status
@@ -45,6 +47,15 @@ def test_every_figure_is_measured(small_model_slots: Path) -> None:
         result.decode_tokens_per_second[16] * read / result.memory_bytes_per_second
     )
     assert result.prefill_share is None, "products of floats are not those that were measured"
+
+
+def test_the_machine_is_taken_to_be_as_fast_as_it_was_at_best(
+    small_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = itertools.chain([Ceilings(2e9, 9e9), Ceilings(7e9, 3e9)], itertools.repeat(Ceilings(1e9, 1e9)))
+    monkeypatch.setattr("falcon_runtime.engine.ceilings.measure", lambda threads: next(seen))
+    result = measure(str(small_model), threads=1, rounds=1)
+    assert (result.memory_bytes_per_second, result.products_per_second) == (7e9, 9e9)
 
 
 def test_no_token_that_ends_an_answer_is_chosen(small_model: Path) -> None:
