@@ -32,6 +32,8 @@ MOST = {
 }
 """What `Architecture` may have at most."""
 
+POSITIONS = 2048
+"""How many a Llama has that does not say it."""
 ORIGINAL = "original_max_position_embeddings"
 ROPE: dict[str, tuple[set[str], set[str]]] = {
     "default": (set(), set()),
@@ -57,7 +59,7 @@ class LlamaConfig(RotaryEmbeddingConfigMixin):
     head_dim: int
     rope_parameters: dict[str, Any]
     vocab_size: int = 32000
-    max_position_embeddings: int = 2048
+    max_position_embeddings: int = POSITIONS
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = False
 
@@ -106,15 +108,14 @@ def make_config(source: str, settings: Mapping[str, Any]) -> LlamaConfig:
     _check_heads(source, values)
     values.setdefault("num_key_value_heads", values["num_attention_heads"])
     values.setdefault("head_dim", values["hidden_size"] // values["num_attention_heads"])
-    rope = _rope(source, given)
-    if (trained := values.pop(ORIGINAL, None)) and ORIGINAL in ROPE[rope["rope_type"]][1]:
-        rope[ORIGINAL] = trained
+    rope, original = _rope(source, given), values.pop(ORIGINAL, None)
+    if ORIGINAL in ROPE[rope["rope_type"]][1]:
+        rope[ORIGINAL] = original or rope.get(ORIGINAL, values.get("max_position_embeddings", POSITIONS))
     for name in ("short_factor", "long_factor"):
         if name in rope and 2 * len(rope[name]) != values["head_dim"]:
             raise ConversionFailed(f"{_of(source)} has a {name} that is not half as long as head_dim.")
     config = LlamaConfig(**values, rope_parameters=rope)
     try:
-        config.standardize_rope_params()  # type: ignore[no-untyped-call]
         frequencies, _ = config.rope_frequencies()
         together = bool(torch.isfinite(frequencies).all())
     except (ArithmeticError, ValueError):
@@ -195,10 +196,10 @@ def _count(source: str, name: str, value: Any) -> int:
     return value
 
 
-def _positive(source: str, name: str, value: Any) -> int | float:
+def _positive(source: str, name: str, value: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e30:
         raise ConversionFailed(f"{_of(source)} says that {name} is {value!r:.100}; it must be a number above 0.")
-    return value
+    return float(value)  # torch has no integers as large as JSON's.
 
 
 def _of(source: str) -> str:

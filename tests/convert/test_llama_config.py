@@ -1,5 +1,6 @@
 """RoPE is transformers' own in every kind that a Llama can have, and a sentence in any other, before any work."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -44,6 +45,15 @@ def test_rope_is_that_of_transformers(scaling: dict[str, Any] | None, theta: flo
     tables = config.rope_tables(context)
     assert torch.equal(tables[0], cos[0])
     assert torch.equal(tables[1], sin[0] * torch.tensor([-1.0] * 8 + [1.0] * 8))
+
+
+@pytest.mark.parametrize("name", ["factor", "attention_factor", "beta_fast", "beta_slow"])
+@pytest.mark.parametrize("number", [5e-324, 1, 10**20, 9e29])
+def test_a_number_of_any_size_gives_tables_or_a_sentence(name: str, number: float) -> None:
+    scaling = {"rope_type": "yarn", "factor": 4.0, name: number}
+    with suppress(ConversionFailed):
+        cos, sin = configured(rope_scaling=scaling, rope_theta=number).rope_tables(8)
+        assert cos.shape == sin.shape == (8, 16)
 
 
 def test_the_original_context_may_stand_beside_the_scaling() -> None:
