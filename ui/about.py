@@ -103,16 +103,14 @@ def _shares(runtime: FalconRuntime, fleet: Fleet) -> list[tuple[str, str]]:
     if runtime.status.state != "ready" or fleet.answering or not isinstance(runtime.manifest, Manifest):
         return []
     try:
-        best = ceilings.known(fleet.threads)
+        measured = ceilings.known(fleet.threads)
     except EOFError:
         return []
-    share = ceilings.reached(runtime.manifest, runtime.forwards, best)
-    read, products = best.read_bytes_per_second / 1e9, best.products_per_second / 1e9
-    rows = [
-        (say("about.of_memory"), say("about.read", share=words.percent(share.decode), best=words.number(read))),
-    ]
-    if share.prefill:
-        reached = say("about.multiplied", share=words.percent(share.prefill), best=words.number(products))
+    best, decode, prefill = ceilings.reached(runtime.manifest, runtime.forwards, measured)
+    read, products = words.number(best.read_bytes_per_second / 1e9), words.number(best.products_per_second / 1e9)
+    rows = [(say("about.of_memory"), say("about.read", share=words.percent(decode), best=read))]
+    if prefill:
+        reached = say("about.multiplied", share=words.percent(prefill), best=products)
         rows.append((say("about.of_arithmetic"), reached))
     return rows
 

@@ -230,22 +230,23 @@ def summary(choice: Choice) -> str:
     return say(LICENCES[choice.licence]) if choice.licence in LICENCES else choice.licence_summary
 
 
-def machine_of(runtime: FalconRuntime, best: Ceilings) -> str:
+def machine_of(runtime: FalconRuntime, measured: Ceilings) -> str:
     """What this machine can do at best, and how much of it the model reaches, as HTML."""
+    best, reached = measured, ""
+    if isinstance(runtime.manifest, Manifest) and runtime.forwards:
+        best, decode, prefill = ceilings.reached(runtime.manifest, runtime.forwards, measured)
+        model = {"title": runtime.title, "decode": words.percent(decode)}
+        if prefill:
+            rows = max(runtime.forwards)
+            reached = say("machine.reached", **model, prefill=words.percent(prefill), rows=rows)
+        else:
+            reached = say("machine.reached_reading", **model)
     told = say(
         "machine.best",
         size=words.number(best.read_bytes_per_second / 1e9),
         products=words.number(best.products_per_second / 1e9),
     )
-    if isinstance(runtime.manifest, Manifest) and runtime.forwards:
-        share = ceilings.reached(runtime.manifest, runtime.forwards, best)
-        rows = max(runtime.forwards)
-        reached = {"title": runtime.title, "decode": words.percent(share.decode)}
-        if share.prefill:
-            told += " " + say("machine.reached", **reached, prefill=words.percent(share.prefill), rows=rows)
-        else:
-            told += " " + say("machine.reached_reading", **reached)
-    return f"<p>{escape(told)}</p>"
+    return f"<p>{escape(f'{told} {reached}'.rstrip())}</p>"
 
 
 def gigabytes(size: int) -> str:

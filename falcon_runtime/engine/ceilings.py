@@ -46,20 +46,24 @@ class Ceilings:
 class Reached(NamedTuple):
     """How much of the ceilings a model reaches."""
 
+    best: Ceilings
+    """The ceilings, no lower than what the model reached: what a virtual machine can do changes by the minute."""
     decode: float
     """Of the memory's speed, where one token is computed."""
     prefill: float | None
     """Of the products, where many are; None where weights are floats."""
 
 
-def reached(manifest: Manifest, forwards: Mapping[int, float], best: Ceilings) -> Reached:
+def reached(manifest: Manifest, forwards: Mapping[int, float], measured: Ceilings) -> Reached:
     """By the seconds of forwards with all their logits, as `FalconRuntime.forwards` has them."""
     shape, rows = manifest.shape, max(forwards)
+    read = manifest.bytes_read(manifest.context // 4) / forwards[1]
+    if str(FP32) in manifest.schemes:
+        best = measured.or_better(Ceilings(read, 0))
+        return Reached(best, read / best.read_bytes_per_second, None)
     products = rows * (shape.products + shape.hidden * shape.vocabulary) / forwards[rows]
-    return Reached(
-        manifest.bytes_read(manifest.context // 4) / forwards[1] / best.read_bytes_per_second,
-        None if str(FP32) in manifest.schemes else products / best.products_per_second,
-    )
+    best = measured.or_better(Ceilings(read, products))
+    return Reached(best, read / best.read_bytes_per_second, products / best.products_per_second)
 
 
 _measuring = threading.Lock()
