@@ -1,5 +1,6 @@
 """Fixtures for all tests: the converted starter model, built once and kept in the user's cache, and small models."""
 
+import gc
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
@@ -43,6 +44,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
     items.sort(key=lambda item: FOLDERS.index(item.path.parent.name))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # What has been imported stays. Else it would be searched for garbage again and again, for seconds.
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,8 @@ class StandInHub:
     """Whether it drops like a network that fails, instead of like a server that hangs up."""
     pause_s: float = 0
     """Waited before every 16 KB that it sends."""
+    gives_files: threading.Event = field(default_factory=threading.Event)
+    """While it is not set, who asks for a file waits."""
     forged: set[str] = field(default_factory=set)
     """Files whose content is not the one that was published."""
 
@@ -70,6 +72,7 @@ class StandInHub:
 @contextmanager
 def serve() -> Iterator[StandInHub]:
     hub = StandInHub()
+    hub.gives_files.set()
     servers = [ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, hub)) for _ in range(2)]
     hub.endpoint, hub.storage = (f"http://127.0.0.1:{server.server_port}" for server in servers)
     for server in servers:
@@ -77,6 +80,7 @@ def serve() -> Iterator[StandInHub]:
     try:
         yield hub
     finally:
+        hub.gives_files.set()
         for server in servers:
             server.shutdown()
             server.server_close()
@@ -145,6 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(401 if request.token is None else 403, {"X-Error-Code": "GatedRepo"})
         if not (found := self._find(repository, revision)):
             return None
+        self.hub.gives_files.wait()
         commit, files = found
         if name not in files:
             return self._answer(404, {"X-Error-Code": "EntryNotFound"})

@@ -115,7 +115,7 @@ def test_falcon_takes_over_from_the_starter(
         stand_in.publish(
             FALCON.source.repository, {path.name: path.read_bytes() for path in small_checkpoint.iterdir()}
         )
-        stand_in.pause_s = 5
+        stand_in.gives_files.clear()
         with serve(models, tmp_path / "log", "--model", FALCON.name, HF_ENDPOINT=stand_in.endpoint) as app:
             page = open_page(app.url)
             header, sentence = page.locator("#header"), page.locator("#sentence")
@@ -125,7 +125,7 @@ def test_falcon_takes_over_from_the_starter(
             )
             expect(note).to_have_text(f"Defaults of {STARTER.title}")
             expect(page.locator("#footer")).to_contain_text(f"{STARTER.title} is licensed under Apache-2.0")
-            stand_in.pause_s = 0
+            stand_in.gives_files.set()
             expect(header.locator(".name")).to_have_text(FALCON.title)
             expect(header.get_by_role("status")).to_have_text("Ready")
             expect(sentence).to_contain_text(f"Now: {FALCON.title}.")

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from falcon_runtime import FalconRuntime, Generation
@@ -15,9 +16,7 @@ from tests.test_runtime import GREEDY, LONG, newest_worker, tokens_of
 def test_a_killed_engine_is_one_clear_error_and_the_next_request_works(small_model: Path) -> None:
     with FalconRuntime(str(small_model)) as runtime:
         assert runtime.restarted_at is None
-        generation = begun(runtime)
-        worker = newest_worker()
-        worker.suspend()  # So that it cannot finish before it is killed.
+        generation, worker = begun(runtime)
         killed_at = time.monotonic()
         worker.kill()
         with pytest.raises(EngineDied, match=r"SIGKILL.*send it again"):
@@ -29,11 +28,14 @@ def test_a_killed_engine_is_one_clear_error_and_the_next_request_works(small_mod
         assert killed_at <= runtime.restarted_at <= time.monotonic()
 
 
-def begun(runtime: FalconRuntime) -> Generation:
-    """A long answer of which there is some text."""
+def begun(runtime: FalconRuntime) -> tuple[Generation, psutil.Process]:
+    """A long answer of which there is some text, and its engine, which is halted so that it cannot finish."""
+    runtime.load()
+    worker = newest_worker()
     generation = runtime.generate("A", LONG)
     next(chunk for chunk in generation if chunk.token_ids)
-    return generation
+    worker.suspend()
+    return generation, worker
 
 
 def test_an_engine_that_dies_comes_back_by_itself(small_model: Path) -> None:
@@ -52,9 +54,7 @@ def test_an_engine_that_dies_comes_back_by_itself(small_model: Path) -> None:
 def test_who_waits_is_served_by_the_next_engine(small_model: Path) -> None:
     with FalconRuntime(str(small_model)) as runtime:
         expected = tokens_of(list(runtime.generate("B", GREEDY)))
-        generation = begun(runtime)
-        worker = newest_worker()
-        worker.suspend()
+        generation, worker = begun(runtime)
         waiting, dropped = runtime.generate("B", GREEDY), runtime.generate("C", LONG)
         dropped.close()
         worker.kill()
@@ -68,8 +68,7 @@ def test_an_engine_that_hangs_is_noticed(small_model: Path, monkeypatch: pytest.
     for name in ("PATIENCE", "PATIENCE_S"):
         monkeypatch.setattr(process, name, 1)
     with FalconRuntime(str(small_model)) as runtime:
-        generation = begun(runtime)
-        newest_worker().suspend()
+        generation, _ = begun(runtime)
         with pytest.raises(EngineDied, match="stood still"):
             list(generation)
         assert len(tokens_of(list(runtime.generate("A", GREEDY)))) == 24
