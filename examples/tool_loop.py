@@ -52,7 +52,7 @@ def main(question: str, url: str = "http://127.0.0.1:8001/v1") -> None:
         if not message.tool_calls or answer.choices[0].finish_reason == "length":
             print(message.content or "(no answer)")
             return
-        messages.append(message.to_dict())  # type: ignore[arg-type]  # An answer is a message, whose type is another.
+        messages.append(message.to_dict())
         for call in message.tool_calls:
             assert call.type == "function"
             result = calculate(call.function.arguments)

@@ -64,7 +64,7 @@ def build_tokenizer(metadata: Mapping[str, Any], source: str) -> PreTrainedToken
     tokenizer.add_special_tokens(ends)  # Old files call some of them normal tokens.
     names = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
     ids = {f"{name}_token": fields.get(f"{field}_token_id") for name, field in names.items()}
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         chat_template=metadata.get("tokenizer.chat_template"),
         add_bos_token=fields.get("add_bos_token", add_bos),
