@@ -18,6 +18,8 @@ from .kernels.abi import EValue, TensorImpl
 
 TYPES = {np.dtype(np.int32): abi.INT, np.dtype(np.int64): abi.LONG, np.dtype(np.float32): abi.FLOAT}
 FORWARD = b"forward"
+LINE_BYTES = 64
+"""Of a processor's cache."""
 Tensors = list[tuple[int, list[int]]]
 """The ScalarType and the largest shape of each."""
 
@@ -35,7 +37,8 @@ class Module:
         construct = abi.function(abi.MODULE_CONSTRUCTOR if data is None else abi.MODULE_WITH_DATA_CONSTRUCTOR)
         files = map(ctypes.byref, names)
         construct(self._module, *files, mode, nothing, nothing, nothing, ctypes.c_bool(False))
-        weakref.finalize(self, abi.function(abi.MODULE_DESTRUCTOR), self._module)
+        self._planned: list[Any] = []
+        weakref.finalize(self, _destroy, self._module, self._planned)
         _succeed("load the program", abi.function(abi.MODULE_LOAD, ctypes.c_uint32)(self._module, abi.CONSISTENT))
         self._method: int | None = None
         self._tensors: dict[Any, _Tensor] = {}
@@ -57,7 +60,7 @@ class Module:
         """The first output, float32, valid until the next call and while this lives. Inputs are int32, int64 or
         float32."""
         if self._method is None:
-            self._method = self._of_forward(abi.MODULE_METHOD).value
+            self._method = self._load()
         method = ctypes.c_void_p(self._method)
         for index, array in enumerate(inputs):
             problem = self._set_input(method, self._tensor(index, array), ctypes.c_size_t(index))
@@ -67,6 +70,21 @@ class Module:
         shape = (ctypes.c_int32 * result.dim).from_address(result.sizes)
         numbers = (ctypes.c_float * result.numel).from_address(result.data)
         return np.frombuffer(numbers, np.float32).reshape(tuple(shape))
+
+    def _load(self) -> int | None:
+        """Loads the method; its address. The memory for its tensors is ours: ExecuTorch would write zeros to all of it,
+        KV caches included, which takes seconds and memory that may never be needed."""
+        meta = ctypes.byref(self._of_forward(abi.MODULE_META))
+        size_of = abi.function(abi.META_BUFFER_SIZE, abi.Result)
+        count = abi.function(abi.META_BUFFERS, ctypes.c_size_t)(meta)
+        arrays = [_zeros(size_of(meta, ctypes.c_size_t(i)).value or 0) for i in range(count)]
+        buffers = (abi.Buffer * count)(*((array.ctypes.data, array.size) for array in arrays))
+        memory = abi.PlannedMemory(buffers=ctypes.addressof(buffers), count=count)
+        self._planned += arrays, buffers, memory
+        load, nothing = abi.function(abi.MODULE_LOAD_METHOD, ctypes.c_uint32), ctypes.c_void_p()
+        name, planned, kernels = (ctypes.byref(argument) for argument in (_string(FORWARD), memory, abi.Vector()))
+        _succeed("load the method", load(self._module, name, planned, nothing, nothing, kernels))
+        return self._of_forward(abi.MODULE_METHOD).value
 
     def _tensor(self, index: int, array: NDArray[Any]) -> Any:
         """Reference to an EValue with these numbers. One is kept for each input and shape: making it takes longer than
@@ -98,6 +116,18 @@ class _Tensor:
         self._impl = TensorImpl(*places, array.ctypes.data, dim, array.size, array.size, TYPES[array.dtype])
         self._value = EValue(ctypes.addressof(self._impl), abi.TENSOR)
         self.reference = ctypes.byref(self._value)
+
+
+def _destroy(module: Any, planned: list[Any]) -> None:
+    abi.function(abi.MODULE_DESTRUCTOR)(module)
+    planned.clear()
+
+
+def _zeros(size: int) -> NDArray[np.uint8]:
+    """Bytes that lie as a processor reads them best. Those of a large array take no memory before they are written."""
+    room = np.zeros(size + LINE_BYTES, np.uint8)
+    start = -room.ctypes.data % LINE_BYTES
+    return room[start : start + size]
 
 
 def _string(text: bytes) -> abi.String:

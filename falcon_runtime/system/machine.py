@@ -12,8 +12,9 @@ import numpy as np
 PROC = Path("/proc")
 CGROUP = Path("/sys/fs/cgroup")
 """A container's own control group: of version 2, or of version 1, which has a folder for each controller."""
-BANDWIDTH_BYTES, BANDWIDTH_S = 256_000_000, 0.25
-"""How much memory is read to measure how fast it is, more than caches hold, and for how long that is repeated."""
+BANDWIDTH_BYTES, BANDWIDTH_S = 128_000_000, 0.1
+"""How much memory is read to measure how fast it is, more than caches hold, and for how long that is repeated. The page
+waits for it: to get this much from its host may take a virtual machine a quarter of a second."""
 
 
 def machine_memory() -> int:
@@ -52,7 +53,7 @@ def _memory_used() -> int:
 
 def memory_bandwidth(threads: int | None = None) -> float:
     """Bytes that `threads` threads together (None: as many as an engine uses) read from memory in a second: the best of
-    the passes in a quarter of a second, since other programs take their share at times."""
+    the passes in a tenth of a second, since other programs take their share at times."""
     threads = threads or default_threads()
     # Looking for a maximum is the fastest that numpy does with numbers, and as fast as memory.
     parts = [np.ones(BANDWIDTH_BYTES // threads // 4, np.int32) for _ in range(threads)]

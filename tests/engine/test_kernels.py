@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 from numba import cfunc, types
 
+from falcon_runtime import FalconRuntime
 from falcon_runtime.engine.kernels import abi, abi_check, compiled
 from falcon_runtime.engine.kernels.compiled import addresses
 from falcon_runtime.engine.module import Module
 from falcon_runtime.errors import UnsupportedExecuTorch
+from falcon_runtime.models.catalog import STARTER
+from falcon_runtime.models.manifest import Manifest
+from tests.test_runtime import newest_worker
 
 
 def multiply_by(factor: int) -> Mapping[str, Any]:
@@ -102,6 +106,25 @@ def test_another_layout_is_a_sentence(offset: str, other: int, monkeypatch: pyte
     monkeypatch.setattr(abi, offset, other)
     with pytest.raises(UnsupportedExecuTorch, match=r"calls kernels in another way than the one that was tested: \S"):
         abi_check.check(Module)
+
+
+def test_another_layout_of_planned_memory_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shorter(ctypes.Structure):
+        _fields_ = (("unused", abi.Buffer * 15), *abi.PlannedMemory._fields_[1:])
+
+    monkeypatch.setattr(abi, "PlannedMemory", Shorter)
+    with pytest.raises(UnsupportedExecuTorch, match="cannot load the method"):
+        abi_check.check(Module)
+
+
+def test_caches_take_no_memory_before_there_is_something_in_them(starter_models_dir: Path) -> None:
+    """For each megabyte a system may take as long as for reading a hundred."""
+    with FalconRuntime(STARTER.name, models_dir=starter_models_dir) as runtime:
+        runtime.load()
+        manifest = runtime.manifest
+        assert isinstance(manifest, Manifest)
+        whole = manifest.shape.kv_cache_bytes(manifest.context, manifest.slots, manifest.cache_bits)
+        assert newest_worker().memory_full_info().uss < whole
 
 
 def test_another_version_is_a_sentence_that_names_both(monkeypatch: pytest.MonkeyPatch) -> None:

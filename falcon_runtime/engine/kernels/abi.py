@@ -2,9 +2,10 @@
 memory of what it passes and is passed. docs/executorch.md says how to move to another release.
 
 Sources: the headers of ExecuTorch's Python package (`executorch/include`), extension/module/module.h,
-runtime/core/evalue.h, runtime/core/result.h, runtime/core/portable_type/tensor_impl.h, runtime/executor/method.h,
-runtime/executor/method_meta.h, runtime/kernel/operator_registry.h, runtime/kernel/kernel_runtime_context.h and
-extension/threadpool/threadpool.h; pthreadpool.h; for std::string, libstdc++'s basic_string.h.
+runtime/core/evalue.h, runtime/core/hierarchical_allocator.h, runtime/core/result.h,
+runtime/core/portable_type/tensor_impl.h, runtime/executor/method.h, runtime/executor/method_meta.h,
+runtime/kernel/operator_registry.h, runtime/kernel/kernel_runtime_context.h and extension/threadpool/threadpool.h;
+pthreadpool.h; for std::string, libstdc++'s basic_string.h.
 """
 
 import ctypes
@@ -39,10 +40,15 @@ MODULE_WITH_DATA_CONSTRUCTOR = f"{_MODULE}C1E{_NAME}SA_NS2_8LoadModeE{_OWNED}"
 MODULE_DESTRUCTOR = f"{_MODULE}D1Ev"
 MODULE_LOAD = f"{_MODULE}4loadENS_7runtime7Program12VerificationE"
 MODULE_META = f"{_MODULE}11method_metaE{_NAME}"
+MODULE_LOAD_METHOD = (
+    f"{_MODULE}11load_methodE{_NAME}PNS_7runtime21HierarchicalAllocatorEPNSB_11EventTracerEPKNSB_21LoadBackendOptionsMapE"
+    "St6vectorINSB_6KernelESaISK_EE"
+)
 MODULE_METHOD = f"{_MODULE}6methodE{_NAME}"
 METHOD_SET_INPUT = "_ZN10executorch7runtime6Method9set_inputERKNS0_6EValueEm"
 METHOD_EXECUTE = "_ZN10executorch7runtime6Method7executeEv"
 METHOD_OUTPUT = "_ZN10executorch7runtime6Method14mutable_outputEm"
+META_BUFFERS, META_BUFFER_SIZE = f"{_META}26num_memory_planned_buffersEv", f"{_META}26memory_planned_buffer_sizeEm"
 META_INPUTS, META_OUTPUTS = f"{_META}10num_inputsEv", f"{_META}11num_outputsEv"
 META_INPUT, META_OUTPUT = f"{_META}17input_tensor_metaEm", f"{_META}18output_tensor_metaEm"
 REGISTERED_KERNELS = "_ZN10executorch7runtime22get_registered_kernelsEv"
@@ -58,6 +64,12 @@ class String(ctypes.Structure):
     _fields_ = (("address", c_char_p), ("length", c_size_t), ("short", c_char * 16))
 
 
+class Vector(ctypes.Structure):
+    """std::vector, empty unless it is given something."""
+
+    _fields_ = (("begin", c_void_p), ("end", c_void_p), ("end_of_room", c_void_p))
+
+
 class Sizes(ctypes.Structure):
     """Span<const int32_t>."""
 
@@ -68,6 +80,26 @@ class Kernels(ctypes.Structure):
     """Span<const Kernel>."""
 
     _fields_ = (("address", c_void_p), ("count", c_size_t))
+
+
+class Buffer(ctypes.Structure):
+    """Span<uint8_t>."""
+
+    _fields_ = (("address", c_void_p), ("size", c_size_t))
+
+
+class PlannedMemory(ctypes.Structure):
+    """HierarchicalAllocator: where a method's tensors lie, in as many buffers as its plan names. `unused` is for its
+    deprecated constructor, and there are no `devices`. A release that looks elsewhere finds zeros: no buffers, and the
+    method does not load."""
+
+    _fields_ = (
+        ("unused", Buffer * 16),
+        ("buffers", c_void_p),
+        ("count", c_size_t),
+        ("devices", Buffer),
+        ("more", Buffer * 16),
+    )
 
 
 class TensorImpl(ctypes.Structure):
