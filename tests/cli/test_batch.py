@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from ..command_line import ROOT, Call
-from ..served_app import wait_until
+from ..served_app import wait_for_end, wait_until
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 
@@ -220,7 +220,7 @@ def test_an_interrupted_batch_goes_on_without_doing_anything_twice(endless_model
         process.resume()
         assert process.stderr.read() == b""
         assert process.wait() == (130 if ending == signal.SIGINT else -ending)
-        assert not psutil.wait_procs(children, timeout=60)[1], "the engine has ended too"
+        wait_for_end(children)
         assert kept().startswith(before)
         before = kept()
         assert before.count("\n") < 36

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from falcon_runtime.serve_ray import Replica, app
 from falcon_runtime.server.conversation import conversation_id
 from falcon_runtime.server.settings import BadSetting, ReplicaSettings
-from tests.served_app import engines_of, slowed, wait_until
+from tests.served_app import engines_of, slowed, wait_for_end, wait_until
 
 from .conftest import Api, serve
 
@@ -172,7 +172,7 @@ def test_it_ends_with_all_that_it_has_started(cluster: Api, client: OpenAI) -> N
     assert len(started) > 10
     cluster.process.terminate()
     assert cluster.process.wait() == 0
-    wait_until(lambda: not [process for process in started if process.is_running() and process.status() != "zombie"])
+    wait_for_end(started)
 
 
 def test_what_a_conversation_is_known_by() -> None:
