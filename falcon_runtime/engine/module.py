@@ -77,7 +77,11 @@ class Module:
         meta = ctypes.byref(self._of_forward(abi.MODULE_META))
         size_of = abi.function(abi.META_BUFFER_SIZE, abi.Result)
         count = abi.function(abi.META_BUFFERS, ctypes.c_size_t)(meta)
-        arrays = [_zeros(size_of(meta, ctypes.c_size_t(i)).value or 0) for i in range(count)]
+        sizes = [size_of(meta, ctypes.c_size_t(i)).value or 0 for i in range(count)]
+        try:
+            arrays = list(map(_zeros, sizes))
+        except (MemoryError, ValueError) as error:
+            raise RuntimeError(f"there is no room for the {sum(sizes):,} bytes that its tensors take") from error
         buffers = (abi.Buffer * count)(*((array.ctypes.data, array.size) for array in arrays))
         memory = abi.PlannedMemory(buffers=ctypes.addressof(buffers), count=count)
         self._planned += arrays, buffers, memory

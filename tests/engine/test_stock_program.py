@@ -1,11 +1,13 @@
 """Programs that others have exported: their logits are those of the model, however the text comes to them."""
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from executorch.exir._serialize._program import deserialize_pte_binary
 
 from falcon_runtime.engine.request import Request
 from falcon_runtime.engine.scheduler import Pace, Scheduler
@@ -172,6 +174,17 @@ def test_weights_that_are_damaged_are_an_error(tmp_path: Path) -> None:
     program.write_bytes(content)
     with pytest.raises(ModelDamaged, match="ExecuTorch cannot run"):
         loaded(program.parent)
+
+
+@pytest.mark.parametrize("size", [1 << 60, -1], ids=["too much", "less than nothing"])
+def test_a_plan_of_memory_that_nobody_has_is_an_error(size: int, tmp_path: Path) -> None:
+    content = stock_program("eight").joinpath(NAME).read_bytes()
+    plans = {plan.name: plan for plan in deserialize_pte_binary(content).program.execution_plan}
+    (planned,) = (struct.pack("<q", size) for size in plans["forward"].non_const_buffer_sizes if size)
+    assert content.count(planned) == 1
+    folder = patched("eight", tmp_path / "large", planned, struct.pack("<q", size))
+    with pytest.raises(ModelDamaged, match=r"there is no room for the .* bytes that its tensors take"):
+        loaded(folder)
 
 
 def _after(text: Sequence[int]) -> np.ndarray:
