@@ -61,7 +61,7 @@ def wait_for_end(processes: Iterable[psutil.Process]) -> None:
 
     def runs(process: psutil.Process) -> bool:
         with suppress(psutil.NoSuchProcess):
-            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+            return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
         return False
 
     wait_until(lambda: not any(map(runs, processes)))
