@@ -231,8 +231,10 @@ class Fleet:
         return [runtime for runtime in self._open if runtime not in kept]
 
     def _room(self, without: Sequence[FalconRuntime]) -> int:
-        """Bytes that can be taken when the runtimes in `without` are closed."""
-        return available_memory() + sum(map(_takes, without))
+        """Bytes that can be taken when the runtimes in `without` are closed, and the others' KV caches are full."""
+        freed = sum(runtime.resident_bytes for runtime in without)
+        kept = [runtime for runtime in self._open if runtime not in without]
+        return available_memory() + freed - sum(max(0, _takes(runtime) - runtime.resident_bytes) for runtime in kept)
 
     def _check_fits(self, runtime: FalconRuntime, without: Sequence[FalconRuntime] = ()) -> None:
         """Errors: NotEnoughMemory unless the runtime is loaded, or can be when those in `without` are closed."""
@@ -336,5 +338,5 @@ class Fleet:
 
 
 def _takes(runtime: FalconRuntime) -> int:
-    """Bytes of memory that it has taken, about; 0 if it is not loaded."""
+    """Bytes of memory that it has taken or may yet take, about; 0 if it is not loaded."""
     return runtime.memory_bytes if runtime.status.state in ("loading", "ready") else 0

@@ -25,6 +25,7 @@ from .models.reading import AnyManifest, Recipe, read_model
 from .models.stock.manifest import REMARKS
 from .sampling import SamplingParams
 from .status import Report, Status
+from .system.machine import proc_value
 from .text import templates
 from .text.calls import NO_CALLS, Calling
 from .text.encoder import Encoder
@@ -160,6 +161,13 @@ class FalconRuntime:
     def engine_pid(self) -> int | None:
         """The id of the engine's process, which may have ended; None before its first start."""
         return self._engine.pid
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of memory that the engine's process has now, which is less than `memory_bytes` until its KV caches are
+        full; 0 while there is none."""
+        resident = proc_value(f"{self.engine_pid}/status", "VmRSS")  # "9548 kB"
+        return int(resident.split()[0]) * 1024 if resident else 0
 
     @property
     def restarted_at(self) -> float | None:

@@ -20,11 +20,13 @@ GB = 1_000_000_000
 
 
 class World:
-    """A machine with `memory` bytes and fake runtimes, each of which takes `sizes` of its name when it is loaded."""
+    """A machine with `memory` bytes and fake runtimes, each of which takes `sizes` of its name when it is loaded, but
+    for what is `unfilled` of its KV caches."""
 
     def __init__(self) -> None:
         self.memory = 100 * GB
         self.sizes = defaultdict[str, int](lambda: GB)
+        self.unfilled = defaultdict[str, int](int)
         self.provisioned = defaultdict[str, threading.Event](threading.Event)
         """Set for models whose files are there."""
         self.broken: set[str] = set()
@@ -32,7 +34,7 @@ class World:
         self.log: list[str] = []
 
     def available(self) -> int:
-        return self.memory - sum(runtime.memory_bytes for runtime in self.runtimes if runtime.status.state == "ready")
+        return self.memory - sum(runtime.resident_bytes for runtime in self.runtimes)
 
 
 class FakeTimer:
@@ -55,6 +57,10 @@ class FakeRuntime:
         self.memory_bytes, self.status, self.closed = world.sizes[model], Status(), False
         self.loading = threading.Lock()
         world.runtimes.append(self)
+
+    @property
+    def resident_bytes(self) -> int:
+        return self.memory_bytes - self.world.unfilled[self.name] if self.status.state == "ready" else 0
 
     def report(self, status: Status) -> None:
         self.status = status
@@ -228,6 +234,16 @@ def test_where_the_new_one_fails_after_the_old_one_was_closed_the_old_model_come
     assert fleet.current.status.state == "ready"
 
 
+def test_memory_that_a_model_has_not_filled_yet_is_kept_for_it(fleet: Fleet, world: World) -> None:
+    world.memory, world.sizes["b"], world.unfilled["a"] = 3 * GB, 2 * GB + 1, GB // 2
+    with pytest.raises(NotEnoughMemory, match=r"B needs 2.0 GB .* 2.0 GB are available\. Choose"), fleet.lease("b"):
+        pass
+    fleet.switch("b")
+    world.provisioned["b"].set()
+    until(lambda: states(fleet) == ("b", None))
+    assert world.log == ["load a", "close a", "load b"]
+
+
 def test_what_does_not_fit_at_all_is_refused_at_once(fleet: Fleet, world: World) -> None:
     world.memory, world.sizes["b"] = 3 * GB, 4 * GB
     with pytest.raises(
@@ -376,7 +392,8 @@ def test_real_models_change_places_while_an_answer_is_written(
         expected = [token for chunk in alone.generate("Once", params) for token in chunk.token_ids]
     with Fleet("one", tmp_path) as fleet:
         if short:
-            monkeypatch.setattr("falcon_runtime.fleet.available_memory", lambda: fleet.current.memory_bytes // 2)
+            left = fleet.current.memory_bytes  # What it has not filled of its own is kept for it.
+            monkeypatch.setattr("falcon_runtime.fleet.available_memory", lambda: left)
         with fleet.lease() as runtime:
             generation = runtime.generate("Once", params)
             tokens = [*next(generation).token_ids]

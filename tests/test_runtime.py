@@ -381,12 +381,13 @@ def test_the_parent_imports_neither_executorch_nor_torch(small_model: Path) -> N
 def test_making_a_runtime_is_instant_and_closing_is_final(small_model: Path) -> None:
     runtime = FalconRuntime(str(small_model))
     assert runtime.status.state == "idle"
-    assert (runtime.description, runtime.slots, runtime.engine_pid) == ("", None, None)
+    assert (runtime.description, runtime.slots, runtime.engine_pid, runtime.resident_bytes) == ("", None, None, 0)
     runtime.load()
     assert runtime.status.state == "ready"
     worker = newest_worker()
     assert runtime.description == "fp32 · 256 tokens of context"
     assert (runtime.slots, runtime.engine_pid) == (1, worker.pid)
+    assert runtime.resident_bytes == pytest.approx(worker.memory_info().rss, rel=0.2)
     runtime.close()
     with pytest.raises(RuntimeClosed):
         runtime.generate("A", GREEDY)

@@ -87,7 +87,7 @@ class Architecture:
     def fitting_slots(self, program_bytes: int, context: int, memory: int, bits: int = 16) -> int:
         """How many sequences a program of `program_bytes` should keep at once on a machine with `memory` bytes.
 
-        An idle slot takes no time, but the memory of its KV cache from the start.
+        An idle slot takes no time, but there has to be memory for its KV cache.
         """
         left = MEMORY_SHARE * memory - self.memory_bytes(program_bytes, context, 0)
         return max(1, min(SLOTS, int(left / self.kv_cache_bytes(context, 1, bits))))
