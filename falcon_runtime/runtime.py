@@ -25,7 +25,7 @@ from .models.reading import AnyManifest, Recipe, read_model
 from .models.stock.manifest import REMARKS
 from .sampling import SamplingParams
 from .status import Report, Status
-from .system.machine import proc_value
+from .system.machine import proc_bytes
 from .text import templates
 from .text.calls import NO_CALLS, Calling
 from .text.encoder import Encoder
@@ -166,8 +166,7 @@ class FalconRuntime:
     def resident_bytes(self) -> int:
         """Bytes of memory that the engine's process has now, which is less than `memory_bytes` until its KV caches are
         full; 0 while there is none."""
-        resident = proc_value(f"{self.engine_pid}/status", "VmRSS")  # "9548 kB"
-        return int(resident.split()[0]) * 1024 if resident else 0
+        return proc_bytes(f"{self.engine_pid}/status", "VmRSS") or 0
 
     @property
     def restarted_at(self) -> float | None:

@@ -10,7 +10,7 @@ from falcon_runtime.fleet import Fleet
 from falcon_runtime.models.manifest import Manifest
 from falcon_runtime.runtime import FalconRuntime
 from falcon_runtime.system.instruction_sets import chosen
-from falcon_runtime.system.machine import cpu_name, machine_memory, proc_value
+from falcon_runtime.system.machine import cpu_name, machine_memory, proc_bytes
 
 from . import views, words
 from .runs import INSTANT
@@ -80,10 +80,10 @@ def elsewhere() -> list[tuple[str, str]]:
 
 def _memory(runtime: FalconRuntime) -> str:
     """The most that the engine has taken so far, where the system tells, of what there is."""
-    peak, whole = proc_value(f"{runtime.engine_pid}/status", "VmHWM"), words.number(machine_memory() / 1e9)  # "9548 kB"
+    peak, whole = proc_bytes(f"{runtime.engine_pid}/status", "VmHWM"), words.number(machine_memory() / 1e9)
     if not peak:
         return say("size.gigabytes", size=whole)
-    return say("about.peak", size=words.number(int(peak.split()[0]) / 1e6, 1), whole=whole)
+    return say("about.peak", size=words.number(peak / 1e9, 1), whole=whole)
 
 
 def _rates(runtime: FalconRuntime) -> list[tuple[str, str]]:

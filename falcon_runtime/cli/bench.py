@@ -21,7 +21,7 @@ from ..runtime import FalconRuntime
 from ..sampling import SamplingParams
 from ..status import Report, Status
 from ..system.instruction_sets import chosen
-from ..system.machine import cpu_name, default_threads, proc_value
+from ..system.machine import cpu_name, default_threads, proc_bytes
 
 PREFILLED = 500
 """Tokens of the prompt whose prefill is measured, where the context holds them."""
@@ -260,5 +260,4 @@ class Meter:
 
     def peak_rss_bytes(self) -> int | None:
         """The most memory that the engine's process has had; None where the system has no /proc."""
-        peak = proc_value(f"{self.runtime.engine_pid}/status", "VmHWM")
-        return int(peak.removesuffix("kB")) * 1024 if peak else None
+        return proc_bytes(f"{self.runtime.engine_pid}/status", "VmHWM")

@@ -58,12 +58,11 @@ def reached(manifest: Manifest, forwards: Mapping[int, float], measured: Ceiling
     """By the seconds of forwards with all their logits, as `FalconRuntime.forwards` has them."""
     shape, rows = manifest.shape, max(forwards)
     read = manifest.bytes_read(manifest.context // 4) / forwards[1]
-    if str(FP32) in manifest.schemes:
-        best = measured.or_better(Ceilings(read, 0))
-        return Reached(best, read / best.read_bytes_per_second, None)
-    products = rows * (shape.products + shape.hidden * shape.vocabulary) / forwards[rows]
+    floats = str(FP32) in manifest.schemes
+    products = 0 if floats else rows * (shape.products + shape.hidden * shape.vocabulary) / forwards[rows]
     best = measured.or_better(Ceilings(read, products))
-    return Reached(best, read / best.read_bytes_per_second, products / best.products_per_second)
+    prefill = None if floats else products / best.products_per_second
+    return Reached(best, read / best.read_bytes_per_second, prefill)
 
 
 _measuring = threading.Lock()

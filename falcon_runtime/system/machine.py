@@ -26,8 +26,7 @@ def machine_memory() -> int:
 
 def available_memory() -> int:
     """Bytes of memory that can be taken now: what the system can give, no more than a container's limit leaves."""
-    available = proc_value("meminfo", "MemAvailable")  # "24061340 kB"
-    memory = int(available.split()[0]) * 1024 if available else machine_memory()
+    memory = proc_bytes("meminfo", "MemAvailable") or machine_memory()
     limit = _memory_limit()
     return memory if limit is None else max(0, min(memory, limit - _memory_used()))
 
@@ -95,3 +94,9 @@ def proc_value(file: str, key: str) -> str | None:
         return None
     pairs = (line.partition(":") for line in lines)
     return next((value.strip() for name, _, value in pairs if name.strip() == key), None)
+
+
+def proc_bytes(file: str, key: str) -> int | None:
+    """The same for a size: "9548 kB"."""
+    value = proc_value(file, key)
+    return int(value.split()[0]) * 1024 if value else None

@@ -118,7 +118,6 @@ def test_another_layout_of_planned_memory_is_a_sentence(monkeypatch: pytest.Monk
 
 
 def test_caches_take_no_memory_before_there_is_something_in_them(starter_models_dir: Path) -> None:
-    """For each megabyte a system may take as long as for reading a hundred."""
     with FalconRuntime(STARTER.name, models_dir=starter_models_dir) as runtime:
         runtime.load()
         manifest = runtime.manifest
