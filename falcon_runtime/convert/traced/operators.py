@@ -9,6 +9,8 @@ from ...models.architecture import SCALE_BYTES
 from ...models.recipes import BLOCK, PACKED
 from ..quantize import unpacked
 
+GROUP, SHIFTS = 8, 24
+"""Blocks of inputs whose scales are powers of two times one number, and how many powers these are."""
 LIBRARY = torch.library.Library("falcon", "DEF")  # type: ignore[no-untyped-call]
 ARGUMENTS = {
     "attention": "Tensor qkv, Tensor positions, Tensor sequences, Tensor cos, Tensor sin, Tensor(a!) cache",
@@ -45,8 +47,8 @@ def embedding_in_torch(tokens: Tensor, weight: Tensor) -> Tensor:
 def norm_linear(x: Tensor, norm: Tensor, eps: float, weight: Tensor, outputs: int, precise: bool) -> Tensor:
     """The product [1, N, outputs] of a packed weight with x [1, N, size] after RMSNorm with the weights `norm` [size].
 
-    In this and the next two, inputs are rounded to 8 bits with a scale for every 32 of them, as llama.cpp does; where
-    it is to be `precise`, what that leaves is rounded so again. The engine also does it where a block needs it.
+    In this and the next two, inputs are rounded to 8 bits with a scale for every 32 of them (`rounded`); where it is to
+    be `precise`, what that leaves is rounded so again. The engine also does it where a block needs it.
     """
     return x.new_empty(1, x.shape[1], outputs)
 
@@ -87,13 +89,19 @@ def _unpacked(weight: Tensor) -> Tensor:
 
 
 def _product(x: Tensor, weight: Tensor, twice: bool = False) -> Tensor:
-    rounded = _rounded(x)
-    return F.linear(rounded + _rounded(x - rounded) if twice else rounded, _unpacked(weight))
+    near = rounded(x)
+    return F.linear(near + rounded(x - near) if twice else near, _unpacked(weight))
 
 
-def _rounded(x: Tensor) -> Tensor:
+def rounded(x: Tensor) -> Tensor:
+    """x [..., size] rounded to integers, up to 127, times the scale of their block. It is the smallest that suffices of
+    those that the group has: that of its largest block, divided by powers of two."""
     blocks = x.view(*x.shape[:-1], -1, BLOCK)
-    scale = blocks.abs().amax(-1, keepdim=True) / 127
+    tops = blocks.abs().amax(-1)
+    groups = F.pad(tops, (0, -tops.shape[-1] % GROUP)).view(*x.shape[:-1], -1, GROUP)
+    largest = groups.amax(-1, keepdim=True).expand_as(groups).flatten(-2)[..., : tops.shape[-1]]
+    power = torch.where(tops > 0, (largest / tops).log2().floor(), SHIFTS).clamp(0, SHIFTS)
+    scale = (largest / 127 * 2**-power)[..., None]
     return (torch.where(scale > 0, blocks / scale, 0).round() * scale).flatten(-2)
 
 

@@ -11,7 +11,8 @@ from numba import carray, cfunc, njit
 
 from ...models.recipes import BLOCK, QUADS, TILE
 from .arithmetic import F, from_half
-from .linear import scheme_of, workspace_at
+from .linear import scheme_of
+from .linear_inputs import workspace_at
 from .linear_workspace import MAX_SCHEMES, SCHEME
 from .passed import KERNEL_SIGNATURE, data_of, fail, pointer, set_rows, size_of, tensor_at
 

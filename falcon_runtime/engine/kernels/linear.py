@@ -1,8 +1,8 @@
 """The products with packed weights: `norm_linear`, `linear_add` and `gated_linear_add` of convert/traced/operators.py.
 
 ExecuTorch's own kernels for 4 bits (XNNPACK) quantize the inputs of a token with one scale for all of them, and copy
-every weight when a model is loaded. These take the weights where the file is mapped, quantize inputs in blocks of 32 as
-llama.cpp does, and do on the way what stands around a linear in a Llama.
+every weight when a model is loaded. These take the weights where the file is mapped, quantize inputs in blocks of 32,
+each with a scale of its own, and do on the way what stands around a linear in a Llama.
 
 What a norm gives has a few channels that are tens of times larger than all others (Dettmers et al., 2022, LLM.int8(),
 arXiv:2208.07339, where they are multiplied in 16 bits), and whose neighbors would lose their last bits to the common
@@ -24,22 +24,21 @@ from numba import carray, cfunc, njit
 from ...models.architecture import MAX_TOKENS
 from ...models.recipes import BLOCK, TILE, Scheme
 from ...system.instruction_sets import InstructionSet
-from .arithmetic import LOG2, F, exp2, select
+from .linear_inputs import band_inputs, band_of, band_scales, quantize_chunk, workspace_at
 from .linear_workspace import (
     ADD_ARGUMENTS,
     CHUNK,
-    FACTORS,
     GATED,
+    GROUP,
     MAX_SCHEMES,
     NORM_ARGUMENTS,
     NORMED,
-    OUTLIER,
     PLAIN,
     SCHEME,
+    SCRATCH,
     SERIAL,
     UNIT_BYTES,
     UNITS,
-    WORKSPACE,
 )
 from .passed import (
     KERNEL_SIGNATURE,
@@ -56,13 +55,7 @@ from .passed import (
     tensor_at,
     word_at,
 )
-from .rounding import rounding, top_of
 from .tile import make_tile
-
-
-@njit
-def workspace_at(address: Any) -> Any:
-    return carray(pointer(address), 1, WORKSPACE)[0]
 
 
 @njit
@@ -75,87 +68,6 @@ def scheme_of(w: Any, weight: Any) -> Any:
     return -1
 
 
-@njit
-def _floats(address: Any, first: Any, count: Any) -> Any:
-    """`count` float32 from the place `first` on: LLVM makes vectors of loops over all of an array, and not over a part
-    of one, where numba's indices might be negative."""
-    return carray(pointer(address + first * 4), count, np.float32)
-
-
-@njit(fastmath=True)
-def _make_plain(x: Any, numbers: Any) -> None:
-    for i in range(len(numbers)):
-        numbers[i] = x[i]
-
-
-@njit(fastmath=True)
-def _rms_factor(row: Any, eps: Any) -> Any:
-    """What RMSNorm (Zhang and Sennrich, 2019, arXiv:1910.07467) multiplies a row with."""
-    square = F(0)
-    for i in range(len(row)):
-        square += row[i] * row[i]
-    return F(1) / np.sqrt(F(square / F(len(row)) + eps))
-
-
-@njit(fastmath=True)
-def _make_normed(x: Any, norm: Any, factor: Any, numbers: Any) -> None:
-    for i in range(len(numbers)):
-        numbers[i] = x[i] * factor * norm[i]
-
-
-@njit(fastmath=True, error_model="numpy")  # Without a test of each divisor, which LLVM makes no vectors of.
-def _make_gated(gates: Any, ups: Any, numbers: Any) -> None:
-    """SwiGLU (Shazeer, 2020, arXiv:2002.05202)."""
-    for i in range(len(numbers)):
-        power = exp2(F(-abs(gates[i]) * F(1 / LOG2)))
-        sigmoid = select(gates[i] >= F(0), F(1), power) / (F(1) + power)
-        numbers[i] = gates[i] * sigmoid * ups[i]
-
-
-@njit
-def _make(w: Any, row: Any, first: Any, numbers: Any) -> None:
-    """The inputs of blocks from `first` on, as float32. A row of a gated product has its gates and then its ups."""
-    width, count, first = w.blocks * BLOCK, len(numbers), first * BLOCK
-    x = w.x + row * width * 4 * (2 if w.kind == GATED else 1)
-    some = _floats(x, first, count)
-    if w.kind == NORMED:
-        factor = _rms_factor(_floats(x, 0, width), F(w.eps))
-        _make_normed(some, _floats(w.norm, first, count), factor, numbers)
-    elif w.kind == GATED:
-        _make_gated(some, _floats(x, width + first, count), numbers)
-    else:
-        _make_plain(some, numbers)
-
-
-@njit
-def _quantize(address: Any, thread: Any, unit: Any) -> None:
-    """The first step, for CHUNK blocks of a row."""
-    w = workspace_at(address)
-    chunks = (w.blocks + CHUNK - 1) // CHUNK
-    row, first = unit // chunks, unit % chunks * CHUNK
-    count = min(CHUNK, w.blocks - first)
-    scratch = w.scratch + thread * CHUNK * BLOCK * 4
-    _make(w, row, first, carray(pointer(scratch), count * BLOCK, np.float32))
-    place = row * 2 * w.blocks + first
-    inputs, factors = w.inputs + place * BLOCK, w.factors + place * FACTORS
-    outlier = F(0)
-    if w.kind == NORMED:
-        for i in range(count):
-            outlier += top_of(scratch + i * BLOCK * 4)
-        outlier *= F(OUTLIER / count)
-    twice, none = carray(pointer(w.twice), w.blocks, np.uint8), carray(pointer(factors), 4 * w.blocks, np.int32)
-    for i in range(count):
-        at, again = scratch + i * BLOCK * 4, w.blocks + i
-        top = top_of(at)
-        rounding(at, top, w.zero, inputs + i * BLOCK, factors + i * FACTORS)
-        if w.kind == NORMED:
-            if top > outlier or w.precise:
-                twice[first + i] = 1
-                rounding(at, top_of(at), w.zero, inputs + again * BLOCK, factors + again * FACTORS)
-            else:
-                none[2 * again], none[2 * again + 1] = 0, 0
-
-
 def multiply(scheme: Scheme, isa: InstructionSet) -> Mapping[str, Any]:
     """The second step, for weights of a scheme."""
     eight, four, three, two, one = (make_tile(rows, scheme, isa) for rows in (8, 4, 3, 2, 1))
@@ -164,30 +76,29 @@ def multiply(scheme: Scheme, isa: InstructionSet) -> Mapping[str, Any]:
     @cfunc(UNIT_SIGNATURE)
     def multiply_unit(address: Any, thread: Any, unit: Any) -> None:
         w = workspace_at(address)
-        blocks, outputs, order, pairs = w.blocks, w.outputs, w.order, w.pairs
-        tile_bytes, stride, width = blocks * block_bytes, outputs * 4, 2 * blocks
+        blocks, outputs, order, bounds, groups = w.blocks, w.outputs, w.order, w.bounds, w.groups
+        tile_bytes, stride = blocks * block_bytes, outputs * 4
         first, last = unit * w.unit, min((unit + 1) * w.unit, w.tiles)
         row = 0
         while row < w.rows:
-            left = w.rows - row
-            count = 8 if left >= 8 else min(left, 4)
-            inputs, factors = w.inputs + row * width * BLOCK, w.factors + row * width * FACTORS
+            _, count = band_of(row, w.rows)
+            inputs, scales = band_inputs(w, row), band_scales(w, row)
             for tile in range(first, last):
                 weight, here = w.weight + tile * tile_bytes, row * stride + tile * TILE * 4
                 base, out, step = w.residual + here if w.residual else 0, w.out + here, stride
                 whole = (tile + 1) * TILE <= outputs
                 if not whole:
-                    out, step = w.scratch + thread * CHUNK * BLOCK * 4, TILE * 4
+                    out, step = w.scratch + thread * SCRATCH * 4, TILE * 4
                 if count == 8:
-                    eight(weight, order, pairs, inputs, factors, width, base, out, step)
+                    eight(weight, order, bounds, groups, inputs, scales, base, out, step)
                 elif count == 4:
-                    four(weight, order, pairs, inputs, factors, width, base, out, step)
+                    four(weight, order, bounds, groups, inputs, scales, base, out, step)
                 elif count == 3:
-                    three(weight, order, pairs, inputs, factors, width, base, out, step)
+                    three(weight, order, bounds, groups, inputs, scales, base, out, step)
                 elif count == 2:
-                    two(weight, order, pairs, inputs, factors, width, base, out, step)
+                    two(weight, order, bounds, groups, inputs, scales, base, out, step)
                 else:
-                    one(weight, order, pairs, inputs, factors, width, base, out, step)
+                    one(weight, order, bounds, groups, inputs, scales, base, out, step)
                 if not whole:
                     for i in range(count):
                         for k in range(outputs - tile * TILE):
@@ -207,6 +118,7 @@ def _begin(w: Any, arguments: Any, count: Any) -> Any:
     x, weight = tensor_at(arguments, 0), tensor_at(arguments, 3 if normed else 1)
     out = tensor_at(arguments, count - 1)
     w.rows, w.tiles, w.blocks = size_of(x, 1), size_of(weight, 0), size_of(weight, 1)
+    w.groups = (w.blocks + GROUP - 1) // GROUP
     gated = size_of(x, 2) == 2 * w.blocks * BLOCK
     if w.rows > MAX_TOKENS or w.blocks > w.most_blocks or not (gated or size_of(x, 2) == w.blocks * BLOCK):
         return -1
@@ -222,15 +134,18 @@ def _begin(w: Any, arguments: Any, count: Any) -> Any:
 
 
 @njit
-def _put_in_order(twice: Any, order: Any) -> Any:
-    """Writes the blocks to `order`, and returns how many entries there are. A block that is multiplied twice is so at
-    once: later, its weights would have to come from farther away, while nothing new was asked of memory."""
+def _put_in_order(twice: Any, order: Any, bounds: Any) -> None:
+    """Writes the blocks to `order`, and to `bounds` where groups begin and the last one ends. A block that is
+    multiplied twice is so at once: later, its weights would have to come from farther away, while nothing new was asked
+    of memory."""
     pairs = 0
     for block in range(len(twice)):
+        if block % GROUP == 0:
+            bounds[block // GROUP] = pairs
         for again in range(1 + twice[block]):
             order[pairs, 0], order[pairs, 1] = block, block + again * len(twice)
             pairs += 1
-    return pairs
+    bounds[-1] = pairs
 
 
 def linear() -> Mapping[str, Any]:
@@ -239,7 +154,7 @@ def linear() -> Mapping[str, Any]:
 
     @cfunc(UNIT_SIGNATURE)
     def quantize_unit(address: Any, thread: Any, unit: Any) -> None:
-        _quantize(address, thread, unit)
+        quantize_chunk(address, thread, unit)
 
     @cfunc(KERNEL_SIGNATURE)
     def kernel(address: Any, context: Any, arguments: Any, count: Any) -> None:
@@ -259,7 +174,8 @@ def linear() -> Mapping[str, Any]:
                 call_unit(w.quantize, address, 0, unit)
         else:
             parallelize(w.parallelize_with_thread, pool, w.quantize, address, units)
-        w.pairs = _put_in_order(twice, carray(pointer(w.order), (2 * w.blocks, 2), np.int64))
+        order = carray(pointer(w.order), (2 * w.blocks, 2), np.int64)
+        _put_in_order(twice, order, carray(pointer(w.bounds), w.groups + 1, np.int64))
         tasks = (w.tiles + w.unit - 1) // w.unit
         parallelize(w.parallelize_with_thread, pool, scheme.multiply, address, tasks)
 

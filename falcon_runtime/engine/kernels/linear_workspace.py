@@ -20,9 +20,24 @@ OUTLIER = 3
 PLAIN, NORMED, GATED = range(3)
 NORM_ARGUMENTS, ADD_ARGUMENTS = 8, 5
 """Of norm_linear and of the other two, the result being given twice."""
+BAND = 8
+"""Rows that are multiplied together."""
+GROUP = 8
+"""Blocks of a row whose scales are powers of two times one number, the scale of the group. What a block adds up to is
+scaled by an addition to the exponents of floats: in a product, the scale of each block would have to be multiplied with
+that of its weights first, by the unit of the processor that has most to do."""
+SHIFTS = 24
+"""Powers of two that the smallest of these scales may be below the largest."""
+LEAST = 2.0**-90
+"""Groups whose inputs are no larger count as zeros: so no scale is too small for a float."""
 FACTORS = 8
-"""Bytes that a block of inputs has beside its 8-bit numbers: their scale, a float32, and what their sum adds to every
-output: with offsets their own sum, a float32, and else an int32, that of the numbers times -`Scheme.zero`."""
+"""Bytes that a block of inputs has beside its 8-bit numbers: how many powers of two its scale is above the group's
+smallest one, as an addend to a float's bits, and what their sum adds to every output: with offsets their own sum times
+that power, a float32, and else an int32, that of the numbers times -`Scheme.zero`."""
+ROW = BLOCK + FACTORS
+"""Bytes of a block of inputs for each row."""
+SCRATCH = CHUNK * (BLOCK + 1)
+"""Floats that a thread has for itself: the inputs of a chunk, and the largest magnitudes of its blocks."""
 MAX_SCHEMES = 8
 
 SCHEME = np.dtype(
@@ -35,13 +50,13 @@ WORKSPACE = np.dtype(
         # [tiles, blocks, block_bytes].
         *((name, ADDRESS) for name in ("x", "norm", "residual", "out", "weight")),
         ("eps", np.float64),
-        *((name, np.int64) for name in ("kind", "precise", "zero", "rows", "blocks", "tiles", "outputs")),
+        *((name, np.int64) for name in ("kind", "precise", "zero", "rows", "blocks", "groups", "tiles", "outputs")),
         ("unit", np.int64),  # Tiles that a thread takes at a time.
-        ("pairs", np.int64),  # Entries of `order`.
-        # Memory: int8 [rows, 2, blocks, 32] and their factors [rows, 2, blocks, 8 bytes], the second half of which is
-        # for blocks that are taken twice; which these are, uint8 [blocks]; the order in which blocks are multiplied,
-        # int64 [pairs, 2]; and float32 [MAX_THREADS, CHUNK * 32].
-        *((name, ADDRESS) for name in ("inputs", "factors", "twice", "order", "scratch")),
+        # Memory. Band after band, the inputs, [2, blocks] of int8 [rows, 32] and factors [rows], the second half of
+        # them for blocks that are taken twice; and the smallest scales that groups may have, float32 [groups, rows].
+        # Which blocks are taken twice, uint8 [blocks]; the order in which blocks are multiplied, int64 [pairs, 2];
+        # where in it groups begin, and the last one ends, int64 [groups + 1]; and float32 [MAX_THREADS, SCRATCH].
+        *((name, ADDRESS) for name in ("inputs", "scales", "twice", "order", "bounds", "scratch")),
         ("most_blocks", np.int64),  # That there is room for.
         ("schemes", ADDRESS),  # SCHEME [scheme_count].
         ("scheme_count", np.int64),
@@ -50,11 +65,16 @@ WORKSPACE = np.dtype(
 )
 
 
+def groups_of(blocks: int) -> int:
+    return (blocks + GROUP - 1) // GROUP
+
+
 def make_room(workspace: Workspace, blocks: int) -> None:
     """Allocates the memory for rows of up to so many blocks."""
-    workspace.allocate("inputs", (MAX_TOKENS, 2, blocks, BLOCK), np.int8)
-    workspace.allocate("factors", (MAX_TOKENS, 2, blocks, FACTORS), np.int8)
+    workspace.allocate("inputs", (MAX_TOKENS, 2, blocks, ROW), np.int8)
+    workspace.allocate("scales", (MAX_TOKENS, groups_of(blocks)), np.float32)
     workspace.allocate("twice", (blocks,), np.uint8)
     workspace.allocate("order", (2 * blocks, 2), np.int64)
-    workspace.allocate("scratch", (MAX_THREADS, CHUNK * BLOCK), np.float32)
+    workspace.allocate("bounds", (groups_of(blocks) + 1,), np.int64)
+    workspace.allocate("scratch", (MAX_THREADS, SCRATCH), np.float32)
     workspace.set(most_blocks=blocks)

@@ -7,6 +7,8 @@ from llvmlite import ir
 from numba.core import cgutils
 
 LANES = 16
+LINE = 64
+"""Bytes that memory brings at a time."""
 FLOAT, HALF, BYTE, SHORT, INT, LONG = ir.FloatType(), ir.HalfType(), *(ir.IntType(bits) for bits in (8, 16, 32, 64))
 FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
 
@@ -70,6 +72,14 @@ class Code:
     def variable(self, value: Any) -> Any:
         """A place with `value` for `builder.load` and `builder.store`; LLVM keeps it in a register."""
         return cgutils.alloca_once_value(self.builder, value)
+
+    def align_stack(self) -> None:
+        """Lets vectors that no register is left for lie in one line of the cache each. LLVM puts them wherever the
+        stack happens to be, unless a function has something that needs more."""
+        place = cgutils.alloca_once(self.builder, ir.ArrayType(BYTE, LINE))
+        place.align = LINE
+        kept = ir.FunctionType(ir.VoidType(), [place.type])
+        self.builder.call(ir.InlineAsm(kept, "", "r", side_effect=True), [place])
 
     def zeros(self, kind: Any = FLOATS) -> Any:
         return constant(kind, 0 if kind is INTS else 0.0)
