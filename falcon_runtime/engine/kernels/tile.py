@@ -20,8 +20,9 @@ from .block_sums import block_sums
 from .linear_workspace import FACTORS, ROW
 from .vectors import FLOAT, INT, LINE, LONG, Code, constant
 
-AHEAD = 1024
-"""How many bytes before they are needed weights are asked for, while others are multiplied."""
+AHEAD = 8192
+"""How many bytes before they are needed weights are asked for, while others are multiplied. Several rows take long for
+each block, and the processor looks but a few ahead by itself."""
 PAIR = 16
 """Bytes of an entry of `order`."""
 ARGUMENTS = 9

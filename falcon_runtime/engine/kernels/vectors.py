@@ -46,9 +46,10 @@ class Code:
         return numbers if bits == 32 else self.builder.fpext(numbers, floats)
 
     def prefetch(self, address: Any) -> None:
-        """Asks memory for what lies at an address, and does not wait for it."""
+        """Asks memory for what lies at an address, and does not wait for it. It comes to the second level of the cache:
+        the first one waits for few lines at a time."""
         place = self.builder.inttoptr(address, BYTE.as_pointer())
-        self.call("llvm.prefetch.p0", ir.VoidType(), place, INT(0), INT(3), INT(1))
+        self.call("llvm.prefetch.p0", ir.VoidType(), place, INT(0), INT(2), INT(1))
 
     def call(self, name: str, result: Any, *arguments: Any) -> Any:
         """One of LLVM's intrinsic functions."""
