@@ -11,6 +11,12 @@ TILE, BLOCK = 16, 32
 """Outputs that are computed together, and inputs that share a scale."""
 QUADS = BLOCK // 4
 """Inputs that are multiplied together come by fours."""
+GROUP = 8
+"""Blocks of inputs whose scales are powers of two times one number, the scale of the group. What a block adds up to is
+scaled by an addition to the exponents of floats: in a product, the scale of each block would have to be multiplied with
+that of its weights first, by the unit of the processor that has most to do."""
+SHIFTS = 24
+"""Powers of two that the smallest of these scales may be below the largest."""
 
 
 @dataclass(frozen=True)

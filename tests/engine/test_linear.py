@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from falcon_runtime.convert import convert
 from falcon_runtime.convert.quantize import packed, unpacked
-from falcon_runtime.engine.kernels.linear_workspace import FACTORS, SHIFTS
+from falcon_runtime.engine.kernels.linear_workspace import FACTORS
 from falcon_runtime.engine.kernels.rounding import rounding, top_of
 from falcon_runtime.engine.kernels.tile import make_tile
 from falcon_runtime.engine.program import Program
 from falcon_runtime.models.manifest import read_manifest
-from falcon_runtime.models.recipes import BLOCK, INT4, PACKED, TILE, Scheme
+from falcon_runtime.models.recipes import BLOCK, INT4, PACKED, SHIFTS, TILE, Scheme
 from falcon_runtime.system.instruction_sets import InstructionSet, available
 
 from ..convert.conftest import random_llama, write_gguf

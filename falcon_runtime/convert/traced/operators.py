@@ -6,11 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...models.architecture import SCALE_BYTES
-from ...models.recipes import BLOCK, PACKED
+from ...models.recipes import BLOCK, GROUP, PACKED, SHIFTS
 from ..quantize import unpacked
 
-GROUP, SHIFTS = 8, 24
-"""Blocks of inputs whose scales are powers of two times one number, and how many powers these are."""
 LIBRARY = torch.library.Library("falcon", "DEF")  # type: ignore[no-untyped-call]
 ARGUMENTS = {
     "attention": "Tensor qkv, Tensor positions, Tensor sequences, Tensor cos, Tensor sin, Tensor(a!) cache",

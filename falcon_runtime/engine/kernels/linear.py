@@ -22,14 +22,13 @@ import numpy as np
 from numba import carray, cfunc, njit
 
 from ...models.architecture import MAX_TOKENS
-from ...models.recipes import BLOCK, TILE, Scheme
+from ...models.recipes import BLOCK, GROUP, TILE, Scheme
 from ...system.instruction_sets import InstructionSet
 from .linear_inputs import band_inputs, band_of, band_scales, quantize_chunk, workspace_at
 from .linear_workspace import (
     ADD_ARGUMENTS,
     CHUNK,
     GATED,
-    GROUP,
     MAX_SCHEMES,
     NORM_ARGUMENTS,
     NORMED,
@@ -39,6 +38,7 @@ from .linear_workspace import (
     SERIAL,
     UNIT_BYTES,
     UNITS,
+    groups_of,
 )
 from .passed import (
     KERNEL_SIGNATURE,
@@ -56,6 +56,8 @@ from .passed import (
     word_at,
 )
 from .tile import make_tile
+
+_groups_of = njit(groups_of)
 
 
 @njit
@@ -118,7 +120,7 @@ def _begin(w: Any, arguments: Any, count: Any) -> Any:
     x, weight = tensor_at(arguments, 0), tensor_at(arguments, 3 if normed else 1)
     out = tensor_at(arguments, count - 1)
     w.rows, w.tiles, w.blocks = size_of(x, 1), size_of(weight, 0), size_of(weight, 1)
-    w.groups = (w.blocks + GROUP - 1) // GROUP
+    w.groups = _groups_of(w.blocks)
     gated = size_of(x, 2) == 2 * w.blocks * BLOCK
     if w.rows > MAX_TOKENS or w.blocks > w.most_blocks or not (gated or size_of(x, 2) == w.blocks * BLOCK):
         return -1

@@ -8,20 +8,18 @@ from typing import Any
 import numpy as np
 from numba import carray, njit
 
-from ...models.recipes import BLOCK
+from ...models.recipes import BLOCK, GROUP, SHIFTS
 from .arithmetic import LOG2, F, exp2, higher, select
 from .linear_workspace import (
     BAND,
     CHUNK,
     FACTORS,
     GATED,
-    GROUP,
     LEAST,
     NORMED,
     OUTLIER,
     ROW,
     SCRATCH,
-    SHIFTS,
     WORKSPACE,
 )
 from .passed import pointer
@@ -115,7 +113,7 @@ def _zero(address: Any, size: Any) -> None:
 
 
 @njit
-def _steps(tops: Any) -> Any:
+def _group_scale(tops: Any) -> Any:
     """The scale of a group of blocks with these largest magnitudes, and what makes integers of their inputs."""
     top = F(0)
     for one in tops:
@@ -147,7 +145,7 @@ def quantize_chunk(address: Any, thread: Any, unit: Any) -> None:
     scale, inverse = F(0), F(0)
     for i in range(count):
         if i % GROUP == 0:
-            scale, inverse = _steps(tops[i : min(i + GROUP, count)])
+            scale, inverse = _group_scale(tops[i : min(i + GROUP, count)])
             scales[i // GROUP] = scale * F(2.0**-SHIFTS)
         at, here, again = numbers + i * BLOCK * 4, i * size, (w.blocks + i) * size
         rounding(at, tops[i], scale, inverse, w.zero, inputs + here, factors + here)

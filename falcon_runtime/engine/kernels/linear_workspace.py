@@ -3,7 +3,7 @@
 import numpy as np
 
 from ...models.architecture import MAX_TOKENS
-from ...models.recipes import BLOCK
+from ...models.recipes import BLOCK, GROUP
 from .abi import MAX_THREADS
 from .workspace import ADDRESS, Workspace
 
@@ -22,12 +22,6 @@ NORM_ARGUMENTS, ADD_ARGUMENTS = 8, 5
 """Of norm_linear and of the other two, the result being given twice."""
 BAND = 8
 """Rows that are multiplied together."""
-GROUP = 8
-"""Blocks of a row whose scales are powers of two times one number, the scale of the group. What a block adds up to is
-scaled by an addition to the exponents of floats: in a product, the scale of each block would have to be multiplied with
-that of its weights first, by the unit of the processor that has most to do."""
-SHIFTS = 24
-"""Powers of two that the smallest of these scales may be below the largest."""
 LEAST = 2.0**-90
 """Groups whose inputs are no larger count as zeros: so no scale is too small for a float."""
 FACTORS = 8

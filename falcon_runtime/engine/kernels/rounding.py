@@ -6,8 +6,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ...models.recipes import BLOCK
-from .linear_workspace import FACTORS, SHIFTS
+from ...models.recipes import BLOCK, SHIFTS
+from .linear_workspace import FACTORS
 from .vectors import BYTE, FLOAT, FLOATS, INT, INTS, LANES, LONG, Code
 
 MANTISSA, EXPONENT_OF_1 = 23, 127
