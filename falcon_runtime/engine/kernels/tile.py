@@ -20,9 +20,8 @@ from .block_sums import block_sums
 from .linear_workspace import FACTORS, ROW
 from .vectors import FLOAT, INT, LINE, LONG, Code, constant
 
-AHEAD = 8192
-"""How many bytes before they are needed weights are asked for, while others are multiplied. Several rows take long for
-each block, and the processor looks but a few ahead by itself."""
+AHEAD = 1024
+"""How many bytes before they are needed weights are asked for, for each row: so much longer are others multiplied."""
 PAIR = 16
 """Bytes of an entry of `order`."""
 ARGUMENTS = 9
@@ -94,7 +93,7 @@ class _Tile(Code):
         block, place = self.load(pair, LONG), self.load(self.offset(pair, 1, PAIR // 2), LONG)
         at, numbers = self.offset(weight, block, self.scheme.block_bytes), self.offset(inputs, place, rows * ROW)
         for line in range(0, self.scheme.block_bytes, LINE):
-            self.prefetch(self.offset(at, AHEAD + line, 1))
+            self.prefetch(self.offset(at, rows * AHEAD + line, 1))
         numbers_of = [self.offset(numbers, row, BLOCK) for row in range(rows)]
         factors_of = [self.offset(self.offset(numbers, rows, BLOCK), row, FACTORS) for row in range(rows)]
         for first in range(0, rows, self.block.rows):
