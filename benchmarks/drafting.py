@@ -7,6 +7,7 @@ nothing to copy.
 """
 
 import argparse
+import math
 import os
 import statistics
 import subprocess
@@ -18,7 +19,7 @@ from falcon_runtime.engine.process import ENVIRONMENT
 from falcon_runtime.models.manifest import read_manifest
 from falcon_runtime.sampling import SamplingParams
 from falcon_runtime.system.child import subprocess_env
-from falcon_runtime.system.machine import cpu_name, default_threads
+from falcon_runtime.system.machine import available_memory, cpu_name, default_threads
 from falcon_runtime.text.encoder import Encoder
 from falcon_runtime.text.prompt import encode_chat
 from falcon_runtime.text.tokenizer import load_tokenizer
@@ -60,16 +61,18 @@ def use_engine_environment(module: str) -> None:
 
 def measure(model: Path, draft: Path | None, rounds: int, threads: int) -> None:
     """Prints a table: what drafting gains on each question."""
-    from falcon_runtime.engine.program import Program
+    from falcon_runtime.engine.huge_pages import HugePages
     from falcon_runtime.engine.request import Request
     from falcon_runtime.engine.scheduler import Scheduler
-    from falcon_runtime.engine.worker import load_draft, measure_costs, pace_of
+    from falcon_runtime.engine.worker import load_draft, load_program, measure_costs, pace_of
 
     manifest = read_manifest(model)
     encoder = Encoder(load_tokenizer(model, manifest))
-    program = Program(model, manifest, threads)
+    weights = HugePages(available_memory)
+    program = load_program(model, manifest, threads, lambda: None, weights)
     costs = measure_costs(program)
-    draft_model = load_draft(draft, threads, lambda: None) if draft else None
+    draft_model = load_draft(draft, threads, lambda: None, weights) if draft else None
+    weights.move(math.inf)
 
     def answer(tokens: list[int], drafting: bool) -> tuple[float, list[int], int, int]:
         """Tokens per second after the first, the tokens, and how many were drafted and accepted."""

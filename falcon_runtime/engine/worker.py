@@ -11,17 +11,21 @@ import gc
 import math
 import sys
 import time
+from functools import partial
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from ..errors import FalconError
-from ..models.manifest import read_manifest
+from ..models.manifest import PROGRAM, read_manifest
 from ..models.reading import AnyManifest, read_model, tokenizer_folder
+from ..models.recipes import FP32
 from ..models.stock.manifest import StockManifest
 from ..system.child import connect
+from ..system.machine import available_memory
 from .constraints import Grammars
 from .draft_model import DraftModel
+from .huge_pages import HugePages
 from .kernels import Announce
 from .kernels.compiled import compile_beside
 from .messages import Cancel, Compiling, Ready, Submit
@@ -37,24 +41,29 @@ ALONE, ALONE_S = (128, 64, 32), 0.7
 which is what somebody waits who stops it; and no fewer than the last, which would be slower."""
 BESIDE, BESIDE_S = (32, 16, 8), 0.05
 """The same while one is written, and stands still for so long."""
+MOVE_S = 1
+"""How long a start may be delayed by moving weights into huge pages; what is left moves while nobody asks."""
 
 LONG_S, ONCE_S = 0.5, 0.25
 """More rows than take so long are not measured, since what they take follows from fewer, and it would delay the start;
 and what takes so long is measured once, since beside it little counts what else the machine does for a moment."""
 
 
-def serve(connection: Connection, scheduler: Scheduler) -> None:
+def serve(connection: Connection, scheduler: Scheduler, weights: HugePages) -> None:
     """Works until the other side closes the connection."""
     while True:
-        while connection.poll(0 if scheduler.busy else None):
+        while connection.poll(0 if scheduler.busy or weights.left else None):
             match connection.recv():
                 case Submit(request, tokens, params):
                     connection.send((scheduler.submit(Request(request, tokens, params)),))
                 case Cancel(request):
                     if step := scheduler.cancel(request):
                         connection.send((step,))
-        # All of a forward in one message: each one wakes the parent, which takes a core from the next forward.
-        connection.send(tuple(scheduler.step()))
+        if scheduler.busy:
+            # All of a forward in one message: each one wakes the parent, which takes a core from the next forward.
+            connection.send(tuple(scheduler.step()))
+        else:
+            weights.move()
 
 
 def measure_costs(program: ForwardProgram) -> list[float]:
@@ -95,18 +104,25 @@ def step_s(rows: int, *costs: list[float]) -> float:
     return sum(cost(of_model, rows) for of_model in costs)
 
 
-def load_draft(folder: Path, threads: int | None, announce: Announce) -> DraftModel:
-    """Errors: those of `read_manifest` and `Program`."""
+def load_draft(folder: Path, threads: int | None, announce: Announce, weights: HugePages) -> DraftModel:
+    """Errors: those of `read_manifest` and `load_program`."""
     manifest = read_manifest(folder)
-    program = Program(folder, manifest, threads, announce)
+    program = load_program(folder, manifest, threads, announce, weights)
     return DraftModel(program, measure_costs(program), manifest.end_tokens, manifest.title)
 
 
-def load_program(folder: Path, manifest: AnyManifest, threads: int | None, announce: Announce) -> ForwardProgram:
-    """Errors: those of `Program` and `StockProgram`."""
+def load_program(
+    folder: Path, manifest: AnyManifest, threads: int | None, announce: Announce, weights: HugePages
+) -> ForwardProgram:
+    """Its weights are among those that move into huge pages, if it is read where it is mapped: XNNPACK has copies.
+    Errors: those of `Program` and `StockProgram`."""
     if isinstance(manifest, StockManifest):
         return StockProgram(manifest, threads)
-    return Program(folder, manifest, threads, announce)
+    program = Program(folder, manifest, threads, announce)
+    if str(FP32) not in manifest.schemes:
+        weights.add(folder / PROGRAM)
+        weights.move(MOVE_S)
+    return program
 
 
 def main() -> None:
@@ -114,32 +130,35 @@ def main() -> None:
     connection = connect(socket)
     try:
         try:
-            scheduler, ready = load(Path(folder), int(threads) or None, draft, lambda: connection.send(Compiling()))
+            announce = partial(connection.send, Compiling())
+            scheduler, ready, weights = load(Path(folder), int(threads) or None, draft, announce)
         except FalconError as error:
             connection.send(error)
             return
         gc.freeze()  # What the imports made stays, and need not be looked through again and again.
         connection.send(ready)
-        serve(connection, scheduler)
+        serve(connection, scheduler, weights)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # The parent has closed the engine or is gone.
 
 
-def load(folder: Path, threads: int | None, draft: str, announce: Announce) -> tuple[Scheduler, Ready]:
-    """The model and, if `draft` is not empty, a draft model, whose errors are told in `Ready`. Errors: those of
-    `read_model` and `load_program`."""
+def load(folder: Path, threads: int | None, draft: str, announce: Announce) -> tuple[Scheduler, Ready, HugePages]:
+    """The model and, if `draft` is not empty, a draft model, whose errors are told in `Ready`; and what is left to move
+    of their weights. Errors: those of `read_model` and `load_program`."""
     manifest = read_model(folder)
+    other_bytes = manifest.memory_bytes - manifest.program_bytes
+    weights = HugePages(lambda: available_memory() - other_bytes)
     beside = compile_beside(SAMPLING)
     if beside:
         announce()
-    program = load_program(folder, manifest, threads, announce)
+    program = load_program(folder, manifest, threads, announce, weights)
     if beside:
         beside.wait()
     passes(manifest.vocabulary, announce)
     costs, model, problem = [measure_costs(program)], None, None
     if draft:
         try:
-            model = load_draft(Path(draft), threads, announce)
+            model = load_draft(Path(draft), threads, announce, weights)
             costs.append(model.costs)
         except FalconError as error:
             problem = error
@@ -148,7 +167,7 @@ def load(folder: Path, threads: int | None, draft: str, announce: Announce) -> t
     forwards = {1: costs[0][0], len(costs[0]): costs[0][-1]}
     ready = Ready(step_s(pace.alone, *costs), forwards, model.name if model else None, problem)
     grammars = Grammars(tokenizer_folder(folder, manifest) / "tokenizer.json", manifest.vocabulary, manifest.end_tokens)
-    return Scheduler(program, manifest.end_tokens, pace, costs[0], model, grammars), ready
+    return Scheduler(program, manifest.end_tokens, pace, costs[0], model, grammars), ready, weights
 
 
 if __name__ == "__main__":
