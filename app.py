@@ -103,7 +103,7 @@ def prepare(fleet: Fleet, models: Plan, settings: Settings) -> None:
 def offer(fleet: Fleet, choice: Choice | None) -> None:
     """Tells the owner which Falcon could answer in place of the model that does."""
     if choice is None:
-        tell(f"No Falcon fits this machine and answers at reading speed: {fleet.current.title} answers.")
+        tell(f"No Falcon both fits this machine and reaches reading speed, so {fleet.current.title} answers.")
     elif choice.name != fleet.current.name and (choice.converted or reaches_hub(choice.name, fleet)):
         size = "" if choice.converted else f", {choice.download_bytes / 1e9:.1f} GB to download,"
         tell(

@@ -40,11 +40,12 @@ class Settings(ServerSettings):
     )
     offer: Offer | None = Field(
         None,
-        description="which models visitors may switch to; without, all on a page that only this machine sees, else the "
-        "converted ones",
+        description="which models visitors may switch to; if unset, all on a page that only this machine can open, "
+        "otherwise the converted ones",
     )
     offline: CliImplicitFlag[bool] = Field(
-        False, description="download nothing from the model hub, and offer nothing that is there"
+        False,
+        description="download nothing from the model hub, and do not offer models that would have to come from it",
     )
 
     phone_files: CliImplicitFlag[bool] = Field(

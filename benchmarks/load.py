@@ -65,7 +65,7 @@ class Visitor:
                 async with asyncio.timeout(PATIENCE_S):
                     outcome = await getattr(self, f"_{door}", self._call)(door, began)
             except (TimeoutError, httpx.HTTPError, OSError, ValueError, KeyError) as error:
-                outcome = f"nothing: {type(error).__name__}"
+                outcome = f"no reply: {type(error).__name__}"
             self._record.outcomes[door, outcome] += 1
             await asyncio.sleep(self._random.uniform(0, 1))
 
@@ -104,7 +104,7 @@ class Visitor:
     async def _page(self, door: str, began: float) -> str:
         async with self._http() as http:
             pages = [await http.get(path) for path in ("/", "/theme.css", "/manifest.json")]
-            return "answered" if all(page.status_code == 200 for page in pages) else "nothing: page"
+            return "answered" if all(page.status_code == 200 for page in pages) else "no reply: page"
 
     async def _wrong(self, door: str, began: float) -> str:
         body = self._random.choice([b"{", b'{"data": [5]}', b'{"data": []}', b'{"data": ["Hi", -1]}', b"x" * 100_000])
@@ -123,7 +123,7 @@ class Visitor:
                 self._record.first_text_s.append(time.monotonic() - began)
                 if leaves:
                     if cancel is None or self._random.random() < VANISHED / (CANCELLED + VANISHED):
-                        return "vanished"
+                        return "disconnected"
                     async with self._http() as http:
                         await http.post(f"{API}/cancel", json=cancel)
                     return "cancelled"
@@ -132,7 +132,7 @@ class Visitor:
             elif kind == "end":
                 self._record.end_s.append(time.monotonic() - began)
                 return "answered"
-        return "nothing: the stream ended"
+        return "no reply: the stream ended"
 
     def _refused(self, answer: httpx.Response) -> str:
         return self._sentence(answer.json())
@@ -140,9 +140,9 @@ class Visitor:
     def _sentence(self, told: dict[str, Any]) -> str:
         sentence = told.get("error") or told.get("detail")
         if not isinstance(sentence, str):
-            return "nothing: an error without a sentence"
+            return "no reply: an error without a sentence"
         self._record.sentences[sentence[:60]] += 1
-        return "a sentence"
+        return "refused with a reason"
 
 
 async def plain(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, Any]]:

@@ -115,7 +115,7 @@ def measure(page: Page, messages: int) -> tuple[int, float]:
             }
             for i in range(messages)
         ]
-        page.get_by_role("button", name="Keep this conversation").click()
+        page.get_by_role("button", name="Save or share").click()
         with page.expect_file_chooser() as chooser:
             page.get_by_role("button", name="Import JSON").click()
         chooser.value.set_files(

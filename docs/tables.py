@@ -90,7 +90,8 @@ def api() -> str:
     rows = [(f"`{name}`", ", ".join(titles), words) for (name, words), titles in told.items()]
     known = {name for name, _ in told}
     refused = ", ".join(f"`{name}`" + " elsewhere" * (name in known) for name in REFUSED)
-    return f"{table(['field', 'of', 'what it does'], rows)}\n\nRefused by name, unless they ask for nothing: {refused}."
+    rule = "Refused with an error that names the field, unless its value has no effect"
+    return f"{table(['field', 'of', 'what it does'], rows)}\n\n{rule}: {refused}."
 
 
 def described(name: str) -> str:

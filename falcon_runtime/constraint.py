@@ -27,7 +27,7 @@ class Constraint(BaseModel):
     regex: str | None = Field(None, description="A text that matches this regular expression, in Rust's form.")
     grammar: str | None = Field(None, description="A text of this grammar, in the form of Lark, as llguidance has it.")
     choice: tuple[str, ...] | None = Field(None, description="One of these texts.")
-    begun: str = Field("", description="What there is of the text already, and is gone on with.")
+    begun: str = Field("", description="The part of the text that is already written, which the answer continues.")
 
     @field_validator("choice")
     @classmethod
@@ -44,7 +44,7 @@ class Constraint(BaseModel):
         (kind,) = given
         grammar = self.compiled()
         if len(grammar) > MAX_CHARACTERS:
-            raise ValueError(f"{kind}: it is too long; {MAX_CHARACTERS:,} characters are the most")
+            raise ValueError(f"{kind}: it is too long; at most {MAX_CHARACTERS:,} characters are allowed")
         from llguidance import LLMatcher  # Only here: few need it.
 
         wrong, messages = LLMatcher.validate_grammar_with_warnings(grammar)

@@ -71,7 +71,7 @@ class CannotListen(FalconError):
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(
-            f"Nothing can be served on {host}, port {port}: the port is in use, or the address is not this machine's. "
+            f"Cannot listen on {host}, port {port}: the port is in use, or the address is not this machine's. "
             "Choose others with --port and --host."
         )
 

@@ -213,8 +213,8 @@ class Fleet:
             raise InvalidRequest(f"{self._next.title} is being prepared. Ask it again when that is done.")
         if second and self._is_held(second):
             raise NotEnoughMemory(
-                f"{second.title} is in use beside {self._current.title}, and only one other model can be. Ask again "
-                "when its answers have ended."
+                f"{second.title} is in use beside {self._current.title}, and only one other model can be loaded. Ask "
+                "again when its answers have ended."
             )
         runtime = self._make(name)
         self._check_fits(runtime, [second] if second else [])

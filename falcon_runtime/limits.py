@@ -15,16 +15,20 @@ class RequestLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    prompt_characters: Count | None = Field(default=None, description="characters of all texts of one request together")
-    prompt_tokens: Count | None = Field(default=None, description="tokens of a prompt")
-    new_tokens: Count | None = Field(default=None, description="tokens of an answer")
-    answer_seconds: Count | None = Field(default=None, description="seconds that an answer may take, without waiting")
+    prompt_characters: Count | None = Field(
+        default=None, description="most characters in one request, all its texts together"
+    )
+    prompt_tokens: Count | None = Field(default=None, description="most tokens in a prompt")
+    new_tokens: Count | None = Field(default=None, description="most tokens in an answer")
+    answer_seconds: Count | None = Field(
+        default=None, description="most seconds that an answer may take, not counting waiting"
+    )
 
     def check_prompt(self, tokens: int) -> None:
         """Errors: PromptTooLong."""
         if self.prompt_tokens and tokens > self.prompt_tokens:
             raise PromptTooLong(
-                f"The prompt has {tokens:,} tokens; at most {self.prompt_tokens:,} are taken here. Shorten it."
+                f"The prompt has {tokens:,} tokens; at most {self.prompt_tokens:,} are allowed here. Shorten it."
             )
 
     def over(self, params: SamplingParams, asked: SamplingParams | None) -> SamplingParams:

@@ -36,7 +36,7 @@ from .text.transcripts import Record, Transcripts
 from .text.turns import Message
 from .text.well_known import BorrowedTemplate
 
-RESTARTING = "The engine has ended and starts again"
+RESTARTING = "The engine stopped and is restarting"
 COMPILING = "Compiling the engine for this processor, once"
 
 
@@ -186,7 +186,7 @@ class FalconRuntime:
                 pause = self._engine.pause_s
                 when = f" in {pause:.0f} s" if pause >= 1 else ""
                 return Status("loading", f"{RESTARTING}{when}")
-            return Status("idle", "The engine has ended; it starts again with the next request")
+            return Status("idle", "The engine stopped; it restarts with the next request")
         return self._status
 
     def report(self, status: Status) -> None:

@@ -39,7 +39,7 @@ class SamplingParams(BaseModel):
         None,
         ge=0,
         lt=2**63,
-        description="The same seed gives the same text for the same prompt; without a seed, every answer is different.",
+        description="The same seed gives the same text for the same prompt; without one, answers vary.",
     )
     logit_bias: dict[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=-100, le=100)]] = Field(
         {}, description="What to add to the logits of tokens, by token id: -100 bans a token, 100 forces it."

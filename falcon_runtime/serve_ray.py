@@ -202,10 +202,10 @@ def _failure(error: Exception) -> Failure:
     """What an error of Ray's is for the client."""
     match error:
         case BackPressureError():
-            words = "As many requests wait as may. Ask again in some seconds."
+            words = "The queue is full. Try again in a few seconds."
             return Failure(503, words, "server_error", "overloaded", retry_s=RETRY_S)
         case DeploymentUnavailableError() | TimeoutError():
-            return failure(NotReady("No replica can answer now. Ask again in some seconds."))
+            return failure(NotReady("No replica can answer now. Try again in a few seconds."))
         case RayActorError():
             words = "The replica that answered has ended. Ask again: others can answer."
             return Failure(503, words, "server_error", "replica_ended", retry_s=RETRY_S)

@@ -230,7 +230,7 @@ def test_one_client_cannot_take_the_queue(visitor: Visitor, public: ServedApp) -
     """And another one is served meanwhile; what nobody reads ends."""
     asked = [visitor.ask(LONG) for _ in range(AT_ONCE + 3)]
     assert [answer.status_code for answer in asked] == [200] * AT_ONCE + [429] * 3
-    assert "requests that run or wait, and may have" in asked[-1].json()["error"]
+    assert "requests running or waiting; at most" in asked[-1].json()["error"]
     assert int(asked[-1].headers["Retry-After"]) > 0
     other = Visitor(public)
     with other.http:

@@ -189,7 +189,7 @@ def test_a_client_may_have_so_many_answers(app: ServedApp) -> None:
 
     refused, served = awaited(run)
     assert refused.isError
-    assert f"may have {AT_ONCE}" in text_of(refused)
+    assert f"at most {AT_ONCE} are allowed" in text_of(refused)
     assert not served.isError
     wait_until(lambda: running(app) == 0)
 

@@ -24,7 +24,7 @@ from .streaming import updates
 
 logger = logging.getLogger(__name__)
 
-OWN_FAULT = "The server could not handle this request because of an error of its own, which is in its log."
+OWN_FAULT = "The server could not handle this request because of an internal error; its log has the details."
 WRONG_VALUES = "These are not the values that this event of the page takes. Reload the page."
 
 

@@ -15,7 +15,7 @@ HIDE_IF_WRITTEN = "(...texts) => ({__type__: 'update', ...(texts.some(Boolean) ?
 
 
 class Clearing:
-    """The button Clear of a tab, and Bring back, which is there until something new is begun."""
+    """The button Clear of a tab, and Restore, which is there until something new is begun."""
 
     def __init__(self) -> None:
         self._clear = gr.Button(say("clearing.clear"))

@@ -205,7 +205,7 @@ def from_json(text: str | bytes) -> Conversation:
     content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if len(content) > MAX_FILE_BYTES:
         raise InvalidRequest(
-            f"The file has {len(content):,} bytes; a conversation may have {MAX_FILE_BYTES:,}. Choose a smaller one."
+            f"The file has {len(content):,} bytes; at most {MAX_FILE_BYTES:,} are allowed. Choose a smaller one."
         )
     try:
         data = json.loads(content)

@@ -104,7 +104,7 @@ class Door:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         began, size = False, 0
-        too_much = f"A request may have {self._most / 1e6:g} MB here. Send less."
+        too_much = f"Requests are limited to {self._most / 1e6:g} MB here. Send less."
 
         async def count() -> Message:
             nonlocal size

@@ -24,7 +24,7 @@ EXIT_CODES = {
     1: "what was asked for could not be done, or not all of it; a sentence says why",
     2: "the arguments, or a variable, are wrong",
     130: "interrupted by Ctrl-C",
-    141: "nobody reads the results any more, as behind `| head -1`",
+    141: "nobody reads the results any more, as with `| head -1`",
 }
 
 
@@ -35,7 +35,7 @@ class ChatSettings(ModelSettings):
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Errors: UsageError, always."""
-        raise UsageError(f"{message[:1].upper()}{message[1:].rstrip('.')}. `{self.prog} --help` tells more.")
+        raise UsageError(f"{message[:1].upper()}{message[1:].rstrip('.')}. `{self.prog} --help` says more.")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -74,7 +74,9 @@ def _add_answering(command: Command) -> None:
     model, sampling = _settings_flags(ModelSettings), _sampling_flags()
     added = command("generate", "Continue a text.", model, sampling)
     added.add_argument(
-        "prompt", nargs="?", help="the text; without one, or with -, it is read from stdin but for its last line break"
+        "prompt",
+        nargs="?",
+        help="the text; without one, or with -, it is read from stdin, except for its final line break",
     )
     added = command(
         "chat", "Talk with the model; in a pipe, each line is a message.", _settings_flags(ChatSettings), sampling
@@ -83,7 +85,7 @@ def _add_answering(command: Command) -> None:
     added = command("batch", "Answer the requests of a file, in OpenAI's batch format.", model)
     added.add_argument("input", type=Path, help="the file of requests, one JSON object a line")
     added.add_argument(
-        "output", type=Path, help="the file for their answers; what is there already is kept, and not asked again"
+        "output", type=Path, help="the file for their answers; answers already there are kept, and not asked for again"
     )
 
 
@@ -106,8 +108,8 @@ def _add_models(command: Command) -> None:
         dest="target",
         choices=get_args(Target),
         default="server",
-        help="what will run it: this project, or ExecuTorch's own runners on phones and elsewhere, with OpenVINO or a "
-        "Qualcomm NPU if it is for those (default: server)",
+        help="what will run it: this project (server), ExecuTorch's own runners on phones and elsewhere (stock), "
+        "OpenVINO, or a Qualcomm NPU (qnn) (default: server)",
     )
     added.add_argument("--soc", dest="chip", help="the chip, for qnn: SM8650 is the Snapdragon 8 Gen 3")
     added.add_argument("--recipe", choices=get_args(RecipeName), help="how the weights are stored")
@@ -125,7 +127,7 @@ def _add_models(command: Command) -> None:
     )
     added.add_argument("--output", type=Path, help="the model's folder")
     added.add_argument(
-        "--delete-shards", action="store_true", help="remove what a hub sends, file by file, as it is converted"
+        "--delete-shards", action="store_true", help="delete each file of weights from a hub as soon as it is converted"
     )
 
 
@@ -134,7 +136,7 @@ def _add_measuring(command: Command) -> None:
     added = command("perplexity", "Measure a model's perplexity on a text.", scoring)
     added.add_argument("file", help="the file with the text; - for stdin")
     added.add_argument("--window", type=_at_least(2), default=256, help="tokens that are scored together")
-    added.add_argument("--max-windows", type=_at_least(1), help="stop after so many windows")
+    added.add_argument("--max-windows", type=_at_least(1), help="stop after this many windows")
     bench = _settings_flags(ModelSettings, leave_out=["chat_template"])
     added = command("bench", "Measure a model's speed and memory on this machine.", bench)
     added.add_argument("--rounds", type=_at_least(1), default=3, help="how often to measure; the median is reported")

@@ -45,7 +45,7 @@ def chat(options: argparse.Namespace) -> int:
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
         typed, failed = sys.stdin.isatty(), False
         if typed:
-            NOTES.note(f"{runtime.title}. Ctrl-C stops an answer, Ctrl-D ends.")
+            NOTES.note(f"{runtime.title}. Ctrl-C stops an answer, Ctrl-D quits.")
             NOTES.note(f"Defaults in use: {defaults_in_use(params, options.system, runtime.defaults)}")
         # Who hits Ctrl-C twice has still meant the answer.
         with Interrupts(lambda *_: None) if typed else Interrupts() as interrupts:
@@ -74,7 +74,7 @@ def batch(options: argparse.Namespace) -> int:
     try:
         outcome = run_batch(settings, options.input, options.output, NOTES.status)
     except KeyboardInterrupt:
-        NOTES.note("Interrupted. What is answered stays; the same command goes on.")
+        NOTES.note("Interrupted. The answers so far are kept; run the same command again to continue.")
         raise
     _print(options, outcome.facts(), str(outcome))
     return int(outcome.failed > 0)

@@ -68,4 +68,4 @@ def _draft(model: Model, models_dir: Path) -> str:
         return f"none: {' '.join(str(error).split())}"
     if draft:
         return f"{draft.manifest.title}, {draft.manifest.draft_bytes / 1e9:,.1f} GB more"
-    return f"none, as long as {wanted} is not converted" if wanted else "none of its own; --draft names one"
+    return f"none until {wanted} is converted" if wanted else "none of its own; --draft names one"

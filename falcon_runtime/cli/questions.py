@@ -17,7 +17,7 @@ def read_prompt(given: str | None) -> str:
     Errors: UsageError, InvalidRequest.
     """
     if given is None and sys.stdin.isatty():
-        raise UsageError('A text is missing. Give one, as in `falcon generate "Once upon a time"`, or pipe it in.')
+        raise UsageError('No text was given. Give one, as in `falcon generate "Once upon a time"`, or pipe it in.')
     return whole(read_text(STDIN).removesuffix("\n") if given in (None, STDIN) else given)
 
 

@@ -100,9 +100,11 @@ class _Reader:
         placed = [StoredTensor(t.name, t.kind, t.shape, start + t.offset) for t in tensors]
         for tensor in placed:
             if (tensor.offset - start) % alignment:
-                raise BadHeader(f"is damaged: its tensor {tensor.name} lies between two places.")
+                raise BadHeader(f"is damaged: its tensor {tensor.name} is not aligned.")
             if tensor.offset + tensor.nbytes > len(self._content):
-                raise BadHeader(f"is truncated: its tensor {tensor.name} ends after the file. Download it again.")
+                raise BadHeader(
+                    f"is truncated: its tensor {tensor.name} extends past the end of the file. Download it again."
+                )
         for one, other in pairwise(sorted(placed, key=lambda tensor: tensor.offset)):
             if one.offset + one.nbytes > other.offset:
                 raise BadHeader(f"is damaged: its tensors {one.name} and {other.name} overlap.")
@@ -164,7 +166,7 @@ class _Reader:
         try:
             return self._take(self._unpack("Q")).decode()
         except UnicodeDecodeError as error:
-            raise BadHeader("is damaged: it has a text that is no UTF-8.") from error
+            raise BadHeader("is damaged: it has text that is not UTF-8.") from error
 
     def _unpack(self, form: str) -> int:
         (value,) = struct.unpack(f"<{form}", self._take(struct.calcsize(f"<{form}")))

@@ -43,7 +43,7 @@ def build_tokenizer(metadata: Mapping[str, Any], source: str) -> PreTrainedToken
     """
     fields = {key.removeprefix(FIELDS): value for key, value in metadata.items() if key.startswith(FIELDS)}
     if not fields.get("tokens"):
-        raise ConversionFailed(f"{source} has no tokenizer. Take a file that has.")
+        raise ConversionFailed(f"{source} has no tokenizer. Use a file that has one.")
     _check_fields(fields, metadata.get("tokenizer.chat_template"), source)
     kind, tokens = fields.get("model"), fields["tokens"]
     fields.setdefault("token_type", [Kind.NORMAL] * len(tokens))
@@ -84,7 +84,7 @@ def end_ids(metadata: Mapping[str, Any], vocabulary: int) -> set[int]:
 
 def _token(value: Any, vocabulary: int) -> int:
     if type(value) is not int or not 0 <= value < vocabulary:
-        raise ConversionFailed(f"The tokenizer has {vocabulary:,} tokens, and names one {value!r:.100}. {AGAIN}")
+        raise ConversionFailed(f"The tokenizer has {vocabulary:,} tokens, but refers to token {value!r:.100}. {AGAIN}")
     return value
 
 
@@ -100,7 +100,7 @@ def _check_fields(fields: Mapping[str, Any], template: Any, source: str) -> None
     if not isinstance(template, str | None) or len(template or "") > TEMPLATE_BYTES:
         wrong.append("chat_template")
     if wrong:
-        raise ConversionFailed(f"The tokenizer of {source} cannot be read: its {wrong[0]} is none. {AGAIN}")
+        raise ConversionFailed(f"The tokenizer of {source} cannot be read: its {wrong[0]} is not valid. {AGAIN}")
     for name in ("bos", "eos", "unknown", "padding"):
         if (value := fields.get(f"{name}_token_id")) is not None:
             _token(value, len(fields["tokens"]))

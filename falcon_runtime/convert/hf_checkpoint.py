@@ -141,7 +141,7 @@ def _check_architecture(source: str, settings: Mapping[str, Any]) -> None:
     if settings.get("quantization_config") is not None:
         raise ConversionFailed(f"{source} is quantized already. Take the original checkpoint, or a GGUF file.")
     if settings.get("attention_bias") or settings.get("mlp_bias"):
-        raise ConversionFailed(f"{source} has attention_bias or mlp_bias. Only a Llama without can be converted.")
+        raise ConversionFailed(f"{source} has attention_bias or mlp_bias. Only a Llama without them can be converted.")
     if (activation := settings.get("hidden_act") or "silu") != "silu":
         raise ConversionFailed(
             f"{source} has the activation {activation!s:.100}. Only a Llama with silu can be converted."

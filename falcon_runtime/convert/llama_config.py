@@ -96,15 +96,17 @@ def make_config(source: str, settings: Mapping[str, Any]) -> LlamaConfig:
             values[name] = _count(source, name, given[name])
             if values[name] > MOST.get(name, values[name]):
                 raise ConversionFailed(
-                    f"{_of(source)} says that {name} is {values[name]:,}, and {MOST[name]:,} is the most that there "
-                    "can be. Download it again."
+                    f"{_of(source)} says that {name} is {values[name]:,}, but at most {MOST[name]:,} are "
+                    "possible. Download it again."
                 )
         elif name in REQUIRED:
             raise ConversionFailed(f"{_of(source)} does not say {name}. Download the checkpoint again.")
     if "rms_norm_eps" in given:
         values["rms_norm_eps"] = _positive(source, "rms_norm_eps", given["rms_norm_eps"])
         if values["rms_norm_eps"] >= 1:
-            raise ConversionFailed(f"{_of(source)} says that rms_norm_eps is {values['rms_norm_eps']}. It is below 1.")
+            raise ConversionFailed(
+                f"{_of(source)} says that rms_norm_eps is {values['rms_norm_eps']}; it must be below 1."
+            )
     _check_heads(source, values)
     values.setdefault("num_key_value_heads", values["num_attention_heads"])
     values.setdefault("head_dim", values["hidden_size"] // values["num_attention_heads"])

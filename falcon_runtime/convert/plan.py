@@ -50,7 +50,7 @@ def make_plan(request: Request, opened: Opened) -> Plan:
     if request.chip:
         check_recipe(request.chip, recipe)
     if recipe == "fp32" and request.cache:
-        raise ConversionFailed("The recipe fp32 rounds nothing, its KV cache neither: leave --cache out.")
+        raise ConversionFailed("The recipe fp32 rounds nothing, not even its KV cache: leave --cache out.")
     if request.target == "server":
         schemes = schemes_of(recipe, shape, checkpoint.has_offsets, request.cache or 16)
     elif request.target == "stock":

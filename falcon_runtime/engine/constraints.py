@@ -85,10 +85,10 @@ class Grammars:
                     _unspelled(self._file.read_text()), n_vocab=self._vocabulary, eos_token=self._end_tokens
                 )
         except Exception as error:  # What the library raises for a tokenizer that it does not know is not told.
-            return Follower(None, f"this model's tokenizer does not go with constraints: {error!s:.300}")
+            return Follower(None, f"this model's tokenizer does not support constraints: {error!s:.300}")
         matcher = LLMatcher(self._tokenizer, constraint.compiled(), log_level=0)
         if constraint.begun and not matcher.consume_tokens(self._tokenizer.tokenize_str(constraint.begun)):
-            return Follower(None, "what has begun is not the beginning of a text that it allows")
+            return Follower(None, "the text so far is not the beginning of any text that it allows")
         return Follower(matcher)
 
 

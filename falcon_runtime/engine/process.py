@@ -159,7 +159,7 @@ class EngineProcess:
         """How the process ended, in words; what it wrote goes to the log."""
         code, how = self._child.ended()
         if self._hung:
-            how = f"it had stood still for {self._patience_s:.0f} s, and was ended"
+            how = f"it had stopped responding for {self._patience_s:.0f} s, and was ended"
             logger.error("the engine stood still for %.0f s and was ended", self._patience_s)
         elif not self._child.killed:
             self._log.seek(0)

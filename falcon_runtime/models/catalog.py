@@ -130,7 +130,9 @@ class CatalogEntry:
 
 _FALCON_LICENCE = "TII Falcon-LLM License 2.0"
 _FALCON_LICENCE_URL = "https://falconllm.tii.ae/falcon-terms-and-conditions.html"
-_FALCON_LICENCE_SUMMARY = "TII's own terms, built on Apache 2.0 and bound to an acceptable use policy: read them first."
+_FALCON_LICENCE_SUMMARY = (
+    "TII's own terms, built on Apache 2.0 and subject to an acceptable use policy: read them first."
+)
 
 
 def _falcon3(size: str, layers: int, hidden: int, heads: int, intermediate: int) -> CatalogEntry:

@@ -101,8 +101,8 @@ def _asked(model: str, models_dir: Path, offline: bool) -> tuple[str, str | None
     elif found.entry and isinstance(found.entry.source, HubRepository):
         if offline:
             raise DownloadFailed(
-                f"{found.title} is not converted yet, and offline nothing is downloaded from the model hub. Start "
-                "without --offline, FALCON_OFFLINE and HF_HUB_OFFLINE, or choose another --model."
+                f"{found.title} is not converted yet, and nothing is downloaded from the model hub while offline. "
+                "Start without --offline, FALCON_OFFLINE or HF_HUB_OFFLINE, or choose another --model."
             )
         return STARTER.name, found.name
     return model, None

@@ -115,8 +115,8 @@ def find_model(model: str | None, models_dir: Path) -> Model:
         return _catalogued(models_dir).get(found[0]) or Model(found[0].resolve().name, found[0])
     if checkpoint := _checkpoint(model):
         raise UnknownModel(
-            f"{model} is not converted yet, or under another name. Convert it first: "
-            f"python -m falcon_runtime convert {shlex.quote(model)}. Then it is called {checkpoint}."
+            f"{model} is not converted yet, or was converted under another name. Convert it first: "
+            f"python -m falcon_runtime convert {shlex.quote(model)}. It is then called {checkpoint}."
         )
     raise UnknownModel(
         f"There is no model {model!r:.200}. Name the folder of a converted model, or one of: "
@@ -147,7 +147,7 @@ def passed_over(models_dir: Path) -> dict[str, str]:
     for name in set(_names(models_dir)).difference(converted_models(models_dir)):
         folder = models_dir / name
         if is_model(folder):
-            reasons[name] = "its name is no text in UTF-8: rename it"
+            reasons[name] = "its name is not valid UTF-8: rename it"
         elif os.path.isdir(folder):
             reasons[name] = f"it has no {MANIFEST} and no program ({SUFFIX}): remove it, or convert into it"
         elif os.path.islink(folder):

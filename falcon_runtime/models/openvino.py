@@ -22,7 +22,7 @@ def check_running() -> None:
     except PackageNotFoundError:
         raise BackendUnavailable(f"OpenVINO is needed, and not installed: pip install '{RUNTIME}'") from None
     if not found.startswith(MAJOR):
-        raise BackendUnavailable(f"OpenVINO {found} is none that ExecuTorch can call: pip install '{RUNTIME}'")
+        raise BackendUnavailable(f"OpenVINO {found} is not a version that ExecuTorch can call: pip install '{RUNTIME}'")
 
 
 def check_lowering() -> None:

@@ -74,7 +74,7 @@ class Answer:
                 if not self._wait and runtime.status.state != "ready":
                     if runtime.status.state in ("idle", "failed"):
                         runtime.load(wait=False)
-                    raise NotReady(f"{runtime.title} is not ready: {runtime.status}. Ask again in some seconds.")
+                    raise NotReady(f"{runtime.title} is not ready: {runtime.status}. Try again in a few seconds.")
                 self._fleet.ready(runtime)
                 if self._closed.is_set():
                     return

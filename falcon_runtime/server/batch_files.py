@@ -144,14 +144,15 @@ class Output:
                 line = line[self._file.write(line) :]
         except OSError as error:
             raise InvalidRequest(
-                f"{self.path} cannot be written: {error.strerror}. What is in it stays; the same command goes on."
+                f"{self.path} cannot be written: {error.strerror}. What it holds is kept; run the same command "
+                "again to continue."
             ) from error
         self._count(answer)
 
     def _take(self, source: Path, known: Collection[str]) -> None:
         if not os.path.isfile(self.path):
             raise InvalidRequest(
-                f"{self.path} is no file. Answers go to a file, which an interrupted batch goes on with."
+                f"{self.path} is not a regular file. Answers must go to one, so that an interrupted batch can go on."
             )
         if os.path.samefile(self.path, source):
             raise InvalidRequest("The answers cannot go where the requests are. Name another file for them.")
@@ -183,7 +184,7 @@ class Output:
 
     def _foreign(self, number: int) -> InvalidRequest:
         return InvalidRequest(
-            f"{self.path} is no file of a batch's answers: its line {number} is something else. Name another file."
+            f"{self.path} is not a file of a batch's answers: its line {number} is not one. Name another file."
         )
 
     def _count(self, answer: dict[str, Any]) -> None:

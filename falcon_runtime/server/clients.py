@@ -49,14 +49,15 @@ class Client:
             self.minute.popleft()
         if (running := len(self.events) + self.calls) >= allowed.requests_at_once:
             raise TooManyRequests(
-                f"You have {running} requests that run or wait, and may have {allowed.requests_at_once}. "
+                f"You have {running} requests running or waiting; at most {allowed.requests_at_once} are allowed. "
                 "Read their answers, or stop some, and ask again.",
                 5,
             )
         if len(self.minute) >= allowed.requests_per_minute:
             wait = 60 - (now - self.minute[0])
             raise TooManyRequests(
-                f"You have asked {len(self.minute)} times in a minute, which is the most. Ask again in {wait:.0f} s.",
+                f"You have sent {len(self.minute)} requests in a minute, which is the limit. Try again in "
+                f"{wait:.0f} s.",
                 round(wait),
             )
         self.minute.append(now)

@@ -12,7 +12,7 @@ from .clients import TooManyRequests
 
 logger = logging.getLogger(__name__)
 RETRY_S = 5
-OWN_FAULT = "The server could not handle this request because of an error of its own, which is in its log."
+OWN_FAULT = "The server could not handle this request because of an internal error; its log has the details."
 
 
 class Unsupported(InvalidRequest):

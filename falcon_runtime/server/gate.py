@@ -71,4 +71,6 @@ class Gate:
         return count
 
     def _too_much(self) -> Failure:
-        return Failure(413, f"A request may have {self._most / 1e6:g} MB here. Send less.", "invalid_request_error")
+        return Failure(
+            413, f"Requests are limited to {self._most / 1e6:g} MB here. Send less.", "invalid_request_error"
+        )

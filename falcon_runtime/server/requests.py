@@ -112,7 +112,7 @@ class Body(BaseModel):
 class StreamedBody(Body):
     n: int | None = Field(None, ge=1, le=MOST_CHOICES, description="How many answers.")
     stream_options: StreamOptions | None = Field(
-        None, description="`include_usage`: tell at a stream's end what was used."
+        None, description="`include_usage`: report token usage at the end of the stream."
     )
 
     @property
@@ -149,8 +149,8 @@ class ToolBody(Body):
     )
     tool_choice: str | dict[str, Any] | None = Field(
         None,
-        description="`auto`: the model chooses; `required`: it calls one at least; a function's name: it calls that; "
-        "`none`: it is told of no tools; `allowed_tools`: it may call these.",
+        description="`auto`: the model chooses; `required`: it calls at least one; a function's name: it calls that; "
+        "`none`: it is not told about any tools; `allowed_tools`: it may call these.",
     )
     parallel_tool_calls: bool | None = Field(
         None, description="Whether an answer may have several calls; null: it may."
@@ -172,14 +172,14 @@ class ChatBody(StreamedBody, ToolBody):
         min_length=1,
         description="The conversation: `role` system, developer, user, assistant or tool, and `content`, a text or "
         "parts of text. The assistant's may have `tool_calls`; a tool's is the result of that with its `tool_call_id`. "
-        "Where the last message is the assistant's, it is gone on with.",
+        "If the last message is the assistant's, it is continued.",
     )
     max_completion_tokens: int | None = Field(
         None, description="The most tokens to generate; null: what is left of the context."
     )
     max_tokens: int | None = Field(None, description="The older name of `max_completion_tokens`.")
-    logprobs: bool | None = Field(None, description="Tell each token's log-probability.")
-    top_logprobs: int | None = Field(None, description="So many alternatives for each token, 0 to 20.")
+    logprobs: bool | None = Field(None, description="Report each token's log-probability.")
+    top_logprobs: int | None = Field(None, description="How many alternatives to report for each token, 0 to 20.")
     response_format: ResponseFormat | None = Field(
         None, description="`text`, `json_object`, or `json_schema` with a schema that the answer then satisfies."
     )
@@ -209,7 +209,7 @@ class CompletionBody(StreamedBody):
     max_tokens: int | None = Field(None, ge=0, description="The most tokens to generate; null: 16.")
     echo: bool | None = Field(None, description="Give the prompt back before what follows it.")
     logprobs: int | None = Field(
-        None, description="Tell each token's log-probability, and so many alternatives: 0 to 20."
+        None, description="Report each token's log-probability, and those of this many alternatives: 0 to 20."
     )
 
     @property

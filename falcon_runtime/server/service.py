@@ -42,8 +42,8 @@ class Service:
         if model in names:
             return model
         raise UnknownModel(
-            f"There is no model {model!r:.200} here; there are {', '.join(names)}. Another one of the catalogue is "
-            f"there when its owner has converted it: falcon convert NAME."
+            f"There is no model {model!r:.200} here; there are {', '.join(names)}. Other models of the "
+            "catalogue can be asked once the server's owner has converted them: falcon convert NAME."
         )
 
     def answers(self, stack: ExitStack, model: str | None, asks: Sequence[Ask]) -> list[Answer]:
@@ -56,7 +56,8 @@ class Service:
         if fleet.answering + len(asks) > most:
             raise Failure(
                 503,
-                f"{fleet.answering} requests run or wait, and there may be {most}. Ask again in some seconds.",
+                f"{fleet.answering} requests are running or waiting, and {most} is the limit. Try again in a few "
+                "seconds.",
                 "server_error",
                 "overloaded",
                 retry_s=5,

@@ -47,7 +47,7 @@ class ModelSettings(BaseSettings):
         None, description=f"chat template of models that have none of their own: {', '.join(WELL_KNOWN)}, or a file"
     )
     backend: Backend = Field("xnnpack", description="ExecuTorch backend that the model was lowered for")
-    threads: Count | None = Field(None, description="threads of the engine; without, as many as there are CPUs to use")
+    threads: Count | None = Field(None, description="threads of the engine; if unset, one for each CPU that it may use")
 
     @classmethod
     def read(cls, flags: Mapping[str, Any]) -> Self:
@@ -85,10 +85,11 @@ class ServerSettings(ModelSettings, RequestLimits):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=1, le=65535)] = Field(8001, description="port to listen on")
     api_key: SecretStr | None = Field(
-        None, description="key that programs must send to `/v1`; without, everybody is answered"
+        None, description="key that programs must send to `/v1`; if unset, none is needed"
     )
     wait_for_model: CliImplicitFlag[bool] = Field(
-        True, description="requests wait while the model is being loaded; else they get 503 and when to come back"
+        True,
+        description="requests wait while the model is being loaded; otherwise they get a 503 that says when to retry",
     )
 
     prompt_characters: Count | None = Field(500_000, description=described("prompt_characters"))
@@ -97,11 +98,11 @@ class ServerSettings(ModelSettings, RequestLimits):
     requests_at_once: Count = Field(16, description="requests of one client that run or wait at a time")
     requests_per_minute: Count = Field(120, description="requests of one client in any minute")
     upload_megabytes: Count = Field(16, description="megabytes that one request or one file may have")
-    unread_seconds: Count = Field(15, description="seconds for which an answer goes on that nobody reads")
+    unread_seconds: Count = Field(15, description="seconds after which an answer that nobody reads is ended")
     proxies: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="proxies in front of the server, each of which adds an address to X-Forwarded-For; without, 1 on a "
-        "Space, else none",
+        description="proxies in front of the server, each of which adds an address to X-Forwarded-For; if unset, 1 on "
+        "a Space, otherwise 0",
     )
 
     @property
@@ -126,7 +127,7 @@ class ReplicaSettings(ServerSettings):
     replicas: Count | None = Field(
         None,
         description="engines that Ray Serve keeps behind one address, each with the model and its share of the CPUs; "
-        "without, one, and no Ray",
+        "if unset, one engine without Ray",
     )
 
 

@@ -26,7 +26,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise Unreadable("is no regular file")
+                raise Unreadable("is not a regular file")
             content = file.read(limit + 1) if status.st_size <= limit else b""
     except FileNotFoundError as error:
         raise Unreadable("is missing") from error

@@ -184,4 +184,4 @@ def _check_length(tokens: Sequence[int], context: int) -> None:
 def _check_size(texts: Sequence[str], most: int | None) -> None:
     most = most or MAX_CHARACTERS
     if (size := sum(map(len, texts))) > most:
-        raise PromptTooLong(f"The prompt has {size:,} characters; at most {most:,} are taken here. Shorten it.")
+        raise PromptTooLong(f"The prompt has {size:,} characters; at most {most:,} are allowed here. Shorten it.")

@@ -36,7 +36,7 @@ class Tools:
         self, tools: Sequence[Mapping[str, Any]], choice: str | Mapping[str, Any] = "auto", parallel: bool = True
     ) -> None:
         if len(tools) > MOST_TOOLS:
-            raise InvalidRequest(f"tools: there are {len(tools)}; {MOST_TOOLS} are the most.")
+            raise InvalidRequest(f"tools: there are {len(tools)}; at most {MOST_TOOLS} are allowed.")
         self.functions: list[dict[str, Any]] = []
         """Name, description and parameters of each, as they are shown to the model."""
         self.schemas: dict[str, dict[str, Any]] = {}
@@ -45,7 +45,9 @@ class Tools:
         for number, tool in enumerate(tools):
             self._add(f"tools.{number}", tool)
         if sum(len(json.dumps(schema)) for schema in self.schemas.values()) > MAX_CHARACTERS:
-            raise InvalidRequest(f"tools: their schemas are too long; {MAX_CHARACTERS:,} characters are the most.")
+            raise InvalidRequest(
+                f"tools: their schemas are too long; at most {MAX_CHARACTERS:,} characters are allowed."
+            )
         names, self.forced = _chosen(choice, list(self.schemas))
         self.named = isinstance(choice, Mapping) and choice.get("type") == "function"
         """Whether one function is asked for by its name."""

@@ -84,7 +84,8 @@ def check_name(place: str, name: Any) -> str:
     """Errors: InvalidRequest where it is no name of a function."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise InvalidRequest(
-            f"{place}: a function's name has 1 to 64 letters, digits, underscores and hyphens; {name!r:.100} is none."
+            f"{place}: a function's name has 1 to 64 letters, digits, underscores and hyphens; {name!r:.100} is not "
+            "one."
         )
     return name
 

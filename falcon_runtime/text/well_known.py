@@ -117,8 +117,8 @@ def template_of(name: str, tokenizer: "PreTrainedTokenizerBase") -> str:
         if lacking := sorted(set(known.tokens) - tokenizer.get_vocab().keys()):
             fitting = ", ".join(fitting_templates(tokenizer)) or "none of the well-known ones"
             raise TokenizerError(
-                f"The chat template {name} does not go with this model, whose tokenizer has no {lacking[0]}. "
-                f"What goes with it: {fitting}, or a file of the model's own."
+                f"The chat template {name} does not fit this model, whose tokenizer has no {lacking[0]}. "
+                f"What fits it: {fitting}, or a file of the model's own."
             )
         return known.template
     try:

@@ -71,7 +71,7 @@ HOSTILE = """
 def page(shared_page: Page) -> Page:
     """The tab in one visit, with a new conversation and short answers."""
     page = begin_anew(shared_page)
-    fold(page, "Keep this conversation")
+    fold(page, "Save or share")
     expect(answer(page)).to_have_count(0)
     expect(versions(page)).to_have_count(0)
     expect(notice(page)).to_have_text("")
@@ -103,11 +103,11 @@ def test_enter_sends_and_the_focus_stays_in_the_box(page: Page) -> None:
     expect(question(page)).to_have_count(1)
     expect(answer(page)).to_have_count(1)
     expect(message_box(page)).to_have_value("And the capital of Greece?")
-    disclose(page, "Keep this conversation")
+    disclose(page, "Save or share")
     press(page, "Clear")
     expect(question(page)).to_have_count(0)
     expect(state(page)).to_have_text("Nothing asked yet")
-    press(page, "Bring back")
+    press(page, "Restore")
     expect(question(page)).to_have_count(1)
     expect(answer(page)).to_contain_text(["Paris"])
     expect(notice(page)).to_have_text("")
@@ -171,7 +171,7 @@ def test_what_is_written_stays_what_it_is(page: Page) -> None:
     expect(versions(page)).to_contain_text("2/2")
     over(page)
     assert question(page).text_content() == AS_WRITTEN
-    disclose(page, "Keep this conversation")
+    disclose(page, "Save or share")
     exported = json.loads(download(page, "Export as JSON"))["messages"]
     assert [message["content"] for message in exported if message["role"] == "user"] == [AS_WRITTEN] * 2
     assert page.evaluate("window.run") is None
@@ -233,7 +233,7 @@ def test_a_question_that_fails_leaves_no_trace_but_its_text(page: Page) -> None:
     expect(message_box(page)).to_have_value(too_long)
     waiting = page.locator("#attached .chip.message")
     expect(waiting).to_contain_text("Next: typed meanwhile")
-    waiting.get_by_role("button", name="Take back").click()
+    waiting.get_by_role("button", name="Remove from the queue").click()
     expect(message_box(page)).to_have_value(f"typed meanwhile\n\n{too_long}")
     expect(waiting).to_have_count(0)
 
@@ -241,7 +241,7 @@ def test_a_question_that_fails_leaves_no_trace_but_its_text(page: Page) -> None:
     message_box(page).evaluate(SEND_AND_KEEP, "kept meanwhile")
     expect(notice(page)).to_contain_text("was not answered")
     expect(message_box(page)).to_have_value("kept meanwhile")
-    press(page, "Put it into the box")
+    press(page, "Put it back in the box")
     expect(message_box(page)).to_have_value(f"{too_long}\n\nkept meanwhile")
     message_box(page).fill("")
     ask(page, "And the capital of Greece?")
@@ -251,7 +251,7 @@ def test_a_question_that_fails_leaves_no_trace_but_its_text(page: Page) -> None:
 
 
 def test_what_no_longer_fits_the_context_is_said(page: Page, tmp_path: Path) -> None:
-    disclose(page, "Keep this conversation")
+    disclose(page, "Save or share")
     long = "falcon " * 590
     import_file(page, tmp_path / "long.json", conversation(long, long, long, long))
     expect(answer(page)).to_have_count(2)
@@ -260,7 +260,7 @@ def test_what_no_longer_fits_the_context_is_said(page: Page, tmp_path: Path) -> 
 
 
 def test_diagrams_are_drawn_as_pictures(page: Page, tmp_path: Path) -> None:
-    disclose(page, "Keep this conversation")
+    disclose(page, "Save or share")
     import_file(page, tmp_path / "diagram.json", conversation("How does it grow?", DIAGRAM))
     picture = answer(page).locator("img.diagram")
     expect(picture).to_have_count(1)
@@ -270,7 +270,7 @@ def test_diagrams_are_drawn_as_pictures(page: Page, tmp_path: Path) -> None:
 
 
 def test_answers_are_markdown_questions_are_not_and_scripts_are_not_run(page: Page, tmp_path: Path) -> None:
-    disclose(page, "Keep this conversation")
+    disclose(page, "Save or share")
     import_file(page, tmp_path / "markdown.json", conversation("How?", MARKDOWN, HOSTILE, HOSTILE, MARKDOWN, "Yes."))
     first = answer(page).first
     expect(first.locator("math")).to_have_count(2)

@@ -84,7 +84,7 @@ def test_both_sides_go_on_and_come_back(page: Page) -> None:
     text = sides(page).first.locator(".shown").text_content() or ""
     press(page, "Clear")
     expect(sides(page).first.locator(".shown")).to_have_text("")
-    press(page, "Bring back")
+    press(page, "Restore")
     expect(sides(page).first.locator(".shown")).to_have_text(text)
 
 

@@ -150,7 +150,7 @@ def test_an_answer_as_json_is_a_table_or_a_sentence(page: Page) -> None:
     expect(value.locator("table, .warning")).to_have_count(0)
     schema(page).fill('{"type": "array"}')
     press(page, "Run")
-    expect(state(page)).to_contain_text("The schema must be one of an object")
+    expect(state(page)).to_contain_text("The schema must describe an object")
     expect(page.locator(".toast-wrap")).to_have_text("")
 
     page.locator("#form").get_by_role("radio", name="Text").check()
@@ -191,7 +191,7 @@ def test_what_was_cleared_can_be_brought_back(page: Page) -> None:
     clear(page)
     expect(instruction(page)).to_have_value("")
     expect(answer(page)).to_have_text("")
-    press(page, "Bring back")
+    press(page, "Restore")
     expect(instruction(page)).to_have_value(QUESTION)
     expect(context(page)).to_have_value("    def f():\n        return 1")
     expect(answer(page)).to_have_text(text)
@@ -199,4 +199,4 @@ def test_what_was_cleared_can_be_brought_back(page: Page) -> None:
     clear(page)
     expect(instruction(page)).to_have_value("")
     instruction(page).press_sequentially("Something new")
-    expect(page.get_by_role("button", name="Bring back")).to_have_count(0)
+    expect(page.get_by_role("button", name="Restore")).to_have_count(0)

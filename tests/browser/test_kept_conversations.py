@@ -74,7 +74,7 @@ def test_conversations_stay_in_the_browser(page: Page, open_page: OpenPage) -> N
     expect(question(same_browser)).to_have_text(QUESTION)
     press(same_browser, "Delete")
     expect(question(same_browser)).to_have_text(EXAMPLE)
-    toast(same_browser).get_by_role("button", name="Bring back").click()
+    toast(same_browser).get_by_role("button", name="Restore").click()
     expect(question(same_browser)).to_have_text(QUESTION)
     for left in (EXAMPLE, "New conversation"):
         press(same_browser, "Delete")
@@ -118,7 +118,7 @@ def test_who_answers_and_how(page: Page) -> None:
 def test_a_conversation_travels_as_a_file(page: Page, open_page: OpenPage, tmp_path: Path) -> None:
     ask(page, QUESTION)
     press_in_message(page, "Like")
-    disclose(page, "Keep this conversation")
+    disclose(page, "Save or share")
     exported = download(page, "Export as JSON")
     reply = answer(page).inner_text()
     written = [(message["content"], message["feedback"]) for message in json.loads(exported)["messages"]]
@@ -128,7 +128,7 @@ def test_a_conversation_travels_as_a_file(page: Page, open_page: OpenPage, tmp_p
     assert read == f"{heading}\n\n**You**\n\n```text\n{QUESTION}\n```\n\n**Model** (liked)\n\n{reply}\n"
 
     other = ready(open_page())
-    disclose(other, "Keep this conversation")
+    disclose(other, "Save or share")
     import_file(other, tmp_path / "conversation.json", exported)
     expect(question(other)).to_have_text(QUESTION)
     expect(answer(other)).to_have_text(reply)
@@ -143,7 +143,7 @@ def test_a_link_opens_the_chat_as_it_was_set_up(page: Page, open_page: OpenPage)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     system_prompt(page).fill("You are a parrot & a poet.")
     message_box(page).fill("100% of #1?")
-    disclose(page, "Keep this conversation")
+    disclose(page, "Save or share")
     url = link(page)
     assert page.evaluate("navigator.clipboard.readText()") == url
 

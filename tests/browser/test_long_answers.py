@@ -55,7 +55,7 @@ def page(shared_page: Page) -> Page:
     open_tab(page, "Chat")
     over(page)
     press(page, "New")
-    fold(page, "Keep this conversation")
+    fold(page, "Save or share")
     expect(question(page)).to_have_count(0)
     expect(versions(page)).to_have_count(0)
     open_tab(page, "Generate")
@@ -78,7 +78,7 @@ def answer_endlessly(page: Page) -> None:
 def test_nothing_else_can_be_done_meanwhile(page: Page) -> None:
     open_tab(page, "Chat")
     answer_shortly(page)
-    disclose(page, "Keep this conversation")
+    disclose(page, "Save or share")
     open_settings(page)
     ask(page, QUESTION)
     regenerate(page)
@@ -130,7 +130,7 @@ def test_what_waits_follows_or_can_be_taken_back(page: Page) -> None:
     stop_by_escape(page, answer(page))
     over(page)
     expect(waiting).to_have_count(2)
-    waiting.first.get_by_role("button", name="Take back").click()
+    waiting.first.get_by_role("button", name="Remove from the queue").click()
     expect(message_box(page)).to_have_value("Wait for me.")
     set_sampling(page, "Max new tokens", 4)
     message_box(page).press("Enter")
@@ -149,7 +149,7 @@ def test_what_was_written_survives_a_reload(page: Page) -> None:
     reload(page)
     expect(question(page)).to_have_text(["Tell me a story."])
     expect(answer(page)).to_contain_text([BEGINNING])
-    expect(notice(page)).to_contain_text("The page was closed while this answer was written.")
+    expect(notice(page)).to_contain_text("The page was closed while this answer was being written.")
     written = answer(page).inner_text()
     assert len(written) > len(BEGINNING) + 20
 
@@ -239,7 +239,7 @@ def test_an_engine_that_ends_takes_nothing_with_it(page: Page, app: ServedApp) -
     expect(state(page)).to_contain_text("Nothing you wrote is lost")
     set_sampling(page, "Max new tokens", 8)
     generate(page, BEGINNING)
-    expect(page.locator("#sentence")).to_contain_text("The engine had ended and was started again")
+    expect(page.locator("#sentence")).to_contain_text("The engine stopped and has been restarted")
 
 
 def test_an_answer_that_lost_its_engine_goes_on(page: Page, app: ServedApp) -> None:
@@ -253,7 +253,7 @@ def test_an_answer_that_lost_its_engine_goes_on(page: Page, app: ServedApp) -> N
     over(page)
     written = answer(page).inner_text()
     assert len(written) > 40
-    expect(page.locator("#sentence")).to_contain_text(re.compile("starts again|was started again"))
+    expect(page.locator("#sentence")).to_contain_text(re.compile("is restarting|has been restarted"))
     page.get_by_role("tabpanel").locator(".line").get_by_role("button", name="Continue").click()
     page.wait_for_function(LONGER, arg=len(written) + 20)
     page.keyboard.press("Escape")

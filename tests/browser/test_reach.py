@@ -76,7 +76,7 @@ def test_answers_reach_nothing_and_cover_nothing(page: Page, tmp_path: Path, els
     address, asked = elsewhere
     texts = [text.replace(ADDRESS, address) for text in (*IMAGES, *HOSTILE)]
     open_tab(page, "Chat")
-    disclose(page, "Keep this conversation")
+    disclose(page, "Save or share")
     turns = [text for answer in texts for text in ("And this?", answer)]
     import_file(page, tmp_path / "hostile.json", conversation(*turns))
     expect(answer(page)).to_have_count(len(texts))

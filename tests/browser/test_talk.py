@@ -147,7 +147,7 @@ def test_the_panel_finds_names_and_deletes(open_page: OpenPage) -> None:
     press(page, "Delete")
     expect(toast(page)).to_contain_text("Conversation deleted.")
     expect(conversations(page)).to_have_count(len(TALKS) - 1)
-    toast(page).get_by_role("button", name="Bring back").click()
+    toast(page).get_by_role("button", name="Restore").click()
     expect(open_conversation(page)).to_have_text("Les corbeaux")
 
     page.set_viewport_size({"width": 390, "height": 844})
@@ -183,14 +183,14 @@ def test_another_answer_and_a_conversation_of_its_own(page: Page) -> None:
     expect(question(page)).to_have_text([QUESTION])
     expect(answer(page)).to_contain_text(["Paris"])
     expect(conversations(page)).to_have_count(before + 1)
-    toast(page).get_by_role("button", name="Back to the other").click()
+    toast(page).get_by_role("button", name="Back to the original").click()
     expect(question(page)).to_have_count(2)
 
 
 def test_an_answer_is_read_aloud(page: Page, tmp_path: Path) -> None:
-    disclose(page, "Keep this conversation")
+    disclose(page, "Save or share")
     import_file(page, tmp_path / "talk.json", conversation("Who flies?", "**Falcons** fly.", "And?", "الصقور تطير"))
-    disclose(page, "Keep this conversation")
+    disclose(page, "Save or share")
     page.evaluate(SPEAKS)
     aloud = page.get_by_role("button", name="Read aloud")
     aloud.first.click()
@@ -256,7 +256,7 @@ def test_prompts_of_ones_own_are_kept(page: Page) -> None:
 
 def test_a_conversation_travels_in_a_link(page: Page, open_page: OpenPage, tmp_path: Path) -> None:
     ask(page, f"{QUESTION} 🦅 العاصمة")
-    disclose(page, "Keep this conversation")
+    disclose(page, "Save or share")
     press(page, "Link to the conversation")
     url = page.locator(".linked a").get_attribute("href") or ""
     other = open_page(url)
@@ -273,7 +273,7 @@ def test_a_conversation_travels_in_a_link(page: Page, open_page: OpenPage, tmp_p
     expect(answer(page)).to_have_text(["Yes."])
     press(page, "Link to the conversation")
     expect(page.locator(".linked")).to_contain_text("Export the conversation as a file.")
-    disclose(page, "Keep this conversation")
+    disclose(page, "Save or share")
 
 
 def test_keys_do_what_their_list_says(page: Page) -> None:

@@ -43,7 +43,7 @@ def _chat(page: Page, unfold: bool) -> None:
     if unfold:
         regenerate(page)
         expect(page.locator("#conversation .versions")).to_contain_text("2/2")
-        page.get_by_role("button", name="Keep this conversation").click()
+        page.get_by_role("button", name="Save or share").click()
 
 
 def _instruct(page: Page, unfold: bool) -> None:

@@ -157,10 +157,10 @@ def test_what_is_there_is_kept_and_a_torn_line_is_not(batch: Call, tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("notes of mine\n", "is no file of a batch's answers"),
-        ("notes of mine", "is no file of a batch's answers"),
+        ("notes of mine\n", "is not a file of a batch's answers"),
+        ("notes of mine", "is not a file of a batch's answers"),
         ('{"id": "batch_req_0", "custom_id": "1", "response": null, "error": {}}\n', "made from another file"),
-        ('{"id": "batch_req_0", "cus\n', "is no file of a batch's answers"),
+        ('{"id": "batch_req_0", "cus\n', "is not a file of a batch's answers"),
     ],
 )
 def test_a_file_with_something_else_in_it_is_left_alone(batch: Call, tmp_path: Path, content: str, words: str) -> None:

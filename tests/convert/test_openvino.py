@@ -44,7 +44,7 @@ def no_such_package(package: str) -> str:
     ("version", "words"),
     [
         (no_such_package, r"not installed: pip install 'openvino>=2025\.1,<2026'"),
-        (lambda package: "2026.4.1", r"OpenVINO 2026\.4\.1 is none"),
+        (lambda package: "2026.4.1", r"OpenVINO 2026\.4\.1 is not a version"),
         (lambda package: "2025.4.1", r"takes nncf"),
     ],
 )

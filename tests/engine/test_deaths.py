@@ -45,7 +45,7 @@ def test_an_engine_that_dies_comes_back_by_itself(small_model: Path) -> None:
             worker = newest_worker()
             worker.kill()
             wait_until(lambda: runtime.status.state == "loading")
-            assert runtime.status.message.startswith("The engine has ended and starts again")
+            assert runtime.status.message.startswith("The engine stopped and is restarting")
             wait_until(lambda: runtime.status.state == "ready")
             assert newest_worker().pid != worker.pid
         assert len(tokens_of(list(runtime.generate("A", GREEDY)))) == 24

@@ -93,7 +93,7 @@ def test_a_file_that_is_cut_or_altered_is_an_error_at_worst(tmp_path: Path) -> N
     os.mkfifo(program)
     with pytest.raises(UnknownModel, match=r"no program \(.pte\)"):
         read_stock(folder)
-    with pytest.raises(ModelDamaged, match="no regular file"):
+    with pytest.raises(ModelDamaged, match="not a regular file"):
         read_program(program)
 
 
@@ -108,7 +108,7 @@ def test_one_program_is_a_model(tmp_path: Path) -> None:
         read_model(folder)
     (folder / "stock.json").unlink()
     (folder / "weights.ptd").write_bytes(b"no weights at all")
-    with pytest.raises(ModelDamaged, match="is no file of weights"):
+    with pytest.raises(ModelDamaged, match="is not a file of weights"):
         read_model(folder)
     (folder / "weights.ptd").write_bytes(b"\0\0\0\0FT01")
     assert read_stock(folder).program_bytes == (folder / NAME).stat().st_size + 8

@@ -46,7 +46,7 @@ def test_what_answers_what_comes_and_why_is_one_sentence(status: Status, doing: 
 
 def test_it_is_always_true() -> None:
     assert said(runtime(STARTER, READY)).endswith("starter on this machine&#x27;s processor.")
-    assert said(runtime(STARTER, READY), answering=2).endswith('<span class="answering">2 being answered.</span>')
+    assert said(runtime(STARTER, READY), answering=2).endswith('<span class="answering">2 being answered now.</span>')
     theirs = SimpleNamespace(name="theirs", title="Theirs")
     assert said(runtime(theirs, READY)) == "Now: Theirs."
 

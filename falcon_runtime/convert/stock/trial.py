@@ -60,7 +60,7 @@ def tokenizer_problem(folder: Path) -> str | None:
     for text in (*TEXTS, *("Hi".join([token, "\n"]) for token in special)):
         expected, found = ours.encode(text, add_special_tokens=False).ids, list(phone.encode(text, 0, 0))
         if found != expected:
-            return f"its tokenizer makes {found[:8]}… of {text!r}, and {expected[:8]}… is right"
+            return f"its tokenizer turns {text!r} into {found[:8]}…, not into {expected[:8]}…"
     return None
 
 

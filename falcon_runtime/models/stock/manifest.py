@@ -26,8 +26,8 @@ DATA_MAGIC = b"FT01"
 SETTINGS = "stock.json"
 """What the owner of the folder decides, if anything."""
 REMARKS: Mapping[str, str] = {
-    "no_cache": "no KV cache, so that every token computes all of the text",
-    "rings": "its caches are rings, so that what changes is computed from the beginning",
+    "no_cache": "no KV cache, so the whole text is computed again for every token",
+    "rings": "its caches are rings, so a text that changes is computed from its start",
 }
 """What some programs cannot do, in a few words."""
 BACKENDS: Mapping[str, Backend] = {"QnnBackend": "qnn", "OpenvinoBackend": "openvino"}
@@ -168,8 +168,8 @@ def _only(folder: Path, suffix: str) -> Path | None:
     found = _files(folder, suffix)
     if len(found) > 1:
         raise UnsupportedProgram(
-            f"{folder} has several {suffix} files ({', '.join(found):.300}), and one is a model. Put each into a "
-            "folder of its own, with its tokenizer."
+            f"{folder} has several {suffix} files ({', '.join(found):.300}), but a model is one of them. Put each into "
+            "a folder of its own, with its tokenizer."
         )
     return folder / found[0] if found else None
 
@@ -191,7 +191,9 @@ def _data_bytes(path: Path | None) -> int:
     except OSError as error:
         raise ModelDamaged(f"{path} cannot be read ({error.strerror}).") from error
     if magic != DATA_MAGIC:
-        raise ModelDamaged(f"{path} is no file of weights for this ExecuTorch: it has no mark {DATA_MAGIC.decode()}.")
+        raise ModelDamaged(
+            f"{path} is not a file of weights for this ExecuTorch: it lacks the identifier {DATA_MAGIC.decode()}."
+        )
     return size
 
 

@@ -106,7 +106,7 @@ def read_program(path: Path) -> ProgramFile:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ModelDamaged(f"{path} is no regular file.")
+            raise ModelDamaged(f"{path} is not a regular file.")
         return _read(path, descriptor, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns))
     finally:
         os.close(descriptor)
@@ -143,7 +143,7 @@ def _check_magic(path: Path, buffer: Buffer) -> None:
             f"{path} was made for another ExecuTorch: its format is {found.decode()}, and that of ExecuTorch "
             f"{version('executorch')}, which is installed here, is {MAGIC.decode()}. Export it again."
         )
-    raise UnsupportedProgram(f"{path} is no program of ExecuTorch's: it has none of its marks. Export it again.")
+    raise UnsupportedProgram(f"{path} is not an ExecuTorch program: it lacks the format's identifier. Export it again.")
 
 
 def _check_whole(buffer: Buffer, root: Table) -> None:
