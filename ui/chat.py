@@ -20,7 +20,7 @@ from .controls import Sampling
 from .conversations import Attachment, Conversation, dump, from_json, load, to_json, to_markdown
 from .icons import icon
 from .link import Opening
-from .runs import INSTANT, LATEST, Keep, Runs, Start
+from .runs import INSTANT, LATEST, SILENT, Keep, Runs, Start
 from .update import Update
 from .who import WhoAnswers
 from .words import say
@@ -199,7 +199,7 @@ class ChatTab:
         self.send_on.click(None, None, self.linked, js="() => falcon.conversations.share()", **INSTANT)
 
     def connect_composer(self) -> None:
-        self.attach.upload(self._take_files, self.attach, [self.taken, self.line], **INSTANT)
+        self.attach.upload(self._take_files, self.attach, [self.taken, self.line], **SILENT)
         self.size.input(self._measure, self.conversation, self.size, **LATEST)
 
     def offered(self) -> list[tuple[str, str]]:

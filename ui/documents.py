@@ -1,21 +1,21 @@
 """The text of a file that a visitor uploads."""
 
+import json
 import re
 import unicodedata
-from io import BytesIO
 from pathlib import Path
 
-from pypdf import PdfReader
-from pypdf.errors import DependencyError
-
 from falcon_runtime.errors import InvalidRequest
+from falcon_runtime.system.bounded import Bounded
 from falcon_runtime.system.unicode import whole
 
 from . import encodings
+from .pdf_worker import MAX_PAGES, Reply
 from .words import say
 
 MAX_BYTES = 10_000_000
-MAX_PAGES = 200
+PDF_SECONDS, PDF_MEMORY_BYTES = 20, 1_000_000_000
+"""The most that a processor works on a PDF, and that is allocated for it."""
 KINDS = (".txt", ".md", ".pdf")
 
 BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -24,6 +24,8 @@ JAPANESE_ESCAPE = re.compile(rb"\x1b\$[@B]")
 """What kanji begin with in ISO-2022-JP."""
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x19\x1c-\x1f]")
 """Characters that no text has."""
+
+PDFS = Bounded(f"{__package__}.pdf_worker", PDF_SECONDS, PDF_MEMORY_BYTES)
 
 
 def read_document(path: str | Path) -> str:
@@ -83,23 +85,14 @@ def _read_pdf(content: bytes, name: str) -> str:
     """The text of all pages of a PDF."""
     if not content:
         return ""
-    try:
-        reader = PdfReader(BytesIO(content))
-        if reader.is_encrypted and not reader.decrypt(""):  # Many forbid only printing, with an empty password.
-            raise _encrypted(name)
-        if (pages := len(reader.pages)) > MAX_PAGES:
-            raise InvalidRequest(say("documents.pages", name=name, count=pages, most=MAX_PAGES))
-        return "\n\n".join(page.extract_text().strip() for page in reader.pages)
-    except InvalidRequest:
-        raise
-    except DependencyError as error:  # An encryption for which pypdf would want another library.
-        raise _encrypted(name) from error
-    except Exception as error:  # On a damaged file, pypdf raises whatever its code stumbles over.
-        raise InvalidRequest(say("documents.damaged", name=name)) from error
-
-
-def _encrypted(name: str) -> InvalidRequest:
-    return InvalidRequest(say("documents.encrypted", name=name))
+    told = PDFS.ask(content)
+    if told is None:
+        raise InvalidRequest(say("documents.endless", name=name))
+    reply: Reply = json.loads(told)
+    if "problem" not in reply:
+        return reply["text"]
+    problem, count = reply["problem"]
+    raise InvalidRequest(say(f"documents.{problem}", name=name, count=count, most=MAX_PAGES))
 
 
 def _tidy(text: str) -> str:

@@ -19,7 +19,7 @@ from .chips import Chips
 from .clearing import Clearing
 from .controls import Sampling
 from .link import Opening
-from .runs import INSTANT, LATEST, Keep, Runs, Start, submit_with
+from .runs import INSTANT, LATEST, SILENT, Keep, Runs, Start, submit_with
 from .update import Update
 from .words import say
 
@@ -147,7 +147,7 @@ class InstructTab:
     def connect_context(self) -> None:
         self.context.change(self._measure, self.context, [self.size, self.shorten], **LATEST)
         self.shorten.click(self._truncate, self.context, self.context, **INSTANT)
-        self.document.upload(take_in, [self.document, self.context], [self.context, self.line], **INSTANT)
+        self.document.upload(take_in, [self.document, self.context], [self.context, self.line], **SILENT)
         self.tasks.click(
             lambda task, text: (task[0], text or task[1]), [self.context], [self.instruction, self.context]
         )

@@ -7,12 +7,8 @@ process alone. The environment is that of transformers (`utils/chat_template_uti
 """
 
 import json
-import resource
-import sys
-import time
 from datetime import datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NoReturn
 
 from jinja2 import Template, nodes
@@ -21,7 +17,7 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ..system.child import connect
+from ..system.bounded import serve
 from .templates import LONGEST, Reply
 
 
@@ -56,7 +52,7 @@ def compiled(template: str) -> Template:
     return environment.from_string(template)
 
 
-def reply(request: bytes) -> Reply:
+def filled(request: bytes) -> Reply:
     """The text, or the template's own words why there is none."""
     template, variables = json.loads(request)
     try:
@@ -68,23 +64,5 @@ def reply(request: bytes) -> Reply:
     return {"text": text} if len(text) <= LONGEST else {"refusal": f"it writes more than {LONGEST:,} characters"}
 
 
-def main() -> None:
-    socket, seconds, memory = sys.argv[1:]
-    connection = connect(socket)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    most = pages * resource.getpagesize() + int(memory)
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    connection.send_bytes(b"ready")
-    try:
-        while True:
-            request = connection.recv_bytes()
-            most = int(time.process_time()) + 1 + int(seconds)
-            resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
-            connection.send_bytes(json.dumps(reply(request)).encode())
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # The parent is gone.
-
-
 if __name__ == "__main__":
-    main()
+    serve(lambda request: json.dumps(filled(request)).encode())

@@ -3,15 +3,18 @@
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from transformers import PreTrainedTokenizerFast
 
 from falcon_runtime.errors import InvalidRequest
+from falcon_runtime.system.bounded import Bounded
 from falcon_runtime.text import templates
 from falcon_runtime.text.encoder import Encoder
 from falcon_runtime.text.prompt import encode_chat
 from falcon_runtime.text.templates import Refused, fill
 
+from ..served_app import wait_for_end
 from ..small_models import CHAT_TEMPLATE
 from .vocabularies import byte_level
 
@@ -22,10 +25,10 @@ TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 @pytest.fixture(autouse=True)
 def within_a_second(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The process of these tests gets less time."""
-    monkeypatch.setattr(templates, "SECONDS", 1)
-    monkeypatch.setattr(templates, "_renderer", templates._Renderer())
+    process = Bounded("falcon_runtime.text.template_worker", 1, templates.MEMORY_BYTES)
+    monkeypatch.setattr(templates, "PROCESS", process)
     yield
-    templates._renderer._end()
+    process.close()
 
 
 def with_template(template: str) -> Encoder:
@@ -94,9 +97,9 @@ def test_templates_that_do_what_they_must_not_are_refused() -> None:
 
 def test_a_process_that_has_gone_is_replaced() -> None:
     assert fill("{{ bos_token }}", MESSAGES, TOKENS) == "<s>"
-    child = templates._renderer._child
-    assert child
-    child.kill()
+    process = psutil.Process(templates.PROCESS.pid)
+    process.kill()
+    wait_for_end([process])
     assert fill("{{ bos_token }}", MESSAGES, TOKENS) == "<s>"
 
 

@@ -7,6 +7,7 @@ from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
 from falcon_runtime.errors import InvalidRequest
+from falcon_runtime.system.bounded import Bounded
 from ui.documents import MAX_BYTES, MAX_PAGES, read_document
 
 
@@ -202,3 +203,20 @@ def test_an_empty_file_is_refused(tmp_path: Path, name: str, content: bytes) -> 
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InvalidRequest, match="empty"):
         read_document(tmp_path / name)
+
+
+def test_a_pdf_that_takes_for_ever_is_refused_and_the_next_one_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = Bounded("ui.pdf_worker", 1, 500_000_000)
+    monkeypatch.setattr("ui.documents.PDFS", process)
+    writer = pdf("x")
+    content = DecodedStreamObject()
+    content.set_data(b"BT /F1 12 Tf " + b"1 0 0 1 0 0 Tm (a) Tj " * 1_000_000 + b"ET")
+    writer.pages[0][NameObject("/Contents")] = content.flate_encode()
+    path = saved(writer, tmp_path / "a.pdf")
+    assert path.stat().st_size < 200_000
+    with pytest.raises(InvalidRequest, match="takes too long to read"):
+        read_document(path)
+    assert read_document(saved(pdf("Next"), tmp_path / "b.pdf")) == "Next"
+    process.close()
