@@ -42,6 +42,8 @@ class Constraint(BaseModel):
         if len(given) != 1:
             raise ValueError(f"a constraint has one of {', '.join(KINDS)}, not {len(given)} of them")
         (kind,) = given
+        if len(self.begun) > MAX_CHARACTERS:
+            raise ValueError(f"begun: it is too long; at most {MAX_CHARACTERS:,} characters are allowed")
         grammar = self.compiled()
         if len(grammar) > MAX_CHARACTERS:
             raise ValueError(f"{kind}: it is too long; at most {MAX_CHARACTERS:,} characters are allowed")

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -120,6 +121,20 @@ class Fleet:
         with self._changed:
             self._changed.wait_for(lambda: self._closed or runtime is not self._next)
         runtime.load()
+
+    def begin_ready(self, runtime: FalconRuntime) -> "Future[None]":
+        """`ready` in a thread of its own, for those who may give up waiting."""
+        done = Future[None]()
+
+        def run() -> None:
+            try:
+                self.ready(runtime)
+                done.set_result(None)
+            except BaseException as error:
+                done.set_exception(error)
+
+        threading.Thread(target=run, name="falcon-ready", daemon=True).start()
+        return done
 
     def load(self, on_status: Report | None = None) -> None:
         """Loads the current model. If it cannot be, its status tells why, and the next request tries again."""

@@ -5,7 +5,7 @@ Thin: it provisions and loads, renders the prompt, hands it to the engine and tu
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,10 @@ from .status import Report, Status
 from .system.machine import proc_bytes
 from .text import templates
 from .text.calls import NO_CALLS, Calling
-from .text.encoder import Encoder
-from .text.prompt import check_tokens, encode_chat, encode_text, instruction_messages
-from .text.tokenizer import Decoder, load_tokenizer
+from .text.prompt import check_known, check_tokens, encode_chat, encode_text, instruction_messages
+from .text.tokenization import Tokenization, tokenization_of
 from .text.tools import Tools
-from .text.transcripts import Record, Transcripts
+from .text.transcripts import Record
 from .text.turns import Message
 from .text.well_known import BorrowedTemplate
 
@@ -77,11 +76,7 @@ class FalconRuntime:
         self._status = Status()
         self._loading = threading.Lock()
         self._manifest: AnyManifest | None = None
-        self._encoder: Encoder | None = None
-        self.borrowed_template: BorrowedTemplate | None = None
-        """The choice of a chat template, where the loaded model has none of its own."""
-        self._decoder: Decoder | None = None
-        self._transcripts: Transcripts | None = None
+        self._tokenization: Tokenization | None = None
         self._provisioning: Provisioning | None = None
         self._closed = False
 
@@ -146,6 +141,11 @@ class FalconRuntime:
     def context(self) -> int | None:
         """Tokens that prompt and answer have together; None until the model is loaded."""
         return self._manifest.context if self._manifest else None
+
+    @property
+    def borrowed_template(self) -> BorrowedTemplate | None:
+        """The choice of a chat template, where the loaded model has none of its own."""
+        return self._tokenization.borrowed_template if self._tokenization else None
 
     @property
     def defaults(self) -> Defaults:
@@ -217,7 +217,7 @@ class FalconRuntime:
 
         Errors: InvalidRequest, PromptTooLong, and those of `load`.
         """
-        manifest, encoder = self._ready()
+        manifest, (encoder, *_) = self._ready()
         if isinstance(prompt, str):
             tokens = encode_text(encoder, prompt, manifest.context, self._limits.prompt_characters)
         else:
@@ -243,13 +243,12 @@ class FalconRuntime:
         are for the model's chat template, beside the messages. What `params` leave open is as the model's `defaults`
         have it; the system prompt is the first message, if any. Errors as `generate`.
         """
-        manifest, encoder = self._ready()
-        assert self._transcripts
+        manifest, (encoder, _, known, borrowed) = self._ready()
         params = self._over_defaults(params)
-        if self.borrowed_template:
-            params = params.model_copy(update={"stop": (*params.stop, *self.borrowed_template.stops)})
+        if borrowed:
+            params = params.model_copy(update={"stop": (*params.stop, *borrowed.stops)})
         # A seed promises the same text again: nothing may depend on how an earlier answer was spelled.
-        transcripts = self._transcripts if params.seed is None else None
+        transcripts = known if params.seed is None else None
         prompt = encode_chat(
             encoder,
             messages,
@@ -261,7 +260,7 @@ class FalconRuntime:
             tools.shown if tools else (),
         )
         params, calling = tools.held(params, prompt.form) if tools else (params, NO_CALLS)
-        record = self._transcripts.begin(prompt.text, prompt.tokens)
+        record = known.begin(prompt.text, prompt.tokens)
         return self._start(prompt.tokens, params, prompt.dropped_messages, record, calling)
 
     def instruct(
@@ -280,22 +279,22 @@ class FalconRuntime:
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a text, which is text whatever control tokens it spells."""
-        _, encoder = self._ready()
-        return encoder(text)
+        return self._ready()[1].encoder(text)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens as it stands after other text, so that a first one keeps its space. Special tokens have
-        none; bytes that are no whole character give U+FFFD. Needs no engine once the model was loaded."""
-        if not self._decoder:
-            self._load(None)
-            assert self._decoder
-        return self._decoder(tokens)
+        none; bytes that are no whole character give U+FFFD. Needs no engine. Errors: those of `provision`."""
+        if not self._tokenization:
+            self.provision()
+            self._tokenization = self._read_tokenizer(read_model(self._model.folder))
+        return self._tokenization.decoder(tokens)
 
     def score(self, tokens: Sequence[int]) -> list[float]:
         """The model's log-probability, in nats, of each token but the first, given those before it."""
         manifest, _ = self._ready()
         if not 2 <= len(tokens) <= manifest.context:
             raise InvalidRequest(f"Scoring takes 2 to {manifest.context:,} tokens, not {len(tokens):,}.")
+        check_known(tokens, manifest.vocabulary)
         steps = list(self._engine.submit(tokens, None))
         return [token.logprob for token in steps[-1].scores]
 
@@ -314,7 +313,7 @@ class FalconRuntime:
         record: Record | None = None,
         calling: Calling = NO_CALLS,
     ) -> Generation:
-        manifest, encoder = self._ready()
+        manifest, (encoder, *_) = self._ready()
         if (highest := max(params.logit_bias, default=0)) >= manifest.vocabulary:
             raise InvalidRequest(
                 f"logit_bias: the model has no token {highest:,}; its tokens are 0 to {manifest.vocabulary - 1:,}."
@@ -333,11 +332,11 @@ class FalconRuntime:
         """What tells of the model: its manifest where it is converted and whole, else the catalogue."""
         return self._manifest or self._model.manifest() or self._model.entry
 
-    def _ready(self) -> tuple[AnyManifest, Encoder]:
+    def _ready(self) -> tuple[AnyManifest, Tokenization]:
         self._load(None)
         assert self._manifest
-        assert self._encoder
-        return self._manifest, self._encoder
+        assert self._tokenization
+        return self._manifest, self._tokenization
 
     def _load_quietly(self, on_status: Report | None) -> None:
         with suppress(FalconError):  # `status` tells it; the next request tries again and raises it.
@@ -380,18 +379,21 @@ class FalconRuntime:
         # Each takes seconds, the engine mostly in its own process.
         with ThreadPoolExecutor(1, "falcon-engine-start") as starter:
             started = starter.submit(self._engine.start, lambda: report(Status("loading", COMPILING)))
-            if not self._encoder or manifest != self._manifest:
-                tokenizer = load_tokenizer(self._model.folder, manifest)
-                self.borrowed_template = None if tokenizer.chat_template else BorrowedTemplate(tokenizer)
-                if self.borrowed_template and self._chat_template:
-                    self.borrowed_template.choose(self._chat_template)
-                self._encoder = Encoder(tokenizer)
-                self._decoder, self._transcripts = Decoder(self._encoder.tokenizer), Transcripts(self._encoder)
-            if self._encoder.chat_template:
-                templates.start()
+            try:
+                if not self._tokenization or manifest != self._manifest:
+                    self._tokenization = self._read_tokenizer(manifest)
+                if self._tokenization.encoder.chat_template:
+                    templates.start()
+            except FalconError:
+                wait([started])
+                self._engine.halt()  # Nobody could use it.
+                raise
             started.result()
         self._manifest = manifest
         report(Status("ready", f"{self._model.title} is ready"))
+
+    def _read_tokenizer(self, manifest: AnyManifest) -> Tokenization:
+        return tokenization_of(self._model.folder, manifest, self._chat_template)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -72,8 +72,7 @@ class SamplingParams(BaseModel):
 
     def over(self, defaults: "SamplingParams") -> "SamplingParams":
         """These parameters where they were given, and `defaults` for the others."""
-        given = self.model_dump(exclude_unset=True)
-        return SamplingParams(**defaults.model_dump() | given) if given else defaults
+        return defaults.model_copy(update={name: getattr(self, name) for name in self.model_fields_set})
 
     @field_validator("stop", mode="before")
     @classmethod

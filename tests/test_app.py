@@ -325,7 +325,7 @@ def test_port_in_use(starter_models_dir: Path) -> None:
         other.listen()
         port = other.getsockname()[1]
         assert refusal(starter_models_dir, "--port", str(port)) == (
-            f"Nothing can be served on 127.0.0.1, port {port}: the port is in use, or the address is not this "
+            f"Cannot listen on 127.0.0.1, port {port}: the port is in use, or the address is not this "
             "machine's. Choose others with --port and --host.\n"
         )
 
@@ -356,7 +356,7 @@ def test_offline_there_is_no_model_of_the_hub(starter_models_dir: Path, variable
     offline = {variable: "1"} if variable else {}
     flags = () if variable else ("--offline",)
     said = refusal(starter_models_dir, "--model", "falcon3-1b-instruct", *flags, **offline)
-    assert said.startswith("Falcon3-1B-Instruct is not converted yet, and offline nothing is downloaded")
+    assert said.startswith("Falcon3-1B-Instruct is not converted yet, and nothing is downloaded")
     assert said.count("\n") == 1
 
 

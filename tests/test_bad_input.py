@@ -271,3 +271,6 @@ def test_tokens_that_the_model_does_not_know_cannot_reach_it(runtime: FalconRunt
         runtime.score([1])
     with pytest.raises(InvalidRequest):
         runtime.score(range(300))
+    for unknown in (10**9, -1, 10**30, 1.0):
+        with pytest.raises(InvalidRequest, match="has no token"):
+            runtime.score([1, unknown])  # type: ignore[list-item]

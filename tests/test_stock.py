@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from starlette.testclient import TestClient
 from tokenizers import Tokenizer
@@ -63,8 +64,12 @@ def test_without_a_chat_template_one_can_be_named(tmp_path: Path) -> None:
         chunks = list(runtime.chat(question, GREEDY))
         assert chunks[-1].stats.prompt_tokens == len("?\nHello?\n?\n")
         assert "".join(chunk.text for chunk in chunks) == chosen
-    with FalconRuntime(str(folder), chat_template="chatml") as runtime, pytest.raises(TokenizerError, match="phi3"):
-        runtime.load()
+    with FalconRuntime(str(folder), chat_template="chatml") as runtime:
+        with pytest.raises(TokenizerError, match="phi3"):
+            runtime.load()
+        assert runtime.engine_pid
+        assert not psutil.pid_exists(runtime.engine_pid), "an engine that nobody could use"
+        assert runtime.status.state == "failed"
 
 
 def test_the_end_of_a_turn_ends_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from gradio_client.utils import json_schema_to_python_type
 
 from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
+from falcon_runtime.server.failures import OWN_FAULT
 
 from . import words
 from .endpoints import ENDPOINTS, EXAMPLES, Endpoint
@@ -24,7 +25,6 @@ from .streaming import updates
 
 logger = logging.getLogger(__name__)
 
-OWN_FAULT = "The server could not handle this request because of an internal error; its log has the details."
 WRONG_VALUES = "These are not the values that this event of the page takes. Reload the page."
 
 

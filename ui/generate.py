@@ -333,7 +333,12 @@ def mean_logprob(update: Update) -> float:
 def another_seed(sampling: dict[str, Any], number: int) -> dict[str, Any]:
     """The seed of one of several completions, where there is one: the same for all would give the same text."""
     seed = sampling["seed"]
-    return {"seed": int(seed) + number} if seed and seed.isdecimal() else {}
+    return {"seed": int(seed) + number} if seed and _is_number(seed) else {}
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is a whole number of no more digits than any seed or token has."""
+    return text.isdecimal() and len(text) < 20
 
 
 def read_stops(text: str) -> list[str]:
@@ -351,7 +356,7 @@ def read_bias(text: str, runtime: FalconRuntime) -> dict[int, float]:
             value = float(bias)
         except ValueError:
             raise InvalidRequest(say("generate.bias_form", line=repr(line))) from None
-        if token.isdecimal():
+        if _is_number(token):
             biases[int(token)] = value
             continue
         ids = runtime.tokenize(token.strip("'\""))

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import closing
 from contextvars import copy_context
 from dataclasses import replace
@@ -65,21 +66,11 @@ def _until_ready(fleet: Fleet, runtime: FalconRuntime) -> Iterator[Update]:
     """
     if runtime.status.state == "ready":
         return
-    errors: list[FalconError] = []
-
-    def load() -> None:
-        try:
-            fleet.ready(runtime)
-        except FalconError as error:
-            errors.append(error)
-
-    loading = threading.Thread(target=load, daemon=True)
-    loading.start()
-    while loading.is_alive():
+    loading = fleet.begin_ready(runtime)
+    while not loading.done():
         yield Update(waiting_for=runtime.status)
-        loading.join(STATUS_INTERVAL_S)
-    if errors:
-        raise errors[0]
+        wait([loading], STATUS_INTERVAL_S)
+    loading.result()
 
 
 def to_page(

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from ..errors import ConversionFailed
 from ..models import sentencepiece_tokenizer
 from ..models.sentencepiece_tokenizer import Kind, Vocabulary
+from ..models.stock.tokenizer import LLAMA_3_SPLIT
 from ..models.tokenizer_files import TEMPLATE_BYTES
 
 FIELDS = "tokenizer.ggml."
@@ -20,18 +21,14 @@ AGAIN = "Download the checkpoint again."
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _DIGIT = r"\p{N}"
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 _SPLITS = {
     "default": [r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"],
     "gpt-2": [_GPT2],
     "smollm": [_DIGIT, _GPT2],
-    "llama3": [_LLAMA3],
-    "llama-v3": [_LLAMA3],
-    "llama-bpe": [_LLAMA3],
-    "falcon3": [_LLAMA3],
+    "llama3": [LLAMA_3_SPLIT],
+    "llama-v3": [LLAMA_3_SPLIT],
+    "llama-bpe": [LLAMA_3_SPLIT],
+    "falcon3": [LLAMA_3_SPLIT],
 }
 """By pre-tokenizer, the expressions whose matches are cut out of the text, one after the other."""
 
@@ -54,7 +51,7 @@ def build_tokenizer(metadata: Mapping[str, Any], source: str) -> PreTrainedToken
                 f"{source} splits text by the pre-tokenizer {pre:.100}, and only {', '.join(_SPLITS)} are known. "
                 "Convert the model from its Hugging Face folder."
             )
-        like_llama3 = _SPLITS[pre] == [_LLAMA3]
+        like_llama3 = _SPLITS[pre] == [LLAMA_3_SPLIT]
         tokenizer, add_bos = _byte_level(fields, _SPLITS[pre], ignore_merges=like_llama3), like_llama3
     elif kind == "llama":
         tokenizer, add_bos = _sentencepiece(fields), True

@@ -8,6 +8,7 @@ from typing import IO, Self
 
 from torch import Tensor
 
+from ..errors import ConversionFailed
 from .graph import Layout, Weight
 
 COPIED = 1 << 24
@@ -39,6 +40,8 @@ class ProgramFile:
         at, left = self._layout.offsets[name], self._weights[name].nbytes
         while left:
             data = os.pread(source.fileno(), min(left, COPIED), offset)
+            if not data:
+                raise ConversionFailed(f"{source.name} has become shorter while it was read. Convert again.")
             self._put(data, at)
             at, offset, left = at + len(data), offset + len(data), left - len(data)
 

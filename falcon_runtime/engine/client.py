@@ -84,6 +84,11 @@ class Engine:
         if self._newest:
             self._newest.stop()
 
+    def halt(self) -> None:
+        """Ends a process that runs, until the next start."""
+        if self._process:
+            self._process.dismiss()
+
     def _hand_over(self, stream: StepStream) -> None:
         while True:
             with self._lock:
@@ -151,14 +156,15 @@ class Engine:
 
     def _revive(self, waiting: Sequence[StepStream]) -> None:
         self.reviving = True
+        left = list(waiting)
         try:
             self.start()
+            while left:
+                self._hand_over(left[0])
+                left.pop(0)
         except FalconError as error:
-            for stream in waiting:
+            for stream in left:
                 stream.fail(error)
-        else:
-            for stream in waiting:
-                self._hand_over(stream)
         finally:
             self.reviving = False
 

@@ -74,22 +74,32 @@ class Grammars:
     def __init__(self, tokenizer: Path, vocabulary: int, end_tokens: Sequence[int]) -> None:
         self._file, self._vocabulary, self._end_tokens = tokenizer, vocabulary, list(end_tokens)
         self._tokenizer: LLTokenizer | None = None
+        self._problem = ""
+        """Why there is none, once that is known."""
 
     def follower(self, constraint: Constraint) -> Follower:
         """One for an answer that begins."""
-        from llguidance import LLMatcher, LLTokenizer
+        from llguidance import LLMatcher
 
-        try:
-            with no_panics():
-                self._tokenizer = self._tokenizer or LLTokenizer(
-                    _unspelled(self._file.read_text()), n_vocab=self._vocabulary, eos_token=self._end_tokens
-                )
-        except Exception as error:  # What the library raises for a tokenizer that it does not know is not told.
-            return Follower(None, f"this model's tokenizer does not support constraints: {error!s:.300}")
+        if not self._tokenizer and not self._problem:
+            self._read()
+        if not self._tokenizer:
+            return Follower(None, self._problem)
         matcher = LLMatcher(self._tokenizer, constraint.compiled(), log_level=0)
         if constraint.begun and not matcher.consume_tokens(self._tokenizer.tokenize_str(constraint.begun)):
             return Follower(None, "the text so far is not the beginning of any text that it allows")
         return Follower(matcher)
+
+    def _read(self) -> None:
+        from llguidance import LLTokenizer
+
+        try:
+            with no_panics():
+                self._tokenizer = LLTokenizer(
+                    _unspelled(self._file.read_text()), n_vocab=self._vocabulary, eos_token=self._end_tokens
+                )
+        except Exception as error:  # What the library raises for a tokenizer that it does not know is not documented.
+            self._problem = f"this model's tokenizer does not support constraints: {error!s:.300}"
 
 
 def _unspelled(tokenizer: str) -> str:

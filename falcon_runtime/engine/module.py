@@ -20,6 +20,8 @@ TYPES = {np.dtype(np.int32): abi.INT, np.dtype(np.int64): abi.LONG, np.dtype(np.
 FORWARD = b"forward"
 LINE_BYTES = 64
 """Of a processor's cache."""
+MAX_TENSORS = 256
+"""That are kept for their shapes."""
 Tensors = list[tuple[int, list[int]]]
 """The ScalarType and the largest shape of each."""
 
@@ -95,6 +97,8 @@ class Module:
         filling it, and in decode the shapes recur."""
         key = index, array.shape, array.dtype
         if key not in self._tensors:
+            if len(self._tensors) >= MAX_TENSORS:  # As those of a program without a cache, whose text grows.
+                self._tensors.clear()
             self._tensors[key] = _Tensor(array)
         tensor = self._tensors[key]
         tensor.array[...] = array

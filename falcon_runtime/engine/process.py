@@ -59,7 +59,8 @@ class EngineProcess:
         self.pid = self._child.pid
         self.served = 0
         """Requests that came to their end."""
-        self._lock = threading.Lock()
+        # Reentrant, as the garbage collector may cancel a request in a thread that holds it.
+        self._lock = threading.RLock()
         self._streams: dict[int, StepStream] = {}
         self._numbers = count()
         self._heard = time.monotonic()
@@ -117,6 +118,11 @@ class EngineProcess:
         """Ends the process and every stream; does not wait for a step to end. The process is gone then, its memory
         free."""
         self._child.kill()
+
+    def dismiss(self) -> None:
+        """The same, of which nobody is told."""
+        self._on_end = lambda *_: None
+        self.stop()
 
     def _cancel(self, number: int) -> None:
         with self._lock:

@@ -87,7 +87,7 @@ class Request:
             prefilled_tokens=min(self.filled, self.prompt_length),
             prefill_tokens_per_second=prefilled / seconds if self._started and prefilled > 0 else None,
             generated_tokens=self.generated,
-            decode_tokens_per_second=after_first / writing if after_first > 0 else None,
+            decode_tokens_per_second=after_first / writing if after_first > 0 and writing > 0 else None,
             time_to_first_token_s=self._first_token - self._arrived if self._first_token else None,
             drafted_tokens=self.drafted,
             accepted_tokens=self.accepted,

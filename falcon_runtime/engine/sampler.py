@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..chunk import TokenLogprobs
 from ..errors import NothingAllowed
+from ..models.architecture import MAX_VOCABULARY
 from ..sampling import SamplingParams
 from .kernels.compiled import addresses
 from .kernels.sampling_workspace import BIAS, MASK_BITS, OPTIONS, SEEN, WORKSPACE, make_room
@@ -122,7 +123,7 @@ class Sampler:
         self._bias = np.array(list(params.logit_bias.items()), BIAS)
         self._options = np.zeros(1, OPTIONS)
         for name in set(OPTIONS.names or ()).intersection(SamplingParams.model_fields):
-            self._options[name] = getattr(params, name)
+            self._options[name] = min(getattr(params, name), MAX_VOCABULARY)  # top_k may be more than an int64 holds.
         self._options["bias"], self._options["biased"] = self._bias.ctypes.data, len(self._bias)
 
     def sample(self, logits: Array, allowed: Mask | None = None) -> Sampled:

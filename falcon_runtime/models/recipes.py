@@ -27,11 +27,12 @@ class Scheme:
     bits with `offsets` its Q4_1 (scale * q + offset, q from 0 to 15, the offset a float16 too). The numbers of such a
     file stay exactly what they are. 6 bits (scale * q, q from -32 to 31) have no like there: Q6_K has smaller blocks.
 
-    But they lie in another order, that of the kernel (engine/tile.py): the blocks of 16 outputs for the same 32 inputs
-    stand together, as their 16 scales, their 16 offsets if any, and then, for each 4 inputs, the 4 numbers of the first
-    output, of the second one, and so on, unsigned (q + 128, q + 32 or q + 8; with offsets q). Where a number has 4
-    bits, the low halves of 64 bytes are one such group of inputs and the high halves the next. Where it has 6, all low
-    4 bits stand first, in the same way, and then the high 2, four groups in 64 bytes, the first in the lowest bits.
+    But they lie in another order, that of the kernel (engine/kernels/tile.py): the blocks of 16 outputs for the same 32
+    inputs stand together, as their 16 scales, their 16 offsets if any, and then, for each 4 inputs, the 4 numbers of
+    the first output, of the second one, and so on, unsigned (q + 128, q + 32 or q + 8; with offsets q). Where a number
+    has 4 bits, the low halves of 64 bytes are one such group of inputs and the high halves the next. Where it has 6,
+    all low 4 bits stand first, in the same way, and then the high 2, four groups in 64 bytes, the first in the lowest
+    bits.
     """
 
     bits: int

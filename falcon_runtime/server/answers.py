@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import wait
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,8 @@ from ..runtime import FalconRuntime
 from ..text.calls import CallReader
 from .failures import NotReady
 
+LOOK_S = 0.1
+"""How often it is looked whether anybody still waits for a model to be loaded."""
 T = TypeVar("T")
 Ask = Callable[[FalconRuntime], Generation]
 """Asks a model for an answer."""
@@ -75,8 +78,7 @@ class Answer:
                     if runtime.status.state in ("idle", "failed"):
                         runtime.load(wait=False)
                     raise NotReady(f"{runtime.title} is not ready: {runtime.status}. Try again in a few seconds.")
-                self._fleet.ready(runtime)
-                if self._closed.is_set():
+                if not self._ready(runtime):
                     return
                 with closing(self._ask(runtime)) as self._generation:
                     self._tell(partial(self._begun.set_result, runtime))
@@ -88,6 +90,17 @@ class Answer:
             self._tell(partial(self._fail, error))
         finally:
             self._tell(partial(self._news.put_nowait, None))
+
+    def _ready(self, runtime: FalconRuntime) -> bool:
+        """Returns when the model can answer, or nobody waits for that any more, whose place is free then; whether
+        somebody does. Errors: those of `Fleet.ready`."""
+        if runtime.status.state != "ready":
+            loading = self._fleet.begin_ready(runtime)
+            while not loading.done() and not self._closed.is_set():
+                wait([loading], LOOK_S)
+            if loading.done():
+                loading.result()
+        return not self._closed.is_set()
 
     def _fail(self, error: Exception) -> None:
         if self._begun.done():

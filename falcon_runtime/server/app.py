@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -116,8 +117,14 @@ async def answered(service: Service, kind: Kind[B], body: B, request: Request) -
         runtime = await unless_gone(request, work.begin())
         if body.stream:
             service.metrics.requests.labels(endpoint, 200).inc()
-            events = _guarded(work.stream(runtime), stack.pop_all())
-            return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+            kept = stack.pop_all()
+            events = _guarded(work.stream(runtime), kept)
+            return StreamingResponse(
+                events,
+                media_type="text/event-stream",
+                headers={"Cache-Control": "no-store"},
+                background=BackgroundTask(kept.close),  # A stream whose reader has gone at once is never begun.
+            )
         whole = await unless_gone(request, work.whole(runtime))
         service.metrics.requests.labels(endpoint, 200).inc()
         return JSONResponse(whole)

@@ -33,6 +33,7 @@ class Completions:
         """`stack` ends the answers."""
         self._service, self._body = service, body
         self._id, self._created = formats.identifier("cmpl"), formats.now()
+        service.check_room(len(body.prompts) * body.choices)  # Before there is anything for each of them.
         params = body.params(service.room)
         asks = [self._ask(prompt, varied(params, i)) for prompt in body.prompts for i in range(body.choices)]
         self._answers = service.answers(stack, body.model, asks)

@@ -292,7 +292,7 @@ def varied(params: SamplingParams, number: int) -> SamplingParams:
     """The parameters of one of several choices: where there is a seed, each has its own."""
     if params.seed is None:
         return params
-    return SamplingParams(**params.model_dump(exclude_unset=True) | {"seed": (params.seed + number) % SEEDS})
+    return params.model_copy(update={"seed": (params.seed + number) % SEEDS})
 
 
 def most_tokens(field: str, most: int | None, room: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 from ..chunk import Stats
 from ..generation import Generation
 from ..runtime import FalconRuntime
+from ..text.turns import as_json
 from . import formats
 from .answers import whole
 from .messages import with_system
@@ -24,6 +25,7 @@ class Response:
         self._id, self._created = formats.identifier("resp"), formats.now()
         params, messages = body.params(service.room), body.messages()
         tools = self._tools = body.functions(params)
+        self._params, self._given = params, as_json("body", _given(body))
 
         def ask(runtime: FalconRuntime) -> Generation:
             return runtime.chat(with_system(messages, runtime.defaults.system), params, whole=True, tools=tools)
@@ -75,7 +77,7 @@ class Response:
         self, runtime: FalconRuntime, output: Output, ending: str | None = None, stats: Stats | None = None
     ) -> dict[str, Any]:
         status = _status(ending)
-        params = self._body.params(self._service.room).over(runtime.defaults.sampling)
+        params = self._params.over(runtime.defaults.sampling)
         return {
             "id": self._id,
             "object": "response",
@@ -83,27 +85,31 @@ class Response:
             "status": status,
             "error": None,
             "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
-            "instructions": self._body.instructions,
-            "max_output_tokens": self._body.max_output_tokens,
-            "metadata": self._body.metadata or {},
             "model": runtime.name,
             "output": output.items,
-            "parallel_tool_calls": self._body.parallel_tool_calls is not False,
             "previous_response_id": None,
             "store": False,
             "temperature": params.temperature,
-            "text": {"format": self._format()},
-            "tool_choice": self._body.tool_choice or "auto",
-            "tools": self._body.tools or [],
             "top_p": params.top_p,
             "truncation": "disabled",
             "usage": _usage(stats) if stats else None,
             "user": None,
+            **self._given,
         }
 
-    def _format(self) -> dict[str, Any]:
-        form = self._body.text and self._body.text.format
-        return form.model_dump(by_alias=True, exclude_none=True) if form else {"type": "text"}
+
+def _given(body: ResponseBody) -> dict[str, Any]:
+    """What of a request comes back with its answer."""
+    form = body.text and body.text.format
+    return {
+        "instructions": body.instructions,
+        "max_output_tokens": body.max_output_tokens,
+        "metadata": body.metadata or {},
+        "parallel_tool_calls": body.parallel_tool_calls is not False,
+        "text": {"format": form.model_dump(by_alias=True, exclude_none=True) if form else {"type": "text"}},
+        "tool_choice": body.tool_choice or "auto",
+        "tools": body.tools or [],
+    }
 
 
 def _status(ending: str | None) -> str:

@@ -8,7 +8,7 @@ from ..errors import InvalidRequest, UnknownModel
 from ..fleet import Fleet
 from ..models.library import Choice
 from .answers import Answer, Ask
-from .failures import Failure
+from .failures import RETRY_S, Failure
 from .metrics import Metrics
 from .settings import ServerSettings
 
@@ -46,20 +46,24 @@ class Service:
             "catalogue can be asked once the server's owner has converted them: falcon convert NAME."
         )
 
-    def answers(self, stack: ExitStack, model: str | None, asks: Sequence[Ask]) -> list[Answer]:
-        """One answer for each of `asks`, which end with `stack`. Errors: UnknownModel; InvalidRequest for more than
-        could ever wait; Failure where too many requests wait already."""
-        name = self.find(model)
+    def check_room(self, count: int) -> None:
+        """Whether so many answers more can be asked for. Errors: InvalidRequest for more than could ever wait; Failure
+        where too many requests wait already."""
         fleet, most = self.fleet, self.settings.queue_length + (self.fleet.current.slots or 1)
-        if len(asks) > most:
-            raise InvalidRequest(f"A request may ask for {most} answers here, not for {len(asks)}. Send several.")
-        if fleet.answering + len(asks) > most:
+        if count > most:
+            raise InvalidRequest(f"A request may ask for {most} answers here, not for {count:,}. Send several.")
+        if fleet.answering + count > most:
             raise Failure(
                 503,
                 f"{fleet.answering} requests are running or waiting, and {most} is the limit. Try again in a few "
                 "seconds.",
                 "server_error",
                 "overloaded",
-                retry_s=5,
+                retry_s=RETRY_S,
             )
+
+    def answers(self, stack: ExitStack, model: str | None, asks: Sequence[Ask]) -> list[Answer]:
+        """One answer for each of `asks`, which end with `stack`. Errors: UnknownModel, and those of `check_room`."""
+        name, fleet = self.find(model), self.fleet
+        self.check_room(len(asks))
         return [stack.enter_context(Answer(fleet, name, ask, self.settings.wait_for_model)) for ask in asks]

@@ -14,24 +14,33 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
 
+from ..errors import NotEnoughMemory
+
 
 class Child:
     """The running process of `python -m MODULE SOCKET ARGUMENTS…`, and our end of its socket."""
 
     def __init__(self, module: str, *arguments: str, stderr: IO[bytes] | None = None, **variables: str):
-        """What it prints goes where ours goes, or to `stderr`; `variables` are added to its environment."""
-        ours, theirs = socket.socketpair()
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, str(theirs.fileno()), *arguments],  # -P: not what lies in the way.
-            env=subprocess_env(**variables),
-            stdin=subprocess.DEVNULL,
-            stderr=stderr,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,  # So that it can be ended with what it has started.
-        )
-        _running.add(self)
-        theirs.close()
-        self.connection = Connection(ours.detach())
+        """What it prints goes where ours goes, or to `stderr`; `variables` are added to its environment. Errors:
+        NotEnoughMemory."""
+        try:
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", module, str(theirs.fileno()), *arguments],  # -P: not what lies around.
+                    env=subprocess_env(**variables),
+                    stdin=subprocess.DEVNULL,
+                    stderr=stderr,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,  # So that it can be ended with what it has started.
+                )
+                _running.add(self)
+                self.connection = Connection(ours.detach())
+        except OSError as error:
+            raise NotEnoughMemory(
+                f"No process can be started now ({error.strerror}): this machine is short of memory, of processes "
+                "or of open files. End other programs, or try again in a moment."
+            ) from error
         self.killed = False
         """Whether it was us who ended it."""
 
@@ -48,6 +57,8 @@ class Child:
     def send_kill(self) -> None:
         """The same, but does not wait until it has ended."""
         self.killed = True
+        if self._process.returncode is not None:
+            return  # Its number may be another process's by now.
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)  # It has nothing to finish, and may be suspended.
 

@@ -40,12 +40,17 @@ def check_tokens(tokens: Sequence[int], vocabulary: int, context: int) -> list[i
     if not tokens:
         raise InvalidRequest("The prompt is empty. Give at least one token.")
     _check_length(tokens, context)
+    check_known(tokens, vocabulary)
+    return list(tokens)
+
+
+def check_known(tokens: Sequence[int], vocabulary: int) -> None:
+    """Errors: InvalidRequest unless the model, which has `vocabulary` tokens, knows each of these ids."""
     for token in tokens:
         if type(token) is not int or not 0 <= token < vocabulary:
             raise InvalidRequest(
                 f"The model has no token {token!r:.200}; its tokens are the whole numbers from 0 to {vocabulary - 1:,}."
             )
-    return list(tokens)
 
 
 @dataclass(frozen=True)

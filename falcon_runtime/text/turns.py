@@ -72,7 +72,7 @@ def turns_of(messages: Sequence[Message]) -> list[Turn]:
 def as_json(place: str, value: Any) -> Any:
     """A copy of what JSON can say. Errors: InvalidRequest where it cannot, or is nested too deeply."""
     try:
-        copy = json.loads(whole(json.dumps(value, ensure_ascii=False)))
+        copy = json.loads(whole(json.dumps(value, ensure_ascii=False, allow_nan=False)))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"{place}: it cannot be written as JSON: {error!s:.200}.") from None
     if _is_deep(copy):

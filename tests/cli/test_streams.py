@@ -50,7 +50,7 @@ def test_a_prompt_is_not_waited_for_at_a_keyboard(call: Call, tmp_path: Path, mo
     monkeypatch.setattr("sys.stdin", keyboard)
     done = call("generate", models_dir=tmp_path)
     assert done.returncode == 2
-    assert "A text is missing" in done.stderr
+    assert "No text was given" in done.stderr
 
 
 def test_a_text_to_score_comes_by_a_pipe(

@@ -272,7 +272,7 @@ def indexed(*names: str) -> Callable[[Path], None]:
         (configure(hidden_size=64.0), ["hidden_size is 64.0"]),
         (configure(num_hidden_layers=True), ["num_hidden_layers is True"]),
         (configure(num_hidden_layers=0), ["num_hidden_layers is 0"]),
-        (configure(num_hidden_layers=10**9), ["num_hidden_layers is 1,000,000,000", "1,000 is the most"]),
+        (configure(num_hidden_layers=10**9), ["num_hidden_layers is 1,000,000,000", "at most 1,000 are possible"]),
         (configure(intermediate_size=None), ["does not say intermediate_size"]),
         (configure(num_key_value_heads=-2), ["num_key_value_heads is -2"]),
         (configure(num_key_value_heads=3), ["4 heads and 3 for keys and values"]),

@@ -197,6 +197,6 @@ def test_it_goes_to_a_phone_as_it_is(tmp_path: Path) -> None:
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>"]})
     tokenizer.save_pretrained(checkpoint)
     small_llama(vocab_size=len(tokenizer)).save_pretrained(checkpoint)
-    with pytest.raises(ConversionFailed, match=r"its tokenizer makes .*<\|user\|>.* is right\. Nothing is kept"):
+    with pytest.raises(ConversionFailed, match=r"its tokenizer turns .*<\|user\|>.*, not into .* Nothing is kept"):
         convert(str(checkpoint), tmp_path, "fp32", context=80, output=tmp_path / "other", target="stock")
     assert not (tmp_path / "other").exists()

@@ -240,6 +240,7 @@ def test_what_holds_beside_a_constraint(runtime: FalconRuntime) -> None:
         ({"json_schema": {"$ref": "https://example.com/schema"}}, "json_schema: "),
         ({"json_schema": {"type": "integer", "minimum": 5, "maximum": 1}}, "json_schema: "),
         ({"regex": "a" * 300_000}, "regex: it is too long"),
+        ({"regex": ".*", "begun": "a" * 300_000}, "begun: it is too long"),
         ({"xml": "a"}, "xml"),
     ],
 )
@@ -266,3 +267,15 @@ def test_a_tokenizer_with_tokens_of_hundreds_of_bytes(tmp_path: Path) -> None:
     assert not follower.problem
     follower.take(tokenizer.token_to_id(dashes))
     assert follower.over
+
+
+def test_a_tokenizer_that_cannot_be_constrained_is_read_once(tmp_path: Path) -> None:
+    """It may have megabytes, and everybody's answers wait meanwhile."""
+    file = tmp_path / "tokenizer.json"
+    file.write_text("{}")
+    grammars = Grammars(file, 10, [0])
+    first = grammars.follower(Constraint(regex="a")).problem
+    assert first
+    assert "does not support constraints" in first
+    file.unlink()
+    assert grammars.follower(Constraint(regex="a")).problem == first

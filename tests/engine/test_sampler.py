@@ -72,6 +72,7 @@ def tokens(sampler: Sampler, logits: Array, count: int) -> list[int]:
         (everything(), [0, 1, 2, 3, 4], PROBABILITIES),
         (everything(top_k=2), [1, 3], [0.4 / 0.65, 0.25 / 0.65]),
         (everything(top_k=99), [0, 1, 2, 3, 4], PROBABILITIES),
+        (everything(top_k=10**30), [0, 1, 2, 3, 4], PROBABILITIES),
         # 0.4 + 0.25 is short of 0.7; the token that passes it is kept.
         (everything(top_p=0.7), [1, 3, 4], [0.4 / 0.85, 0.25 / 0.85, 0.2 / 0.85]),
         (everything(top_p=0.3), [1], [1.0]),

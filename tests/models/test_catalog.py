@@ -159,7 +159,7 @@ def test_a_converted_model_is_found_as_its_source_is_spelled(tmp_path: Path, sma
 def test_a_checkpoint_is_to_be_converted_first(tmp_path: Path, model: str, command: str, name: str) -> None:
     with pytest.raises(UnknownModel) as caught:
         find_model(model, tmp_path)
-    for words in ("not converted yet", f"python -m falcon_runtime convert {command}.", f"it is called {name}."):
+    for words in ("not converted yet", f"python -m falcon_runtime convert {command}.", f"It is then called {name}."):
         assert words in str(caught.value)
 
 
@@ -167,7 +167,7 @@ def test_a_checkpoint_here_is_to_be_converted_first(tmp_path: Path, small_checkp
     file = tmp_path / "A Model.GGUF"
     file.touch()
     for path, name in ((small_checkpoint, "small-llama"), (file, "a model")):
-        with pytest.raises(UnknownModel, match=rf"not converted yet.* convert .*it is called {name}\."):
+        with pytest.raises(UnknownModel, match=rf"not converted yet.* convert .*It is then called {name}\."):
             find_model(str(path), tmp_path)
 
 

@@ -90,7 +90,7 @@ def test_the_owner_decides(
     for name in (STARTER.name, f"{STARTER.name}:int8", str(small_model)):
         found = plan(tmp_path, name, space)
         assert (found.first, found.then) == (name, None)
-    with pytest.raises(DownloadFailed, match=f"{SMALL.title} is not converted yet, and offline nothing"):
+    with pytest.raises(DownloadFailed, match=f"{SMALL.title} is not converted yet, and nothing is downloaded"):
         plan(tmp_path, SMALL.name, space, offline=True)
     assert plan(tmp_path, STARTER.name, space, offline=True) == Plan(STARTER.name)
     with pytest.raises(UnknownModel, match="There is no model 'gpt-5'"):

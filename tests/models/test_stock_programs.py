@@ -5,7 +5,7 @@ import io
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from falcon_runtime.errors import FalconError, ModelDamaged, TokenizerError, Unk
 from falcon_runtime.models.library import choices, converted_models, find_model, passed_over
 from falcon_runtime.models.manifest import MANIFEST
 from falcon_runtime.models.reading import read_model
+from falcon_runtime.models.stock.contract import contract_of
 from falcon_runtime.models.stock.manifest import StockManifest, read_stock
 from falcon_runtime.models.stock.program_file import read_program
 from falcon_runtime.models.stock.tokenizer import tokenizer_folder
@@ -61,12 +62,21 @@ def test_what_is_no_language_model_is_told(name: str, words: str) -> None:
         read_stock(stock_program(name))
 
 
+def test_a_program_that_takes_nothing_is_no_language_model() -> None:
+    program = read_program(stock_program("exporter") / NAME)
+    constant = next(method for method in program.methods if method.constant)
+    outputs = next(method for method in program.methods if method.name == "forward").outputs
+    nothing = replace(constant, name="forward", outputs=outputs)
+    with pytest.raises(UnsupportedProgram, match="forward takes nothing"):
+        contract_of(replace(program, methods=(nothing,)))
+
+
 def test_programs_of_others_and_no_programs_are_told(tmp_path: Path, small_model: Path) -> None:
     other = patched("exporter", tmp_path / "other", b"ET12", b"ET11")
     with pytest.raises(UnsupportedProgram, match=r"made for another ExecuTorch: its format is ET11.*is ET12\. Export"):
         read_stock(other)
     (other / NAME).write_bytes(b"not a program at all")
-    with pytest.raises(UnsupportedProgram, match="is no program of ExecuTorch's"):
+    with pytest.raises(UnsupportedProgram, match="is not an ExecuTorch program"):
         read_stock(other)
     packed = Path(shutil.copytree(small_model, tmp_path / "packed"))
     (packed / MANIFEST).unlink()

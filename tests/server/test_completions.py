@@ -102,11 +102,29 @@ def test_echo_alone(client: OpenAI) -> None:
         ({"prompt": []}, "prompt"),
         ({"prompt": [10**9]}, "1000000000"),
         ({"prompt": "word " * 3000}, "context"),
+        ({"prompt": [""] * 100_000, "n": 16}, "not for 1,600,000"),
     ],
 )
 def test_what_cannot_be_is_said(client: OpenAI, change: dict[str, Any], words: str) -> None:
     with pytest.raises(openai.BadRequestError, match=words):
         client.completions.create(**GREEDY | {"prompt": TEXT} | change)
+
+
+def test_numbers_beyond_all_that_there_is(api: Api) -> None:
+    """The engine takes no harm: the same one answers what is asked next."""
+    for more in ({"top_k": 10**30}, {"seed": 10**30}):
+        answer = api.post("/v1/completions", json=GREEDY | {"prompt": TEXT, "max_tokens": 2} | more)
+        assert answer.status_code == 200, answer.text
+    for change in (
+        {"temperature": 1e300},
+        {"top_k": -5},
+        {"logit_bias": {str(10**30): 1}},
+        {"n": 10**30},
+        {"max_tokens": 10**30},
+    ):
+        answer = api.post("/v1/completions", json=GREEDY | {"prompt": TEXT, "max_tokens": 2} | change)
+        assert answer.status_code in (400, 422), answer.text
+        assert answer.json()["error"]["message"]
 
 
 def test_what_asks_for_nothing_is_taken(api: Api) -> None:

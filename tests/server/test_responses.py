@@ -7,9 +7,10 @@ import openai
 import pytest
 from openai import OpenAI
 
-from .conftest import MODEL
+from .conftest import MODEL, Api
 
 GREEDY: Any = {"model": MODEL, "temperature": 0, "max_output_tokens": 24}
+JSON = {"Content-Type": "application/json"}
 QUESTION = "What is the capital of France?"
 
 
@@ -146,3 +147,17 @@ def test_what_is_not_supported_is_named(client: OpenAI, change: dict[str, Any]) 
     with pytest.raises(openai.BadRequestError) as error:
         client.responses.create(input=QUESTION, **GREEDY | change)
     assert (error.value.param or "").startswith(*change)
+
+
+def test_what_comes_back_is_what_json_can_say(api: Api) -> None:
+    """Halves of surrogate pairs become the replacement character; numbers that are none are refused."""
+    tool = CALCULATE | {"description": "\ud800", "more": 1}
+    asked = {"model": MODEL, "input": "Hi", "max_output_tokens": 2, "tools": [tool], "tool_choice": "none"}
+    for stream in (False, True):
+        answer = api.post("/v1/responses", content=json.dumps(asked | {"stream": stream}), headers=JSON)
+        assert answer.status_code == 200
+        assert "\N{REPLACEMENT CHARACTER}" in answer.text or "\\ufffd" in answer.text
+        assert ("response.completed" in answer.text or "response.incomplete" in answer.text) == stream
+    answer = api.post("/v1/responses", content=json.dumps(asked).replace("1}", "NaN}"), headers=JSON)
+    assert answer.status_code in (400, 422)
+    assert answer.json()["error"]["message"]

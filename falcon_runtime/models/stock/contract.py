@@ -68,6 +68,8 @@ def contract_of(program: ProgramFile) -> Contract:
     if len(tensors) != len(method.inputs) + len(method.outputs):
         _refuse(program, f"takes or returns what is no tensor: {_signature(method)}")
     inputs = tensors[: len(method.inputs)]
+    if not inputs:
+        _refuse(program, f"is no language model: {FORWARD} takes nothing where tokens are expected")
     tokens = inputs[0]
     if tokens.type not in INTEGERS:
         _refuse(program, f"is no language model: {FORWARD} takes {tokens} where tokens are expected")

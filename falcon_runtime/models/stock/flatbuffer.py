@@ -14,7 +14,7 @@ BLOCK, BLOCKS = 1 << 16, 256
 LONGEST = 1000
 """Bytes of a string; names have a tenth."""
 MOST = 2_000_000
-"""Elements of all vectors of a file together. The largest programs have some hundred thousand."""
+"""Elements of all vectors of a file, and bytes of all names. The largest programs have some hundred thousand."""
 
 
 class Malformed(Exception):
@@ -82,6 +82,7 @@ class Table:
             return ""
         if (length := self._buffer.number(place, "I")) > LONGEST:
             raise Malformed("is damaged: a name in it is longer than any is")
+        self._buffer.take(length)
         return self._buffer.read(place + 4, length).decode(errors="replace")
 
     def table(self, field: int) -> "Table | None":

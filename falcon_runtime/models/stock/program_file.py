@@ -43,7 +43,8 @@ class Tensor:
     dynamic: bool
 
     def __str__(self) -> str:
-        return f"{self.type} [{', '.join(map(str, self.sizes))}]" + " at most" * self.dynamic
+        sizes = [*map(str, self.sizes[:6]), *(["…"] * (len(self.sizes) > 6))]
+        return f"{self.type} [{', '.join(sizes)}]" + " at most" * self.dynamic
 
 
 Value = Tensor | int | float | str | None
