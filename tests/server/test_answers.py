@@ -9,6 +9,7 @@ from falcon_runtime import FalconRuntime, Generation
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.server.answers import Answer
 
+from ..awaited import awaited
 from ..fake_runtimes import FakeRuntime, World
 
 
@@ -29,6 +30,6 @@ def test_whoever_no_longer_waits_for_a_model_leaves_the_queue(tmp_path: Path, mo
 
     (tmp_path / "a").mkdir()
     with Fleet("a", tmp_path) as fleet:
-        asyncio.run(asyncio.wait_for(ask_and_go(fleet), 600))
+        awaited(ask_and_go, fleet)
         assert fleet.current.status.state == "downloading"
         world.provisioned["a"].set()
