@@ -8,6 +8,9 @@ from .constraint import Constraint
 from .errors import InvalidRequest
 from .system.unicode import whole
 
+LONGEST_STOP = 1000
+"""Characters. Each token is looked at for how much of a stop text it may be the beginning of."""
+
 
 class SamplingParams(BaseModel):
     """How tokens are chosen and when to end. Each field's description is shown wherever the option is."""
@@ -85,9 +88,11 @@ class SamplingParams(BaseModel):
 
     @field_validator("stop")
     @classmethod
-    def _stop_not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _stop_can_come(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if "" in value:
             raise ValueError("a stop text must not be empty")
+        if any(len(text) > LONGEST_STOP for text in value):
+            raise ValueError(f"a stop text has at most {LONGEST_STOP:,} characters")
         return value
 
 

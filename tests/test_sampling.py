@@ -17,6 +17,7 @@ from falcon_runtime.errors import InvalidRequest
         ({"temperature": float("nan")}, "temperature"),
         ({"stop": [""]}, "stop"),
         ({"stop": 5}, "stop: .* not 5"),
+        ({"stop": ["a" * 1001]}, "stop: .*at most 1,000 characters"),
         ({"stop": ["a", 5]}, r"stop\.1: .* not 5"),
         ({"stop_on_repetition": "maybe"}, "stop_on_repetition: .* not 'maybe'"),
         ({"logit_bias": {"\ud83d": 1}}, "logit_bias.\N{REPLACEMENT CHARACTER}+: "),

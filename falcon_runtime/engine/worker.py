@@ -41,7 +41,7 @@ ALONE, ALONE_S = (128, 64, 32), 0.7
 which is what somebody waits who stops it; and no fewer than the last, which would be slower."""
 BESIDE, BESIDE_S = (32, 16, 8), 0.05
 """The same while one is written, and stands still for so long."""
-MOVE_S = 1
+MOVE_S = 0.5
 """How long a start may be delayed by moving weights into huge pages; what is left moves while nobody asks."""
 
 LONG_S, ONCE_S = 0.5, 0.25
