@@ -7,6 +7,7 @@ USER user
 ENV HOME=/home/user \
     PATH=/home/user/.local/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    FALCON_HOST=0.0.0.0 \
     FALCON_MODELS_DIR=/data/models \
     XDG_CACHE_HOME=/data/cache
 WORKDIR /home/user/app
@@ -23,5 +24,5 @@ COPY --chown=user . .
 VOLUME /data
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=10s --start-period=2m \
-    CMD ["python", "-c", "from http.client import HTTPConnection as To; it = To('127.0.0.1', 7860, timeout=9); it.request('GET', '/'); exit(it.getresponse().status != 200)"]
-CMD ["python", "app.py", "--host", "0.0.0.0"]
+    CMD ["python", "-c", "from http.client import HTTPConnection as To; from os import environ; it = To('127.0.0.1', int(environ.get('FALCON_PORT', 7860)), timeout=9); it.request('GET', '/'); exit(it.getresponse().status != 200)"]
+CMD ["python", "app.py"]

@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from falcon_runtime.errors import CannotListen, FalconError
@@ -120,9 +121,11 @@ def reaches_hub(name: str, fleet: Fleet) -> bool:
 
 
 def tell(words: object) -> None:
-    """Prints a line, whole: several threads do, and `print` writes a line's end apart from the line."""
-    sys.stdout.write(f"{words}\n")
-    sys.stdout.flush()
+    """Prints a line, whole: several threads do, and `print` writes a line's end apart from the line. That nobody reads
+    it any more, or that a disk is full, is no reason to stop."""
+    with suppress(OSError):
+        sys.stdout.write(f"{words}\n")
+        sys.stdout.flush()
 
 
 def status_printer() -> Callable[[Status], None]:

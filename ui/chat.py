@@ -14,6 +14,7 @@ from falcon_runtime.fleet import Fleet
 from falcon_runtime.generation import Generation
 from falcon_runtime.models.choosing import Offer
 from falcon_runtime.sampling import SamplingParams
+from falcon_runtime.text.prompt import MAX_CHARACTERS
 
 from . import answers, compare, controls, documents, link, messages, stats, streaming
 from .controls import Sampling
@@ -257,9 +258,9 @@ class ChatTab:
         return f'<p class="{kind}">{size}</p>'
 
     def _count(self, text: str) -> int:
-        """Tokens of a text; 0 while that cannot be told."""
+        """Tokens of a text, or of as much as a prompt may have; 0 while that cannot be told."""
         runtime = self._fleet.current
-        return len(runtime.tokenize(text)) if text and runtime.status.state == "ready" else 0
+        return len(runtime.tokenize(text[:MAX_CHARACTERS])) if text and runtime.status.state == "ready" else 0
 
     def _answer(self, kept: str, asked: dict[str, Any], *values: Any) -> Iterator[tuple[Any, ...]]:
         conversation = load(kept)

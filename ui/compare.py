@@ -64,8 +64,9 @@ def build(fleet: Fleet, sampling: Sampling, opening: Opening, offer: Offer) -> N
     def opened(kept: dict[str, Any]) -> list[Any]:
         told = link.given("compare", texts, kept)
         offered = choices(fleet, offer)
-        models = [gr.update(choices=offered) | ({"value": told[side]} if side in told else {}) for side in SIDES]
-        return [told.get("text", gr.skip()), *models]
+        names = [name for _, name in offered]
+        models = [{"value": told[side]} if told.get(side) in names else {} for side in SIDES]
+        return [told.get("text", gr.skip()), *(gr.update(choices=offered) | model for model in models)]
 
     opening.then(opened, [opening.kept], list(texts.values()))
 

@@ -20,8 +20,8 @@ from falcon_runtime.errors import InvalidRequest
 from falcon_runtime.system.unicode import whole
 
 FORMAT, VERSION = "falcon-conversation", 1
-MAX_FILE_BYTES = 500_000
-"""A browser keeps about ten times as much for a page."""
+MAX_FILE_BYTES = 5_000_000
+"""About what a browser keeps for a page."""
 MAX_ID = 2**53 - 1
 """Up to here JavaScript tells whole numbers apart."""
 TITLE_LENGTH = 40

@@ -13,6 +13,7 @@ from falcon_runtime.errors import FalconError
 from falcon_runtime.fleet import Fleet
 from falcon_runtime.generation import Generation
 from falcon_runtime.sampling import SamplingParams
+from falcon_runtime.text.prompt import MAX_CHARACTERS
 
 from . import answers, controls, documents, formats, link, stats, streaming
 from .chips import Chips
@@ -147,7 +148,7 @@ class InstructTab:
     def connect_context(self) -> None:
         self.context.change(self._measure, self.context, [self.size, self.shorten], **LATEST)
         self.shorten.click(self._truncate, self.context, self.context, **INSTANT)
-        self.document.upload(take_in, [self.document, self.context], [self.context, self.line], **SILENT)
+        self.document.upload(take_in, self.document, [self.document, self.context, self.line], **SILENT)
         self.tasks.click(
             lambda task, text: (task[0], text or task[1]), [self.context], [self.instruction, self.context]
         )
@@ -159,8 +160,8 @@ class InstructTab:
     def connect_clearing(self) -> None:
         boxes = [self.instruction, self.context]
         self.clearing.wire(
-            [*boxes, self.document, self.result, self.value, self.asked, self.written, self.line],
-            lambda: ["", "", None, "", "", Asked(), "", stats.idle()],
+            [*boxes, self.result, self.value, self.asked, self.written, self.line],
+            lambda: ["", "", "", "", Asked(), "", stats.idle()],
             boxes,
             [self.start.click, self.document.upload, self.tasks.row.click],
         )
@@ -187,7 +188,7 @@ class InstructTab:
         limit = room(self._fleet)
         if limit is None:
             return f"<p>{say('instruct.characters', count=len(text))}</p>", gr.Button(visible=False)
-        count = len(self._fleet.current.tokenize(text))
+        count = len(self._fleet.current.tokenize(text[:MAX_CHARACTERS]))  # More would only be more that does not fit.
         if count <= limit:
             return f"<p>{say('instruct.fits', count=count, limit=limit)}</p>", gr.Button(visible=False)
         told = f'<p class="warning">{say("instruct.too_long", count=count, limit=limit)}</p>'
@@ -198,7 +199,7 @@ class InstructTab:
         limit, runtime = room(self._fleet), self._fleet.current
         if limit is None:
             return text
-        kept = runtime.decode(runtime.tokenize(text)[:limit])
+        kept = runtime.decode(runtime.tokenize(text[:MAX_CHARACTERS])[:limit])
         return kept.rstrip("\N{REPLACEMENT CHARACTER}")  # The last token may be part of a character.
 
 
@@ -208,12 +209,12 @@ def room(fleet: Fleet) -> int | None:
     return context and context * 5 // 8
 
 
-def take_in(path: str, context: str) -> tuple[str, str]:
-    """The text of the file that was dropped."""
+def take_in(path: str) -> tuple[None, Any, str]:
+    """The text of the file that was dropped, in whose place another one can be."""
     try:
-        return documents.read_document(path), stats.idle()
+        return None, documents.read_document(path), stats.idle()
     except FalconError as error:
-        return context, stats.line(Update(error=str(error)))
+        return None, gr.skip(), stats.line(Update(error=str(error)))
     finally:
         Path(path).unlink(missing_ok=True)
 

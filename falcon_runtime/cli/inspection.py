@@ -51,8 +51,11 @@ def inspect(model: Model, models_dir: Path) -> Inspection:
     folder = model.folder
     manifest = read_manifest(folder)
     problems = []
-    if sha256_of(folder / PROGRAM) != manifest.program_sha256:
-        problems.append(f"{PROGRAM} was changed: its SHA-256 is not the manifest's. Convert the model again.")
+    try:
+        if sha256_of(folder / PROGRAM) != manifest.program_sha256:
+            problems.append(f"{PROGRAM} was changed: its SHA-256 is not the manifest's. Convert the model again.")
+    except OSError as error:
+        problems.append(f"{PROGRAM} cannot be read ({error.strerror}).")
     try:
         load_tokenizer(folder, manifest)
     except FalconError as error:

@@ -47,7 +47,7 @@ class Needs:
         lines = {"source": source, "licence": licence, "download": in_words(self.download)}
         if self.program and self.memory:
             meanwhile, after = in_words(self.download_room + self.program), in_words(self.program)
-            lines["disk"] = f"{meanwhile} while it is converted, {after} once converted"
+            lines["disk"] = f"{meanwhile}, of which {after} are the converted model"
             lines["memory"] = f"{in_words(self.memory)} to run"
         return "\n".join([title, *(f"  {name:10}{value}".replace("\n", f"\n{'':12}") for name, value in lines.items())])
 

@@ -205,6 +205,19 @@ def test_an_empty_conversation_is_not_kept_and_a_cleared_one_goes(context: Brows
     assert kept(page) == 1
 
 
+def test_what_comes_back_while_another_is_answered_does_not_take_its_place(context: BrowserContext) -> None:
+    page = visit(context)
+    tell(page, "one")
+    page.evaluate("falcon.conversations.begin()")
+    tell(page, "two")
+    page.evaluate("() => { window.bringBack = falcon.conversations.delete(falcon.conversations.open.id) }")
+    assert texts(page) == ["one"]
+    page.evaluate("falcon.chat.working = true")
+    page.evaluate("bringBack()")
+    assert texts(page) == ["one"]
+    assert sorted(menu(page)) == ["one", "two"]
+
+
 def test_the_oldest_leave_when_the_browser_is_full(context: BrowserContext) -> None:
     page = visit(context)
     for i in range(9):
@@ -213,21 +226,26 @@ def test_the_oldest_leave_when_the_browser_is_full(context: BrowserContext) -> N
         page.wait_for_timeout(2)  # A clock with milliseconds tells which is the oldest.
         assert texts(page)[0][0] == f"{i}"
     assert [title[0] for title in menu(page)] == ["8", "7", "6", "5", "4"]
-    assert page.evaluate("said") == []
+    assert page.evaluate("said") == ["chat.left"] * 4
     reload(page)
     assert texts(page)[0][0] == "8"
 
 
 def test_what_the_browser_has_no_room_for_is_said_and_costs_nothing_else(context: BrowserContext) -> None:
     page = visit(context)
-    tell(page, "small")
-    page.evaluate("falcon.conversations.begin()")
+    for text in ("smaller", "small"):
+        tell(page, text)
+        page.wait_for_timeout(2)
+        page.evaluate("falcon.conversations.begin()")
+    when = "falcon.conversations.all().slice(1).map(entry => entry.changed)"
+    before = page.evaluate(when)
     tell(page, "漢" * 5_500_000)
+    assert page.evaluate(when) == before
     assert page.evaluate("said.length") == 1
     assert page.evaluate("said") == ["chat.no_room"]
     assert page.evaluate("falcon.conversations.open.messages[0].content.length") == 5_500_000
     reload(page)
-    assert menu(page) == ["New conversation", "small"]
+    assert menu(page) == ["New conversation", "small", "smaller"]
 
 
 @pytest.mark.parametrize("entry", ["", "{", "null", "3", '{"conversation": {"id": "x"}}', '{"conversation": 3}'])

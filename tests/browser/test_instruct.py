@@ -182,7 +182,11 @@ def test_an_answer_that_was_cut_off_goes_on_in_place(page: Page) -> None:
     assert answer(page).inner_text().count("\n") >= raw.strip().count("\n")
 
 
-def test_what_was_cleared_can_be_brought_back(page: Page) -> None:
+def test_what_was_cleared_can_be_brought_back(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("Falcons hunt by day.")
+    drop(page, file)
+    expect(context(page)).to_have_value("Falcons hunt by day.")
     instruction(page).fill(QUESTION)
     context(page).fill("    def f():\n        return 1")
     press(page, "Run")

@@ -95,6 +95,8 @@ def test_a_link_reopens_prompt_and_settings(open_page: OpenPage, app: ServedApp)
     other = open_page(link(page))
     expect(text_box(other)).to_have_value("A text with ünusual signs & = # %\nand two lines")
     expect(sampling(other, "Temperature")).to_have_value("0.7")
+    other.goto(f"{app.url}/#tab=generate&text=another")  # Followed in the tab that has the page.
+    expect(text_box(other)).to_have_value("another")
 
 
 def test_what_is_typed_beyond_a_scale_is_its_end(page: Page) -> None:

@@ -188,7 +188,7 @@ def test_a_file_holds_the_tree_and_the_ratings(talk: Conversation) -> None:
         ('{"format": "falcon-conversation", "version": 1, "messages": 3}', "damaged: messages: "),
         ('[{"role": "user"}]', "role and a content"),
         ('[{"role": "tool", "content": "x"}]', r"damaged: messages\.0\.role: "),
-        (" " * (MAX_FILE_BYTES + 1), "500,001 bytes"),
+        (" " * (MAX_FILE_BYTES + 1), "5,000,001 bytes"),
     ],
 )
 def test_a_file_that_is_no_conversation_says_why(text: str | bytes, problem: str) -> None:

@@ -286,7 +286,8 @@
       const before = falcon.conversations.open
       this.quiet()
       if (!anything || !this.change(action)) return
-      this.say(sentence, falcon.say('clearing.bring_back'), () => falcon.conversations.set(before))
+      const bringBack = () => this.working || falcon.conversations.set(before)
+      this.say(sentence, falcon.say('clearing.bring_back'), bringBack)
     },
 
     // A sentence above the box, with one thing that can be done about it until something else is.

@@ -21,7 +21,8 @@
   // As a text that a link can hold: compressed, in base64url.
   const through = (bytes, stream) => new Response(new Blob([bytes]).stream().pipeThrough(stream))
   const pack = async value => {
-    const bytes = await through(JSON.stringify(value), new CompressionStream('deflate-raw')).bytes()
+    const packed = await through(JSON.stringify(value), new CompressionStream('deflate-raw')).arrayBuffer()
+    const bytes = new Uint8Array(packed)
     return btoa(bytes.reduce((text, byte) => text + String.fromCharCode(byte), ''))
       .replaceAll('+', '-')
       .replaceAll('/', '_')
@@ -70,24 +71,26 @@
   // How much there is room for, only the browser knows: where one finds none, the oldest others leave.
   const write = conversation => {
     const text = JSON.stringify({ changed: Date.now(), conversation })
-    const others = list().map(entry => entry.conversation).filter(other => other.id !== conversation.id)
+    const others = list().filter(entry => entry.conversation.id !== conversation.id)
     const gone = others.splice(MOST - 1)
+    const drop = entry => localStorage.removeItem(PREFIX + entry.conversation.id)
     try {
-      gone.forEach(other => localStorage.removeItem(PREFIX + other.id))
+      gone.forEach(drop)
       for (;;) {
         try {
           localStorage.setItem(PREFIX + conversation.id, text)
+          if (gone.length) falcon.chat.say(falcon.say('chat.left', { count: gone.length }))
           return true
         } catch (error) {
           if (!others.length) throw error
           gone.push(others.pop())
-          localStorage.removeItem(PREFIX + gone.at(-1).id)
+          drop(gone.at(-1))
         }
       }
     } catch {
-      for (const other of gone.reverse()) {
+      for (const entry of gone.reverse()) {
         try {
-          localStorage.setItem(PREFIX + other.id, JSON.stringify({ changed: 0, conversation: other }))
+          localStorage.setItem(PREFIX + entry.conversation.id, JSON.stringify(entry))
         } catch {}
       }
       return false
@@ -263,7 +266,11 @@
       const next = list()[0]?.conversation ?? null
       this.base = next
       this.set(next ?? fresh())
-      return () => this.set(deleted)
+      return () => {
+        if (!falcon.chat.working) return this.set(deleted)
+        keep({ changed: Date.now(), conversation: deleted }) // The one that is being answered stays open.
+        falcon.list.draw()
+      }
     },
 
     rename(id, name) {

@@ -6,8 +6,8 @@
   const icon = name => document.querySelector(`#icons [data-icon=${name}]`)?.innerHTML ?? ''
 
   // When something was changed, as people say it.
-  const midnight = new Date().setHours(0, 0, 0, 0)
   const group = changed => {
+    const midnight = new Date().setHours(0, 0, 0, 0)
     if (changed >= midnight) return falcon.say('list.today')
     if (changed >= midnight - DAY_MS) return falcon.say('list.yesterday')
     if (changed >= midnight - 7 * DAY_MS) return falcon.say('list.week')
@@ -91,11 +91,11 @@
         if (over) return
         over = true
         field.remove()
-        if (keep) falcon.conversations.rename(row.dataset.id, field.value.trim())
+        if (keep && field.value !== title.textContent) falcon.conversations.rename(row.dataset.id, field.value.trim())
         this.draw()
       }
       field.onkeydown = event => {
-        if (event.isComposing) return
+        if (event.isComposing || event.keyCode === 229) return // Safari tells the end of composing by the latter alone.
         if (event.key === 'Enter' || event.key === 'Escape') end(event.key === 'Enter')
       }
       field.onblur = () => end(true)

@@ -128,6 +128,9 @@ addEventListener('pagehide', () => {
   if (tab) sessionStorage.setItem('falcon-tab', tab.dataset.tabId)
 })
 
+// A link to this page that is followed in this very tab, as one that the page itself shows.
+addEventListener('hashchange', () => location.hash.startsWith('#tab=') && location.reload())
+
 // What streams is a live region, busy while its run goes on: screen readers then read it when it is whole.
 const LIVE = '#generate-text, #live, #instruct-answer, .block.compare-answer'
 new MutationObserver(() => {

@@ -25,6 +25,15 @@
     const line = prompt.trim().replace(/\s+/g, ' ')
     return `★ ${line.length > TITLE_LENGTH ? `${line.slice(0, TITLE_LENGTH).toWellFormed()}…` : line}`
   }
+  // Each with its title, which is told apart from others that begin alike.
+  const offered = () => {
+    const times = {}
+    return own().map(prompt => {
+      const title = titled(prompt)
+      times[title] = (times[title] ?? 0) + 1
+      return [times[title] > 1 ? `${title} (${times[title]})` : title, prompt]
+    })
+  }
   const current = () => falcon.conversations.open.system ?? ''
   const update = fields => ({ __type__: 'update', ...fields })
 
@@ -33,13 +42,13 @@
       // What the list offers, which of it is in the box, if any, and whether that can be forgotten.
       shown(names, personas) {
         const { system } = falcon.conversations.open
-        const kept = own().includes(system)
-        const value = kept ? titled(system) : Object.keys(personas).find(name => personas[name] === system)
-        const choices = [...names, ...own().map(titled).map(name => [name, name])]
-        return [update({ choices, value: value ?? null }), update({ visible: kept })]
+        const kept = offered().find(([, prompt]) => prompt === system)
+        const value = kept ? kept[0] : Object.keys(personas).find(name => personas[name] === system)
+        const choices = [...names, ...offered().map(([title]) => [title, title])]
+        return [update({ choices, value: value ?? null }), update({ visible: Boolean(kept) })]
       },
       use(name, personas) {
-        const system = name in personas ? personas[name] : own().find(prompt => titled(prompt) === name)
+        const system = name in personas ? personas[name] : offered().find(([title]) => title === name)?.[1]
         if (system !== undefined) falcon.conversations.change({ system })
       },
       save(names, personas) {
