@@ -12,8 +12,8 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 PAGE = 2 << 20
 """Bytes of a huge page on x86-64, and on ARM where small pages have 4 kB."""
@@ -25,11 +25,7 @@ FIXED = 1 | 2
 FAILED = ctypes.c_void_p(-1).value
 
 
-@dataclass(frozen=True)
-class _Piece:
-    path: str
-    offset: int
-    """In the file."""
+class _Piece(NamedTuple):
     address: int
     size: int
 
@@ -75,13 +71,11 @@ def _pieces(path: str) -> list[_Piece]:
     """What is mapped of a file, as far as it fills huge pages."""
     pieces = []
     for line in Path("/proc/self/maps").read_text(errors="surrogateescape").splitlines():
-        addresses, _, offset, _, _, *name = line.split(maxsplit=5)
-        if name == [path]:
+        addresses, *_, name = line.split(maxsplit=5)
+        if name == path:
             first, end = (int(address, 16) for address in addresses.split("-"))
             begin, stop = -(-first // PAGE) * PAGE, end // PAGE * PAGE
-            for address in range(begin, stop, PIECE):
-                size, place = min(PIECE, stop - address), int(offset, 16) + address - first
-                pieces.append(_Piece(path, place, address, size))
+            pieces += [_Piece(address, min(PIECE, stop - address)) for address in range(begin, stop, PIECE)]
     return pieces
 
 
@@ -94,8 +88,7 @@ def _moved(piece: _Piece) -> bool:
     try:
         begin = -(-room // PAGE) * PAGE
         _call("madvise", begin, piece.size, mmap.MADV_HUGEPAGE)
-        if not _read(piece, begin):
-            return False
+        ctypes.memmove(begin, piece.address, piece.size)  # Not from the file, which may be another one by now.
         _call("mprotect", begin, piece.size, mmap.PROT_READ)
         if _call("mremap", begin, piece.size, piece.size, FIXED, piece.address) == FAILED:
             return False
@@ -103,16 +96,6 @@ def _moved(piece: _Piece) -> bool:
         return True
     finally:
         _call("munmap", room, reserved)
-
-
-def _read(piece: _Piece, address: int) -> bool:
-    """Whether all of a piece could be read from its file to an address."""
-    numbers = memoryview((ctypes.c_ubyte * piece.size).from_address(address)).cast("B")
-    done = 0
-    with suppress(OSError), open(piece.path, "rb", buffering=0) as file:
-        while done < piece.size and (count := os.preadv(file.fileno(), [numbers[done:]], piece.offset + done)):
-            done += count
-    return done == piece.size
 
 
 def _call(function: str, *arguments: int | None) -> int:
