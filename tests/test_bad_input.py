@@ -6,6 +6,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -271,6 +272,7 @@ def test_tokens_that_the_model_does_not_know_cannot_reach_it(runtime: FalconRunt
         runtime.score([1])
     with pytest.raises(InvalidRequest):
         runtime.score(range(300))
+    unknown: Any
     for unknown in (10**9, -1, 10**30, 1.0):
         with pytest.raises(InvalidRequest, match="has no token"):
-            runtime.score([1, unknown])  # type: ignore[list-item]
+            runtime.score([1, unknown])

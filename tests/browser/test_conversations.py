@@ -165,7 +165,9 @@ def test_another_tab_is_followed_where_this_one_stood_still(context: BrowserCont
     assert second.evaluate("falcon.conversations.open.current === falcon.conversations.open.messages[1].id")
 
 
-def test_a_deleted_conversation_comes_back(context: BrowserContext) -> None:
+@pytest.mark.parametrize(("working", "shown"), [("false", "two"), ("true", "one")])
+def test_a_deleted_conversation_comes_back(context: BrowserContext, working: str, shown: str) -> None:
+    """In the place of one that is being answered, it does not."""
     page = visit(context)
     tell(page, "one")
     page.evaluate("falcon.conversations.begin()")
@@ -173,8 +175,9 @@ def test_a_deleted_conversation_comes_back(context: BrowserContext) -> None:
     page.evaluate("void (window.bringBack = falcon.conversations.delete(falcon.conversations.open.id))")
     assert texts(page) == ["one"]
     assert menu(page) == ["one"]
+    page.evaluate(f"falcon.chat.working = {working}")
     page.evaluate("bringBack()")
-    assert texts(page) == ["two"]
+    assert texts(page) == [shown]
     reload(page)
     assert sorted(menu(page)) == ["one", "two"]
 
@@ -203,19 +206,6 @@ def test_an_empty_conversation_is_not_kept_and_a_cleared_one_goes(context: Brows
     assert kept(page) == 0
     page.evaluate("falcon.conversations.change({system: ''})")
     assert kept(page) == 1
-
-
-def test_what_comes_back_while_another_is_answered_does_not_take_its_place(context: BrowserContext) -> None:
-    page = visit(context)
-    tell(page, "one")
-    page.evaluate("falcon.conversations.begin()")
-    tell(page, "two")
-    page.evaluate("() => { window.bringBack = falcon.conversations.delete(falcon.conversations.open.id) }")
-    assert texts(page) == ["one"]
-    page.evaluate("falcon.chat.working = true")
-    page.evaluate("bringBack()")
-    assert texts(page) == ["one"]
-    assert sorted(menu(page)) == ["one", "two"]
 
 
 def test_the_oldest_leave_when_the_browser_is_full(context: BrowserContext) -> None:

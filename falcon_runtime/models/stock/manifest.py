@@ -168,7 +168,7 @@ def _only(folder: Path, suffix: str) -> Path | None:
     found = _files(folder, suffix)
     if len(found) > 1:
         raise UnsupportedProgram(
-            f"{folder} has several {suffix} files ({', '.join(found):.300}), but a model is one of them. Put each into "
+            f"{folder} has several {suffix} files ({', '.join(found):.300}), but a model has only one. Put each into "
             "a folder of its own, with its tokenizer."
         )
     return folder / found[0] if found else None
